@@ -1,0 +1,53 @@
+/** Reads a vector file: JSON or JSON lines, plain or gzipped, told apart by content. */
+import { readFileSync } from "node:fs";
+import { basename, resolve } from "node:path";
+import { gunzipSync } from "node:zlib";
+import { UsageError } from "./usage-error.js";
+
+export interface LoadedFile {
+  readonly path: string;
+  readonly name: string;
+  /** A JSON file's value; for JSON lines the same as `records`. */
+  readonly document: unknown;
+  /** One value per line; a JSON file's array, or its one value. */
+  readonly records: readonly unknown[];
+}
+
+/** `path` is relative to the directory that the user is in, even where npm changed it. */
+export function loadFile(path: string): LoadedFile {
+  const text = readText(path);
+  const name = basename(path);
+  const document = tryParse(text);
+  if (document !== undefined) return { path, name, document, records: Array.isArray(document) ? document : [document] };
+  const records = parseLines(path, text);
+  return { path, name, document: records, records };
+}
+
+function readText(path: string): string {
+  try {
+    const bytes = readFileSync(resolve(process.env.INIT_CWD ?? "", path));
+    return (bytes[0] === 0x1f && bytes[1] === 0x8b ? gunzipSync(bytes) : bytes).toString("utf8");
+  } catch (error) {
+    throw new UsageError(`cannot read ${path}: ${(error as Error).message}`);
+  }
+}
+
+function tryParse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function parseLines(path: string, text: string): unknown[] {
+  const records: unknown[] = [];
+  for (const [index, line] of text.split("\n").entries()) {
+    if (line.trim() === "") continue;
+    const record = tryParse(line);
+    if (record === undefined) throw new UsageError(`cannot read ${path}: line ${index + 1} is not JSON`);
+    records.push(record);
+  }
+  if (records.length === 0) throw new UsageError(`cannot read ${path}: it is empty`);
+  return records;
+}

@@ -1,0 +1,39 @@
+/** `oracle smmuv3|vtd [--mode M] --cases N --seed S`: random cases, answered by the model and by a live QEMU. */
+import { parseArgs } from "node:util";
+import { oracles } from "./oracles.js";
+import { Report } from "./report.js";
+import { runTool, UsageError } from "./usage-error.js";
+
+const USAGE = "usage: oracle smmuv3|vtd [--mode M] --cases N --seed S";
+
+function count(name: string, text: string | undefined): number {
+  const value = Number(text);
+  if (text === undefined || !Number.isSafeInteger(value) || value < 0) {
+    throw new UsageError(`--${name} needs a whole number; ${USAGE}`);
+  }
+  return value;
+}
+
+function parse(args: string[]) {
+  const string = { type: "string" } as const;
+  try {
+    return parseArgs({ args, allowPositionals: true, options: { mode: string, cases: string, seed: string } });
+  } catch (error) {
+    throw new UsageError(`${(error as Error).message}; ${USAGE}`);
+  }
+}
+
+await runTool(async (args) => {
+  const { positionals, values } = parse(args);
+  const [name = "", ...rest] = positionals;
+  if (name === "" || rest.length > 0) throw new UsageError(USAGE);
+  const load = Object.hasOwn(oracles, name) ? oracles[name as keyof typeof oracles] : undefined;
+  if (!load)
+    throw new UsageError(
+      `unknown oracle ${JSON.stringify(name)} (known: ${Object.keys(oracles).join(", ") || "none yet"})`,
+    );
+  const report = new Report();
+  const request = { mode: values.mode, cases: count("cases", values.cases), seed: count("seed", values.seed) };
+  await (await load()).run(request, report);
+  return report.finish();
+});

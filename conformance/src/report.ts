@@ -1,0 +1,37 @@
+/** Counts what a run compared and prints a line for every difference; the last line is the total. */
+export class Report {
+  passed = 0;
+  failed = 0;
+  readonly #print: (line: string) => void;
+  readonly #reasons = new Map<string, number>();
+
+  constructor(print: (line: string) => void = console.log) {
+    this.#print = print;
+  }
+
+  pass(count = 1): void {
+    this.passed += count;
+  }
+
+  /** `line` says where, what was expected and what came instead. */
+  fail(line: string): void {
+    this.failed++;
+    this.#print(`FAIL ${line}`);
+  }
+
+  /** A record that this model cannot answer by design; counted by reason, neither passed nor failed. */
+  notApplicable(reason: string): void {
+    this.#reasons.set(reason, (this.#reasons.get(reason) ?? 0) + 1);
+  }
+
+  get lastLine(): string {
+    return `${this.passed} passed, ${this.failed} failed`;
+  }
+
+  /** Prints what was left out and the last line; returns the exit status. */
+  finish(): number {
+    for (const [reason, count] of this.#reasons) this.#print(`not applicable: ${count} × ${reason}`);
+    this.#print(this.lastLine);
+    return this.failed > 0 ? 1 : 0;
+  }
+}

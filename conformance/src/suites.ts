@@ -1,0 +1,25 @@
+/**
+ * The suites by name. A suite is `src/runners/<name>.ts` with
+ * `export async function run(files: LoadedFile[], report: Report): Promise<void>`, and one line here:
+ * `vfio: () => import("./runners/vfio.js"),`
+ */
+import type { LoadedFile } from "./load.js";
+import type { Report } from "./report.js";
+
+export type SuiteName =
+  | "vfio"
+  | "page-table"
+  | "ste"
+  | "smmu-script"
+  | "vtd-script"
+  | "qi-trace"
+  | "pci"
+  | "ats"
+  | "iotlb"
+  | "features";
+
+export interface Runner {
+  run(files: LoadedFile[], report: Report): Promise<void>;
+}
+
+export const suites: Partial<Record<SuiteName, () => Promise<Runner>>> = {};
