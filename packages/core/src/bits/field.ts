@@ -1,0 +1,193 @@
+/**
+ * One field of a register, table entry, command or record: where its bits are and what they mean.
+ * Values live in little-endian 32-bit words on an `Int32Array`; nothing on the access path allocates or uses bigint.
+ */
+
+/** Who may change a field, seen from software. `res0`/`res1` are reserved and read as zero or one. */
+export type FieldAccess = "rw" | "ro" | "w1c" | "w1s" | "wo" | "res0" | "res1";
+
+export type FieldKind = "bit" | "uint" | "oneOf" | "addr" | "reserved";
+
+/** What a field decodes to: bit → boolean, oneOf → name (number when unnamed), uint → number, wider than 53 bits → bigint. */
+export type FieldValue = boolean | number | bigint | string;
+
+export interface FieldOptions {
+  readonly access?: FieldAccess;
+  /** Value after reset; 0 when absent. */
+  readonly reset?: number;
+  /** Section of the specification when it differs from the layout's. */
+  readonly section?: string;
+  /** When the field exists or is used, in words of the specification ("IDR0.HTTU >= 1"). */
+  readonly condition?: string;
+}
+
+export interface FieldSpec<V extends FieldValue = FieldValue> extends FieldOptions {
+  readonly kind: FieldKind;
+  readonly msb: number;
+  readonly lsb: number;
+  readonly meaning: string;
+  readonly values?: Readonly<Record<string, number>>;
+  /** Carries the decoded type only; never present at run time. */
+  readonly value?: V;
+}
+
+export function bit(lsb: number, meaning: string, options: FieldOptions = {}): FieldSpec<boolean> {
+  return { kind: "bit", msb: lsb, lsb, meaning, ...options };
+}
+
+export function uint(msb: number, lsb: number, meaning: string, options: FieldOptions = {}): FieldSpec<number> {
+  return { kind: "uint", msb, lsb, meaning, ...options };
+}
+
+/** An enumeration. Values without a name decode to their number. */
+export function oneOf<const T extends Record<string, number>>(
+  msb: number,
+  lsb: number,
+  values: T,
+  meaning: string,
+  options: FieldOptions = {},
+): FieldSpec<(keyof T & string) | number> {
+  return { kind: "oneOf", msb, lsb, values, meaning, ...options };
+}
+
+/** An address whose bits stand in place: its value is the address, low bits zero. */
+export function addr(msb: number, lsb: number, meaning: string, options: FieldOptions = {}): FieldSpec<number | bigint> {
+  return { kind: "addr", msb, lsb, meaning, ...options };
+}
+
+/** Bits that the specification reserves: RES0 unless told otherwise. */
+export function reserved(msb: number, lsb: number = msb, options: FieldOptions = {}): FieldSpec<number> {
+  return { kind: "reserved", msb, lsb, meaning: "reserved", access: "res0", ...options };
+}
+
+const TWO32 = 0x1_0000_0000;
+
+/** Mask of `width` low bits as an int32, 0 < width <= 32. */
+export function maskOf(width: number): number {
+  return width >= 32 ? -1 : (1 << width) - 1;
+}
+
+/**
+ * Accessors of one field, compiled from its spec. `at` is the index of the entry's first word.
+ * `hi`/`lo` give the value as two int32 halves: the hot path of 64-bit fields.
+ */
+export class Field<V extends FieldValue = FieldValue> {
+  readonly msb: number;
+  readonly lsb: number;
+  readonly width: number;
+  readonly access: FieldAccess;
+  /** Index of the word that holds the field's lowest bit. */
+  readonly word: number;
+  /** Shift of the lowest bit inside that word. */
+  readonly shift: number;
+  /** Bits of the entry's words that belong to the field: in the low word and in the one after it. */
+  readonly lowMask: number;
+  readonly highMask: number;
+  readonly #wide: boolean;
+  readonly #mask: number;
+  readonly #names: ReadonlyMap<number, string>;
+
+  constructor(
+    readonly name: string,
+    readonly spec: FieldSpec<V>,
+  ) {
+    this.msb = spec.msb;
+    this.lsb = spec.lsb;
+    this.width = spec.msb - spec.lsb + 1;
+    this.access = spec.access ?? "rw";
+    this.word = spec.lsb >> 5;
+    this.shift = spec.lsb & 31;
+    this.#wide = spec.msb >> 5 !== this.word;
+    this.#mask = maskOf(Math.min(this.width, 32));
+    this.lowMask = this.#wide ? -1 << this.shift : this.#mask << this.shift;
+    this.highMask = this.#wide ? maskOf((spec.msb & 31) + 1) : 0;
+    this.#names = new Map(Object.entries(spec.values ?? {}).map(([name, value]) => [value, name]));
+  }
+
+  /** The value as a number: exact to 53 bits. An `addr` field keeps its bits in place. */
+  get(words: Int32Array, at = 0): number {
+    if (!this.#wide && this.spec.kind !== "addr") return ((words[at + this.word] >>> this.shift) & this.#mask) >>> 0;
+    return this.hi(words, at) * TWO32 + (this.lo(words, at) >>> 0);
+  }
+
+  /** Low 32 bits of the value. */
+  lo(words: Int32Array, at = 0): number {
+    const low = words[at + this.word] & this.lowMask;
+    if (this.spec.kind === "addr") return this.word & 1 ? 0 : low;
+    if (!this.#wide) return low >>> this.shift;
+    const high = words[at + this.word + 1] & this.highMask;
+    return this.shift === 0 ? low : (low >>> this.shift) | (high << (32 - this.shift));
+  }
+
+  /** Bits 63:32 of the value. */
+  hi(words: Int32Array, at = 0): number {
+    if (this.spec.kind === "addr") {
+      if (this.word & 1) return words[at + this.word] & this.lowMask;
+      return this.#wide ? words[at + this.word + 1] & this.highMask : 0;
+    }
+    return this.#wide ? (words[at + this.word + 1] & this.highMask) >>> this.shift : 0;
+  }
+
+  getBig(words: Int32Array, at = 0): bigint {
+    return (BigInt(this.hi(words, at) >>> 0) << 32n) | BigInt(this.lo(words, at) >>> 0);
+  }
+
+  /** Stores a value given as a number; throws a RangeError when it does not fit the field. */
+  set(words: Int32Array, at: number, value: number): void {
+    this.setBig(words, at, BigInt(value));
+  }
+
+  /** Stores two int32 halves. Bits outside the field are dropped (an `addr` field's low bits, for instance). */
+  setPair(words: Int32Array, at: number, hi: number, lo: number): void {
+    const index = at + this.word;
+    if (this.spec.kind === "addr") {
+      const low = this.word & 1 ? hi : lo;
+      words[index] = (words[index] & ~this.lowMask) | (low & this.lowMask);
+      if (this.#wide) words[index + 1] = (words[index + 1] & ~this.highMask) | (hi & this.highMask);
+      return;
+    }
+    words[index] = (words[index] & ~this.lowMask) | ((lo << this.shift) & this.lowMask);
+    if (!this.#wide) return;
+    const high = this.shift === 0 ? hi : (lo >>> (32 - this.shift)) | (hi << this.shift);
+    words[index + 1] = (words[index + 1] & ~this.highMask) | (high & this.highMask);
+  }
+
+  setBig(words: Int32Array, at: number, value: bigint): void {
+    const pattern = value < 0n ? BigInt.asUintN(this.width, value) : value;
+    const { kind, lsb, msb } = this.spec;
+    const low = kind === "addr" ? BigInt(lsb & 63) : 0n;
+    const top = kind === "addr" ? BigInt((msb & 63) + 1) : BigInt(this.width);
+    if (pattern >> top !== 0n || ((pattern >> low) << low) !== pattern) {
+      throw new RangeError(`${this.name}: 0x${value.toString(16)} does not fit bits ${msb}:${lsb}`);
+    }
+    this.setPair(words, at, Number((pattern >> 32n) & 0xffff_ffffn) | 0, Number(pattern & 0xffff_ffffn) | 0);
+  }
+
+  /** Name of an enumeration's value; undefined when the specification gives it none. */
+  nameOf(value: number): string | undefined {
+    return this.#names.get(value);
+  }
+
+  decode(words: Int32Array, at = 0): V {
+    const { kind, msb } = this.spec;
+    if (kind === "bit") return (this.get(words, at) === 1) as V;
+    if (kind === "oneOf") {
+      const value = this.get(words, at);
+      return (this.#names.get(value) ?? value) as V;
+    }
+    const exact = kind === "addr" ? (msb & 63) <= 52 : this.width <= 53;
+    return (exact ? this.get(words, at) : this.getBig(words, at)) as V;
+  }
+
+  encode(words: Int32Array, at: number, value: FieldValue): void {
+    this.setBig(words, at, this.#toBits(value));
+  }
+
+  #toBits(value: FieldValue): bigint {
+    if (typeof value === "boolean") return value ? 1n : 0n;
+    if (typeof value !== "string") return BigInt(value);
+    const named = this.spec.values?.[value];
+    if (named === undefined) throw new RangeError(`${this.name}: no value is named "${value}"`);
+    return BigInt(named);
+  }
+}

@@ -1,0 +1,18 @@
+/** iommu_group: the smallest set of devices that the IOMMU can tell apart from all others. */
+import type { Mutex } from "../kernel/mutex.js";
+import type { Device } from "./device.js";
+import type { IommuDomain } from "./domain.js";
+
+export class IommuGroup {
+  readonly devices: Device[] = [];
+  /** The domain it is attached to now. */
+  domain: IommuDomain | undefined;
+  /** Who owns its DMA (iommu_group_claim_dma_owner); undefined: the kernel's drivers. */
+  owner: unknown;
+
+  constructor(
+    readonly id: number,
+    /** group->mutex. */
+    readonly mutex: Mutex,
+  ) {}
+}

@@ -1,0 +1,10 @@
+/** iommu_resv_region: IOVAs that a device must not use for mappings, or must have mapped one to one (F24). */
+
+export type ReservedRegionType = "direct" | "direct-relaxable" | "reserved" | "msi" | "sw-msi";
+
+export interface ReservedRegion {
+  readonly start: bigint;
+  readonly length: bigint;
+  readonly type: ReservedRegionType;
+  readonly prot: number;
+}

@@ -1,0 +1,28 @@
+/** Credentials and resource limits of a task. */
+
+export type Capability = "CAP_SYS_RAWIO" | "CAP_IPC_LOCK" | "CAP_SYS_PTRACE" | "CAP_SYS_ADMIN";
+
+export interface Credentials {
+  readonly uid: number;
+  readonly euid: number;
+  readonly suid: number;
+  readonly gid: number;
+  readonly capabilities: ReadonlySet<Capability>;
+}
+
+export const ROOT: Credentials = {
+  uid: 0,
+  euid: 0,
+  suid: 0,
+  gid: 0,
+  capabilities: new Set<Capability>(["CAP_SYS_RAWIO", "CAP_IPC_LOCK", "CAP_SYS_PTRACE", "CAP_SYS_ADMIN"]),
+};
+
+export function user(uid: number, capabilities: Iterable<Capability> = []): Credentials {
+  return { uid, euid: uid, suid: uid, gid: uid, capabilities: new Set(capabilities) };
+}
+
+/** Bytes; Infinity for unlimited. */
+export interface ResourceLimits {
+  memlock: number;
+}

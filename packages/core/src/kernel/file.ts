@@ -1,0 +1,56 @@
+/** Open files and device nodes: what a task's descriptors point to. */
+import type { UserPointer } from "./user-memory.js";
+import type { Task } from "./task.js";
+
+/** file_operations. Every one may be absent: ioctl then gives ENOTTY, read and write EINVAL. */
+export interface FileOps {
+  /** "anon_inode:[vfio-device]", "/dev/vfio/vfio": what /proc/PID/fd shows. */
+  readonly name: string;
+  /** @returns a non-negative result; refusals throw IommuError */
+  ioctl?(task: Task, request: number, arg: UserPointer): Promise<number>;
+  read?(task: Task, into: Uint8Array, position: number): Promise<number>;
+  write?(task: Task, bytes: Uint8Array, position: number): Promise<number>;
+  /** Backs a mapping of this file: physical address of each page. @throws IommuError EINVAL */
+  mmap?(task: Task, offset: number, length: number, write: boolean, shared: boolean): FileMapping;
+  /** The last descriptor is gone. */
+  release?(): Promise<void>;
+}
+
+export interface FileMapping {
+  /** Physical address (RAM or a device's memory) of the page at that byte offset of the mapping; undefined gives SIGBUS. */
+  page(offset: number): number | undefined;
+  close(): void;
+}
+
+/** An open file description, shared by dup and fork. */
+export class OpenFile {
+  #references = 1;
+  position = 0;
+
+  constructor(
+    readonly ops: FileOps,
+    readonly flags: number,
+  ) {}
+
+  get references(): number {
+    return this.#references;
+  }
+
+  get(): this {
+    this.#references++;
+    return this;
+  }
+
+  async put(): Promise<void> {
+    if (--this.#references === 0) await this.ops.release?.();
+  }
+}
+
+/** Open flags, numbers of asm-generic/fcntl.h. */
+export const O = { RDONLY: 0, WRONLY: 1, RDWR: 2, ACCMODE: 3, CREAT: 0o100, NONBLOCK: 0o4000, CLOEXEC: 0o2000000 } as const;
+
+/** A device node: opened by path. */
+export interface DeviceNode {
+  readonly path: string;
+  open(task: Task, flags: number): Promise<FileOps>;
+}

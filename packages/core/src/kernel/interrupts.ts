@@ -1,0 +1,63 @@
+/** The interrupt controller of the board: wires by name, message interrupts by address and data. */
+import { token } from "../platform/token.js";
+import { IommuError } from "./errno.js";
+
+/** Runs in interrupt context: must not sleep. Wake a thread or queue work for the rest. */
+export type InterruptHandler = () => void;
+
+export interface MsiVector {
+  readonly address: number;
+  readonly data: number;
+  free(): void;
+}
+
+export interface InterruptController {
+  /** Handles the rising edge of a wire. @throws IommuError EBUSY when the wire has a handler */
+  requestWire(line: string, handler: InterruptHandler): void;
+  freeWire(line: string): void;
+  setWire(line: string, level: boolean): void;
+  /** Allocates a vector: a write of `data` to `address` calls the handler. */
+  allocateMessage(handler: InterruptHandler): MsiVector;
+  /** False when nobody listens to that message. */
+  deliver(address: number, data: number): boolean;
+}
+export const InterruptController = token<InterruptController>("InterruptController");
+
+/** Where messages go: the page of x86's local APICs or of an Arm GIC's ITS. */
+export const DOORBELL_BASE = 0xfee0_0000;
+export const DOORBELL_SIZE = 0x10_0000;
+
+export class BoardInterrupts implements InterruptController {
+  readonly #wires = new Map<string, InterruptHandler>();
+  readonly #levels = new Map<string, boolean>();
+  readonly #messages = new Map<number, InterruptHandler>();
+  #next = 0x20;
+
+  requestWire(line: string, handler: InterruptHandler): void {
+    if (this.#wires.has(line)) throw new IommuError("EBUSY", `interrupt ${line} already has a handler`);
+    this.#wires.set(line, handler);
+  }
+
+  freeWire(line: string): void {
+    this.#wires.delete(line);
+  }
+
+  setWire(line: string, level: boolean): void {
+    const before = this.#levels.get(line) ?? false;
+    this.#levels.set(line, level);
+    if (level && !before) this.#wires.get(line)?.();
+  }
+
+  allocateMessage(handler: InterruptHandler): MsiVector {
+    const data = this.#next++;
+    this.#messages.set(data, handler);
+    return { address: DOORBELL_BASE, data, free: () => this.#messages.delete(data) };
+  }
+
+  deliver(address: number, data: number): boolean {
+    if (address < DOORBELL_BASE || address >= DOORBELL_BASE + DOORBELL_SIZE) return false;
+    const handler = this.#messages.get(data);
+    handler?.();
+    return handler !== undefined;
+  }
+}

@@ -1,0 +1,91 @@
+/** The kernel's tables: tasks by pid, device nodes by path, the log. */
+import type { Mm } from "../mm/mm.js";
+import type { Tracer } from "../trace/tracer.js";
+import { IommuError } from "./errno.js";
+import type { DeviceNode } from "./file.js";
+import type { Scheduler } from "./scheduler.js";
+import { Task, type TaskOptions } from "./task.js";
+
+/** Finds processes that are not tasks of the platform: the live processes of the machine it runs on. */
+export interface ProcessSource {
+  /**
+   * mm_access(task, PTRACE_MODE_ATTACH_REALCREDS): the address space with a user reference taken.
+   * @returns undefined when there is no such process; null when it has no address space
+   * @throws IommuError EACCES or EPERM as ptrace rules give
+   */
+  mmAccess(caller: Task, pid: number): Promise<Mm | null | undefined>;
+}
+
+/** How a platform makes address spaces; the simulated one unless a plugin replaces it. */
+export interface MmFactory {
+  create(owner: string): Mm;
+  /** @throws IommuError EINVAL for an address space that cannot be copied */
+  fork(mm: Mm, owner: string): Promise<Mm>;
+}
+
+export class Kernel {
+  readonly nodes = new Map<string, DeviceNode>();
+  readonly tasks = new Map<number, Task>();
+  readonly sources: ProcessSource[] = [];
+  /** Printed lines, as dmesg shows them, without the time stamp. */
+  readonly log: string[] = [];
+  #nextPid = 1;
+
+  constructor(
+    readonly scheduler: Scheduler,
+    readonly trace: Tracer,
+    private readonly mms: MmFactory,
+  ) {}
+
+  /** A new process with an address space of its own, unless one is given. */
+  spawn(options: TaskOptions = {}): Task {
+    const pid = options.pid ?? this.#nextPid++;
+    if (this.tasks.has(pid)) throw new IommuError("EEXIST", `pid ${pid} is in use`);
+    const name = options.name ?? `task-${pid}`;
+    const task = new Task(this, pid, { ...options, name, mm: options.mm ?? this.mms.create(`pid ${pid} (${name})`) });
+    this.tasks.set(pid, task);
+    if (this.trace.enabled) this.trace.emit("task:started", { pid, task: name });
+    return task;
+  }
+
+  forkMm(mm: Mm): Promise<Mm> {
+    return this.mms.fork(mm, `fork of ${mm.owner}`);
+  }
+
+  remove(task: Task): void {
+    this.tasks.delete(task.pid);
+  }
+
+  /**
+   * find_get_task_by_vpid and mm_access: the address space of a process that the caller may trace, with a user
+   * reference taken.
+   * @throws IommuError ESRCH no such process, or it has no address space; EACCES the caller may not trace it (F28)
+   */
+  async mmAccess(caller: Task, pid: number): Promise<Mm> {
+    const task = this.tasks.get(pid);
+    if (task) return this.#mmOfTask(caller, task);
+    for (const source of this.sources) {
+      const mm = await source.mmAccess(caller, pid);
+      if (mm) return mm;
+      if (mm === null) throw new IommuError("ESRCH", `process ${pid} has no address space`);
+    }
+    throw new IommuError("ESRCH", `no process has pid ${pid}`);
+  }
+
+  /** The ptrace rule with real credentials: all of the target's ids equal the caller's uid and it is dumpable, or CAP_SYS_PTRACE. */
+  #mmOfTask(caller: Task, task: Task): Mm {
+    const target = task.credentials;
+    const { uid, gid, capabilities } = caller.credentials;
+    const same = target.uid === uid && target.euid === uid && target.suid === uid && target.gid === gid;
+    if (caller !== task && !(same && task.dumpable) && !capabilities.has("CAP_SYS_PTRACE")) {
+      throw new IommuError("EACCES", `pid ${caller.pid} (uid ${uid}) may not trace pid ${task.pid} (uid ${target.uid}${task.dumpable ? "" : ", not dumpable"})`);
+    }
+    if (!task.mm?.mmgetNotZero()) throw new IommuError("ESRCH", `process ${task.pid} has no address space`);
+    return task.mm;
+  }
+
+  printk(line: string): void {
+    this.log.push(line);
+    if (this.trace.enabled) this.trace.emit("log:printed", { line });
+  }
+}

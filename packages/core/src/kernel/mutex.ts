@@ -1,0 +1,68 @@
+/** Mutexes and spinlocks. Both suspend the waiter; a spinlock's holder must not sleep, which the trace lets a checker see. */
+import type { Tracer } from "../trace/tracer.js";
+import type { Scheduler, Thread } from "./scheduler.js";
+
+const DONE = Promise.resolve();
+
+export class Mutex {
+  #owner: Thread | null = null;
+  readonly #waiters: Thread[] = [];
+
+  /** @param name the lock's name in Linux: "iommu->lock", "iommu_sva_lock" */
+  constructor(
+    private readonly scheduler: Scheduler,
+    private readonly trace: Tracer,
+    readonly name: string,
+    readonly kind: "mutex" | "spin" = "mutex",
+  ) {}
+
+  get held(): boolean {
+    return this.#owner !== null;
+  }
+
+  get heldByCurrent(): boolean {
+    return this.#owner !== null && this.#owner === this.scheduler.current;
+  }
+
+  lock(): Promise<void> {
+    const thread = this.scheduler.current;
+    if (thread === null) throw new Error(`${this.name}: taken outside of a thread`);
+    if (this.#owner === null) {
+      this.#acquire(thread);
+      return DONE;
+    }
+    if (this.#owner === thread) throw new Error(`${this.name}: ${thread.name} takes it twice`);
+    return this.#wait(thread);
+  }
+
+  async #wait(thread: Thread): Promise<void> {
+    this.#waiters.push(thread);
+    if (this.trace.enabled) this.trace.emit("lock:contended", { lock: this.name, kind: this.kind, thread: thread.name });
+    // The unlocker hands the lock over before it wakes us: no third thread can slip in between.
+    await this.scheduler.park(`lock ${this.name} (held by ${this.#owner?.name})`);
+    if (this.trace.enabled) this.trace.emit("lock:acquired", { lock: this.name, kind: this.kind, thread: thread.name });
+  }
+
+  #acquire(thread: Thread): void {
+    this.#owner = thread;
+    if (this.trace.enabled) this.trace.emit("lock:acquired", { lock: this.name, kind: this.kind, thread: thread.name });
+  }
+
+  unlock(): void {
+    const owner = this.#owner;
+    if (owner === null || owner !== this.scheduler.current) throw new Error(`${this.name}: unlocked by a thread that does not hold it`);
+    if (this.trace.enabled) this.trace.emit("lock:released", { lock: this.name, kind: this.kind, thread: owner.name });
+    const next = this.#waiters.shift();
+    this.#owner = next ?? null;
+    if (next) this.scheduler.wake(next);
+  }
+
+  async with<T>(body: () => Promise<T> | T): Promise<T> {
+    await this.lock();
+    try {
+      return await body();
+    } finally {
+      this.unlock();
+    }
+  }
+}

@@ -1,0 +1,125 @@
+/** A process: an address space, descriptors, credentials, limits. Its system calls are methods; refusals throw IommuError. */
+import type { Mm } from "../mm/mm.js";
+import { type Credentials, ROOT, type ResourceLimits } from "./credentials.js";
+import { IommuError, isErrno } from "./errno.js";
+import { FdTable } from "./fd-table.js";
+import { OpenFile } from "./file.js";
+import type { Kernel } from "./kernel.js";
+import { type UserPointer, userAddress, userBuffer } from "./user-memory.js";
+
+export interface TaskOptions {
+  readonly name?: string;
+  readonly credentials?: Credentials;
+  readonly limits?: Partial<ResourceLimits>;
+  /** The address space; undefined for a kernel thread. */
+  readonly mm?: Mm;
+  readonly pid?: number;
+}
+
+export class Task {
+  readonly name: string;
+  readonly limits: ResourceLimits;
+  credentials: Credentials;
+  /** PR_SET_DUMPABLE; a task that is not dumpable may not be traced by others without CAP_SYS_PTRACE. */
+  dumpable = true;
+  mm: Mm | undefined;
+  exited = false;
+  #fds = new FdTable();
+
+  constructor(
+    private readonly kernel: Kernel,
+    readonly pid: number,
+    options: TaskOptions = {},
+  ) {
+    this.name = options.name ?? `task-${pid}`;
+    this.credentials = options.credentials ?? ROOT;
+    this.limits = { memlock: Number.POSITIVE_INFINITY, ...options.limits };
+    this.mm = options.mm;
+  }
+
+  get fds(): FdTable {
+    return this.#fds;
+  }
+
+  /** @throws IommuError ENOENT for a path without a node, and what the node's open refuses with */
+  async open(path: string, flags: number): Promise<number> {
+    const node = this.kernel.nodes.get(path);
+    if (!node) throw new IommuError("ENOENT", `${path} does not exist`);
+    return this.#fds.install(new OpenFile(await node.open(this, flags), flags));
+  }
+
+  async close(fd: number): Promise<void> {
+    await this.#fds.close(fd);
+  }
+
+  dup(fd: number): number {
+    return this.#fds.install(this.#fds.get(fd).get(), false);
+  }
+
+  /**
+   * @param arg an address in this task's memory, or a buffer that stands for one and is changed in place
+   * @returns what the driver returns; @throws IommuError as the driver refuses
+   */
+  async ioctl(fd: number, request: number, arg: Uint8Array | bigint | number = 0n): Promise<number> {
+    const { trace } = this.kernel;
+    const report = (result: number, error?: IommuError) => {
+      if (trace.enabled) trace.emit("ioctl:returned", { task: this.name, pid: this.pid, fd, request, result, error: error?.code });
+    };
+    try {
+      const { ops } = this.#fds.get(fd);
+      if (!ops.ioctl) throw new IommuError("ENOTTY", `${ops.name} has no ioctls`);
+      const result = await ops.ioctl(this, request >>> 0, this.pointer(arg));
+      report(result);
+      return result;
+    } catch (error) {
+      if (isErrno(error)) report(-error.errno, error);
+      throw error;
+    }
+  }
+
+  pointer(arg: Uint8Array | bigint | number): UserPointer {
+    return arg instanceof Uint8Array ? userBuffer(this.mm, arg) : userAddress(this.mm, BigInt.asUintN(64, BigInt(arg)));
+  }
+
+  /** pread / pwrite on a descriptor. */
+  async pread(fd: number, into: Uint8Array, position: number): Promise<number> {
+    const { ops } = this.#fds.get(fd);
+    if (!ops.read) throw new IommuError("EINVAL", `${ops.name} cannot be read`);
+    return ops.read(this, into, position);
+  }
+
+  async pwrite(fd: number, bytes: Uint8Array, position: number): Promise<number> {
+    const { ops } = this.#fds.get(fd);
+    if (!ops.write) throw new IommuError("EINVAL", `${ops.name} cannot be written`);
+    return ops.write(this, bytes, position);
+  }
+
+  /** Same descriptors and a copy-on-write copy of the address space. */
+  async fork(name = `${this.name}-child`): Promise<Task> {
+    const mm = this.mm ? await this.kernel.forkMm(this.mm) : undefined;
+    const child = this.kernel.spawn({ name, credentials: this.credentials, limits: this.limits, mm });
+    child.#fds = this.#fds.clone();
+    child.dumpable = this.dumpable;
+    return child;
+  }
+
+  /** A new, empty address space; O_CLOEXEC descriptors close. */
+  async exec(mm: Mm): Promise<void> {
+    const old = this.mm;
+    this.mm = mm;
+    await old?.mmput();
+    await this.#fds.closeAll((closeOnExec) => closeOnExec);
+  }
+
+  /** exit_mm first, then exit_files, as do_exit does. */
+  async exit(): Promise<void> {
+    if (this.exited) return;
+    this.exited = true;
+    this.kernel.remove(this);
+    const { mm } = this;
+    this.mm = undefined;
+    await mm?.mmput();
+    await this.#fds.closeAll();
+    if (this.kernel.trace.enabled) this.kernel.trace.emit("task:exited", { pid: this.pid, task: this.name });
+  }
+}

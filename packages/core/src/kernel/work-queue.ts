@@ -1,0 +1,51 @@
+/** A work queue: functions that run later on worker threads, and flush, which waits for all that were queued before. */
+import type { Scheduler } from "./scheduler.js";
+import { WaitQueue } from "./wait-queue.js";
+
+type Work = () => Promise<void>;
+
+export class WorkQueue {
+  readonly #pending: { readonly work: Work; readonly ticket: number }[] = [];
+  readonly #running = new Set<number>();
+  readonly #finished: WaitQueue;
+  #workers = 0;
+  #tickets = 0;
+
+  /** @param maxActive how many functions may run at once: 1 for an ordered queue */
+  constructor(
+    private readonly scheduler: Scheduler,
+    readonly name: string,
+    private readonly maxActive = 1,
+  ) {
+    this.#finished = new WaitQueue(scheduler, `work on ${name}`);
+  }
+
+  /** Queues without sleeping: interrupt context may call it. */
+  queue(work: Work): void {
+    this.#pending.push({ work, ticket: this.#tickets++ });
+    if (this.#workers < this.maxActive) {
+      this.#workers++;
+      this.scheduler.spawn(`kworker/${this.name}`, () => this.#drain());
+    }
+  }
+
+  async #drain(): Promise<void> {
+    for (let next = this.#pending.shift(); next; next = this.#pending.shift()) {
+      this.#running.add(next.ticket);
+      await next.work();
+      this.#running.delete(next.ticket);
+      this.#finished.wakeAll();
+    }
+    this.#workers--;
+  }
+
+  /** Waits for everything queued before the call. */
+  async flush(): Promise<void> {
+    const limit = this.#tickets;
+    await this.#finished.wait(() => ![...this.#running].some((ticket) => ticket < limit) && !this.#pending.some(({ ticket }) => ticket < limit));
+  }
+
+  get busy(): boolean {
+    return this.#pending.length > 0 || this.#running.size > 0;
+  }
+}

@@ -1,0 +1,37 @@
+/** Page sizes and the arithmetic between 64-bit addresses and their (hi, lo) int32 halves. */
+
+export const PAGE_SHIFT = 12;
+export const PAGE_SIZE = 4096;
+export const TWO32 = 0x1_0000_0000;
+
+/** Low 32 bits of a bigint as int32. */
+export function lo32(value: bigint): number {
+  return Number(value & 0xffff_ffffn) | 0;
+}
+
+/** Bits 63:32 of a bigint as int32. */
+export function hi32(value: bigint): number {
+  return Number((value >> 32n) & 0xffff_ffffn) | 0;
+}
+
+/** Unsigned 64-bit value of two int32 halves. */
+export function join64(hi: number, lo: number): bigint {
+  return (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
+}
+
+/** Physical address (at most 52 bits, exact) of two int32 halves. */
+export function physical(hi: number, lo: number): number {
+  return (hi >>> 0) * TWO32 + (lo >>> 0);
+}
+
+export function hiOf(pa: number): number {
+  return Math.floor(pa / TWO32) | 0;
+}
+
+export function loOf(pa: number): number {
+  return pa | 0;
+}
+
+export function hex(value: number | bigint, digits = 0): string {
+  return `0x${value.toString(16).padStart(digits, "0")}`;
+}

@@ -1,0 +1,98 @@
+/**
+ * Physical pages for tables, queues and process memory. Deterministic: the run freed last is reused first. Every page has an
+ * owner, so that a leak names who forgot it. Freed pages can be poisoned to make a use after free visible.
+ */
+import { IommuError } from "../kernel/errno.js";
+import { token } from "../platform/token.js";
+import { PAGE_SIZE } from "./address.js";
+import type { MemoryRegion, PhysicalMemory } from "./physical-memory.js";
+
+export interface PageAllocator {
+  /**
+   * `pages` contiguous zeroed pages, aligned to `align` bytes (default: the size rounded up to a power of two).
+   * @param owner what they are for: "smmuv3 CD table", "pid 7 anon"
+   * @throws IommuError ENOMEM when RAM is exhausted or a fault is injected
+   */
+  alloc(pages: number, owner: string, align?: number): number;
+  free(pa: number): void;
+  /** Pages in use, by owner. Empty when nothing has leaked. */
+  usage(): ReadonlyMap<string, number>;
+  ownerOf(pa: number): string | undefined;
+}
+export const PageAllocator = token<PageAllocator>("PageAllocator");
+
+export interface PageAllocatorOptions {
+  /** Byte that fills freed pages; none by default. */
+  readonly poison?: number;
+  /** Asked before each allocation; true makes it fail with ENOMEM. */
+  readonly failAlloc?: (owner: string) => boolean;
+}
+
+interface Run {
+  readonly pages: number;
+  readonly owner: string;
+}
+
+export class FirstFitPages implements PageAllocator {
+  /** Freed runs by size: pages → addresses, reused last in, first out. */
+  readonly #free = new Map<string, number[]>();
+  readonly #used = new Map<number, Run>();
+  #region = 0;
+  #next: number;
+
+  constructor(
+    private readonly memory: PhysicalMemory,
+    private readonly regions: readonly MemoryRegion[] = memory.regions,
+    private readonly options: PageAllocatorOptions = {},
+  ) {
+    // Page 0 is never given out: an address of 0 must stay recognisable as "none".
+    this.#next = Math.max(regions[0].base, PAGE_SIZE);
+  }
+
+  alloc(pages: number, owner: string, align = PAGE_SIZE * 2 ** Math.ceil(Math.log2(pages))): number {
+    if (this.options.failAlloc?.(owner)) throw new IommuError("ENOMEM", `no memory for ${owner} (${pages} pages; injected)`);
+    const pa = this.#free.get(`${pages}/${align}`)?.pop() ?? this.#bump(pages, align);
+    if (pa === undefined) throw new IommuError("ENOMEM", `no memory for ${owner}: ${pages} contiguous pages, ${this.#used.size} runs in use`);
+    this.#used.set(pa, { pages, owner });
+    this.#alignOf.set(pa, align);
+    this.memory.fill(pa, pages * PAGE_SIZE, 0);
+    return pa;
+  }
+
+  readonly #alignOf = new Map<number, number>();
+
+  #bump(pages: number, align: number): number | undefined {
+    while (this.#region < this.regions.length) {
+      const { base, size } = this.regions[this.#region];
+      const pa = Math.ceil(Math.max(this.#next, base) / align) * align;
+      if (pa + pages * PAGE_SIZE <= base + size) {
+        this.#next = pa + pages * PAGE_SIZE;
+        return pa;
+      }
+      if (this.#region === this.regions.length - 1) return undefined;
+      this.#region++;
+    }
+    return undefined;
+  }
+
+  free(pa: number): void {
+    const run = this.#used.get(pa);
+    if (!run) throw new Error(`free of page 0x${pa.toString(16)}, which is not allocated`);
+    this.#used.delete(pa);
+    if (this.options.poison !== undefined) this.memory.fill(pa, run.pages * PAGE_SIZE, this.options.poison);
+    const key = `${run.pages}/${this.#alignOf.get(pa)}`;
+    const list = this.#free.get(key);
+    if (list) list.push(pa);
+    else this.#free.set(key, [pa]);
+  }
+
+  ownerOf(pa: number): string | undefined {
+    return this.#used.get(pa)?.owner;
+  }
+
+  usage(): ReadonlyMap<string, number> {
+    const pages = new Map<string, number>();
+    for (const run of this.#used.values()) pages.set(run.owner, (pages.get(run.owner) ?? 0) + run.pages);
+    return pages;
+  }
+}

@@ -1,0 +1,56 @@
+/** What the kernel, VFIO and the IOMMU drivers know of a PCI function: its address, its configuration space, its BARs. */
+import type { RequesterPort } from "../bus/ports.js";
+
+export interface PciBar {
+  /** 0 … 5; 6 is the expansion ROM. */
+  readonly index: number;
+  readonly size: number;
+  readonly kind: "mem32" | "mem64" | "io";
+  readonly prefetchable: boolean;
+}
+
+export interface PciFunction {
+  /** "0000:01:00.0". */
+  readonly bdf: string;
+  readonly segment: number;
+  /** bus << 8 | device << 3 | function. */
+  readonly rid: number;
+  /** False after surprise removal: reads give all ones, messages are lost. */
+  readonly present: boolean;
+  /** Configuration space in accesses of 1, 2 or 4 bytes, naturally aligned. Side effects happen as on the wire. */
+  readConfig(offset: number, width: 1 | 2 | 4): number;
+  writeConfig(offset: number, width: 1 | 2 | 4, value: number): void;
+  /** Size of configuration space: 256 or 4096. */
+  readonly configSize: number;
+  readonly bars: readonly PciBar[];
+  /** Registers and memory behind a BAR. False when the BAR does not decode that offset or width. */
+  readBar(bar: number, offset: number, into: Uint8Array): boolean;
+  writeBar(bar: number, offset: number, bytes: Uint8Array): boolean;
+  /** Messages from the IOMMU. */
+  readonly requester: RequesterPort;
+  /** Legacy interrupt pin level changes; MSI and MSI-X are writes that the function makes itself. */
+  onIntx(listener: (asserted: boolean) => void): void;
+  /** Bridges between this function and the root complex, nearest first. */
+  readonly upstream: readonly PciFunction[];
+}
+
+/** Byte offset of a capability with that id; 0 when the function has none. */
+export function findCapability(pci: PciFunction, id: number): number {
+  if ((pci.readConfig(0x06, 2) & 0x10) === 0) return 0;
+  for (let at = pci.readConfig(0x34, 1) & 0xfc, hops = 0; at >= 0x40 && hops < 48; at = pci.readConfig(at + 1, 1) & 0xfc, hops++) {
+    if (pci.readConfig(at, 1) === id) return at;
+  }
+  return 0;
+}
+
+/** As findCapability, in extended configuration space (offset 0x100 and up). */
+export function findExtendedCapability(pci: PciFunction, id: number): number {
+  if (pci.configSize <= 256) return 0;
+  for (let at = 0x100, hops = 0; at >= 0x100 && hops < 960; hops++) {
+    const header = pci.readConfig(at, 4);
+    if (header === 0 || header === 0xffff_ffff) return 0;
+    if ((header & 0xffff) === id) return at;
+    at = (header >>> 20) & 0xffc;
+  }
+  return 0;
+}

@@ -1,0 +1,65 @@
+/** The parts of one machine, registered in one tsyringe child container under their tokens. */
+import { type DependencyContainer, container as root } from "tsyringe";
+import type { RequesterDirectory, RequesterPort } from "../bus/ports.js";
+import { AddressDecoder, doorbell, SystemBus } from "../bus/system-bus.js";
+import { Groups } from "../iommu/groups.js";
+import { BoardInterrupts, DOORBELL_BASE, DOORBELL_SIZE, InterruptController } from "../kernel/interrupts.js";
+import { Kernel } from "../kernel/kernel.js";
+import { Scheduler, VirtualTimeScheduler } from "../kernel/scheduler.js";
+import { FirstFitPages, PageAllocator, type PageAllocatorOptions } from "../memory/page-allocator.js";
+import { type MemoryRegion, PhysicalMemory, SlabMemory } from "../memory/physical-memory.js";
+import { AddressSpaces } from "../mm/address-spaces.js";
+import { Sva } from "../sva/sva.js";
+import { SvaCore } from "../sva/sva-core.js";
+import { Tracer } from "../trace/tracer.js";
+
+export interface BoardOptions {
+  /** RAM; 256 MiB from 4 GiB up when absent. Nothing is allocated until it is touched. */
+  readonly ram?: readonly MemoryRegion[];
+  readonly scheduler?: Scheduler;
+  /** Replaces the RAM model: a versioned memory, a shared one. */
+  readonly memory?: PhysicalMemory;
+  readonly pages?: PageAllocatorOptions;
+}
+
+export const DEFAULT_RAM: readonly MemoryRegion[] = [{ base: 0x1_0000_0000, size: 0x1000_0000 }];
+
+export function createBoard(options: BoardOptions): DependencyContainer {
+  const board = root.createChildContainer();
+  const scheduler = options.scheduler ?? new VirtualTimeScheduler();
+  const trace = new Tracer(() => scheduler.now);
+  const memory = options.memory ?? new SlabMemory(options.ram ?? DEFAULT_RAM);
+  const pages = new FirstFitPages(memory, memory.regions, options.pages);
+  const bus = new AddressDecoder(memory);
+  const interrupts = new BoardInterrupts();
+  const kernel = new Kernel(scheduler, trace, new AddressSpaces(memory, bus, pages, scheduler, trace));
+  bus.attach(doorbell("msi", DOORBELL_BASE, DOORBELL_SIZE, (address, data) => interrupts.deliver(address, data)));
+  board.registerInstance(Scheduler, scheduler);
+  board.registerInstance(Tracer, trace);
+  board.registerInstance(PhysicalMemory, memory);
+  board.registerInstance(PageAllocator, pages);
+  board.registerInstance<SystemBus>(SystemBus, bus);
+  board.registerInstance<InterruptController>(InterruptController, interrupts);
+  board.registerInstance(Kernel, kernel);
+  board.registerInstance<Sva>(Sva, new SvaCore(scheduler, trace, kernel));
+  board.registerInstance(Groups, new Groups(scheduler, trace));
+  return board;
+}
+
+/** The functions of one segment by requester id: where an IOMMU's messages go. */
+export class Requesters implements RequesterDirectory {
+  readonly #ports = new Map<number, RequesterPort>();
+
+  find(rid: number): RequesterPort | undefined {
+    return this.#ports.get(rid);
+  }
+
+  add(rid: number, port: RequesterPort): void {
+    if (this.#ports.has(rid)) throw new Error(`two functions have requester id 0x${rid.toString(16)}`);
+    this.#ports.set(rid, port);
+  }
+
+  remove(rid: number): void {
+    this.#ports.delete(rid);
+  }
+}

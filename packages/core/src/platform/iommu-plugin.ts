@@ -1,0 +1,31 @@
+/**
+ * An IOMMU as a plugin: a plain value that makes a chip and its driver on a board. The n-th IOMMU of a platform
+ * translates for PCI segment n, so that several can live side by side.
+ */
+import type { DependencyContainer } from "tsyringe";
+import type { IommuChip } from "../bus/ports.js";
+import type { IommuOps } from "../iommu/iommu-ops.js";
+
+export interface IommuInstance {
+  /** Unique on the platform: "smmuv3", "vtd", "smmuv3.1". */
+  readonly name: string;
+  readonly chip: IommuChip;
+  readonly ops: IommuOps;
+  /** The driver's probe: reset, tables, queues, enable. @throws IommuError ENODEV with the missing feature */
+  start(): Promise<void>;
+  /** Off, and everything given back. All devices have been released. */
+  stop(): Promise<void>;
+}
+
+export interface IommuPlugin {
+  /** "smmuv3", "vtd". */
+  readonly name: string;
+  /** One sentence: preset and what it can do. */
+  readonly description: string;
+  /**
+   * @param container a child container of the platform's. Resolves ChipPorts (of this segment), PhysicalMemory,
+   *   PageAllocator, SystemBus, InterruptController, Scheduler, Tracer, Kernel, Sva; the plugin registers its own beside them.
+   * @param name the instance's name on this platform
+   */
+  create(container: DependencyContainer, name: string): IommuInstance;
+}

@@ -1,0 +1,6 @@
+/** An injection token that shares its name with the interface it stands for. */
+import type { InjectionToken } from "tsyringe";
+
+export function token<T>(name: string): InjectionToken<T> {
+  return Symbol(`iommukit.${name}`) as InjectionToken<T>;
+}

@@ -1,0 +1,85 @@
+/**
+ * The trace's vocabulary: `noun:verb`, past tense, plain data. Addresses are bigint where they are virtual and number where
+ * they are physical; `unit` names the IOMMU ("smmuv3", "vtd") or device; `pasid` is -1 for none. An interface, so that a
+ * package may add events of its own by declaration merging.
+ */
+import type { Errno } from "../kernel/errno.js";
+
+/** Which requester, with which tag, for which address. */
+interface Request {
+  readonly unit: string;
+  readonly rid: number;
+  readonly pasid: number;
+  readonly address: bigint;
+}
+
+interface LockEvent {
+  readonly lock: string;
+  readonly kind: "mutex" | "spin";
+  readonly thread: string;
+}
+
+export interface TraceEvents {
+  // A DMA, from descriptor to byte.
+  "dma:completed": { readonly device: string; readonly rid: number; readonly pasid: number; readonly address: bigint; readonly length: number; readonly write: boolean; readonly status: number };
+  "translate:completed": Request & { readonly access: number; readonly kind: "untranslated" | "translated" | "ats"; readonly status: number; readonly pa: number };
+  /** A lookup in a configuration cache: STE, CD, context, PASID. */
+  "config:hit": { readonly unit: string; readonly cache: string; readonly rid: number; readonly pasid: number };
+  "config:missed": { readonly unit: string; readonly cache: string; readonly rid: number; readonly pasid: number };
+  /** A lookup in a TLB, a paging-structure cache or a device's ATC. */
+  "tlb:hit": Request & { readonly cache: string };
+  "tlb:missed": Request & { readonly cache: string };
+  "tlb:filled": Request & { readonly cache: string; readonly pa: number; readonly size: number };
+  /** Entries that an invalidation took out. */
+  "cache:invalidated": { readonly unit: string; readonly cache: string; readonly scope: string; readonly entries: number };
+  /** One table entry read by hardware: stream table, CD, PASID table, page table level. */
+  "table:read": { readonly unit: string; readonly table: string; readonly index: number; readonly address: number; readonly value: bigint };
+  /** Access or dirty bits written back by hardware. */
+  "table:updated": { readonly unit: string; readonly table: string; readonly address: number; readonly value: bigint };
+  /** A table entry written by a driver or by mm. */
+  "table:written": { readonly by: string; readonly table: string; readonly address: number; readonly value: bigint };
+
+  // Commands, events, interrupts.
+  "command:consumed": { readonly unit: string; readonly command: string; readonly words: readonly number[] };
+  "command:refused": { readonly unit: string; readonly command: string; readonly words: readonly number[]; readonly reason: string };
+  /** An SMMUv3 event or a VT-d fault record. `words` as they stand in memory or in the register. */
+  "fault:recorded": Request & { readonly fault: string; readonly words: readonly number[] };
+  "fault:dropped": Request & { readonly fault: string; readonly reason: string };
+  "irq:raised": { readonly unit: string; readonly source: string };
+
+  // ATS, PRI, stalls.
+  "ats:completed": Request & { readonly status: string; readonly size: number; readonly access: number };
+  "ats:invalidated": Request & { readonly size: bigint; readonly entries: number };
+  "pri:requested": Request & { readonly prgi: number; readonly last: boolean; readonly access: number };
+  "pri:dropped": Request & { readonly prgi: number; readonly reason: string };
+  "pri:answered": { readonly unit: string; readonly rid: number; readonly pasid: number; readonly prgi: number; readonly code: string };
+  "stall:opened": Request & { readonly stag: number };
+  "stall:resolved": { readonly unit: string; readonly rid: number; readonly stag: number; readonly action: string };
+
+  // The kernel.
+  "log:printed": { readonly line: string };
+  "ioctl:returned": { readonly task: string; readonly pid: number; readonly fd: number; readonly request: number; readonly result: number; readonly error?: Errno };
+  "task:started": { readonly pid: number; readonly task: string };
+  "task:exited": { readonly pid: number; readonly task: string };
+  "lock:acquired": LockEvent;
+  "lock:released": LockEvent;
+  "lock:contended": LockEvent;
+  "mm:faulted": { readonly mm: number; readonly address: bigint; readonly access: number; readonly result: string };
+  "mm:unmapped": { readonly mm: number; readonly start: bigint; readonly end: bigint };
+  "mm:released": { readonly mm: number };
+  "notifier:called": { readonly mm: number; readonly callback: string; readonly start: bigint; readonly end: bigint };
+  "page:freed": { readonly address: number; readonly owner: string };
+
+  // SVA and VFIO.
+  "pasid:allocated": { readonly pasid: number; readonly mm: number };
+  "pasid:freed": { readonly pasid: number; readonly mm: number };
+  "bond:created": { readonly device: string; readonly pasid: number; readonly mm: number };
+  "bond:removed": { readonly device: string; readonly pasid: number; readonly mm: number };
+  "iopf:handled": { readonly device: string; readonly pasid: number; readonly address: bigint; readonly access: number; readonly code: string };
+  "domain:attached": { readonly unit: string; readonly device: string; readonly domain: number };
+  "domain:detached": { readonly unit: string; readonly device: string; readonly domain: number };
+  /** VFIO's decision in the domain compatibility check, with the reason. */
+  "domain:compared": { readonly group: number; readonly domain: number; readonly compatible: boolean; readonly reason: string };
+  "iommu:mapped": { readonly unit: string; readonly domain: number; readonly iova: bigint; readonly pa: number; readonly size: number };
+  "iommu:unmapped": { readonly unit: string; readonly domain: number; readonly iova: bigint; readonly size: number };
+}

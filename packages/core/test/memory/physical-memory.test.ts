@@ -1,0 +1,45 @@
+import { describe, expect, it } from "vitest";
+import { FirstFitPages, SlabMemory } from "../../src/index.js";
+
+describe("SlabMemory", () => {
+  it("keeps bytes across a slab border and refuses what is not RAM", () => {
+    const memory = new SlabMemory([{ base: 0x4000_0000, size: 0x8000_0000 }]);
+    const bytes = Uint8Array.from({ length: 16 }, (_, i) => i + 1);
+    expect(memory.writeBytes(0x7fff_fff8, bytes)).toBe(true);
+    const back = new Uint8Array(16);
+    expect(memory.readBytes(0x7fff_fff8, back)).toBe(true);
+    expect(back).toEqual(bytes);
+    expect(memory.writeBytes(0xbfff_fff8, bytes)).toBe(false);
+    expect(memory.view(0, 0x1000, 2)).toBeNull();
+    expect(memory.load32(0)).toBe(0xffff_ffff);
+  });
+
+  it("reads table words in place above 4 GiB", () => {
+    const memory = new SlabMemory([{ base: 0x1_0000_0000, size: 0x10_0000 }]);
+    memory.store64(0x1_0000_0ff8, 0x1234_5678, -2);
+    const words = memory.view(1, 0xff8, 2);
+    expect(words && [words[memory.viewAt], words[memory.viewAt + 1]]).toEqual([-2, 0x1234_5678]);
+    expect(memory.view(1, 0x10_0000, 2)).toBeNull();
+    expect(memory.compareExchange64(0x1_0000_0ff8, 0x1234_5678, 0, 0, 0)).toBe(false);
+    expect(memory.compareExchange64(0x1_0000_0ff8, 0x1234_5678, -2, 1, 2)).toBe(true);
+    expect(memory.load64(0x1_0000_0ff8)).toBe(0x1_0000_0002n);
+  });
+});
+
+describe("FirstFitPages", () => {
+  it("gives aligned zeroed pages, reuses freed ones and names the owner of a leak", () => {
+    const memory = new SlabMemory([{ base: 0x1000_0000, size: 0x10_0000 }]);
+    const pages = new FirstFitPages(memory, memory.regions, { poison: 0x6b });
+    const a = pages.alloc(1, "a");
+    const b = pages.alloc(4, "b");
+    expect(b % 0x4000).toBe(0);
+    memory.fill(a, 4096, 0xff);
+    pages.free(a);
+    expect(memory.load32(a)).toBe(0x6b6b_6b6b);
+    expect(pages.alloc(1, "c")).toBe(a);
+    expect(memory.load32(a)).toBe(0);
+    expect(Object.fromEntries(pages.usage())).toEqual({ b: 4, c: 1 });
+    expect(() => pages.free(a + 4096)).toThrow("not allocated");
+    expect(() => pages.alloc(1000, "d")).toThrow("ENOMEM");
+  });
+});
