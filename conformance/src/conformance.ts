@@ -1,14 +1,15 @@
-/** `conformance SUITE FILE…`: loads the files, lets the suite's runner judge them, and prints the total. */
+/** `conformance SUITE FILE…`: loads the files, lets the suite's runner judge them, prints the total; `--list` names the suites. */
 import { loadFile } from "./load.js";
 import { Report } from "./report.js";
 import type { Runner } from "./suites.js";
-import { UsageError } from "./usage-error.js";
+import { listNames, UsageError } from "./tool.js";
 
 export type SuiteTable = Readonly<Record<string, () => Promise<Runner>>>;
 
 export async function conformance(args: string[], suites: SuiteTable, report = new Report()): Promise<number> {
   const [suite = "", ...paths] = args;
   const known = `suites: ${Object.keys(suites).join(", ") || "none yet"}`;
+  if (suite === "--list") return listNames(suites);
   if (suite === "") throw new UsageError(`usage: conformance SUITE FILE… (${known})`);
   if (!Object.hasOwn(suites, suite)) throw new UsageError(`unknown suite ${JSON.stringify(suite)} (${known})`);
   if (paths.length === 0) throw new UsageError(`usage: conformance ${suite} FILE…`);

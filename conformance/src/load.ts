@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { basename, resolve } from "node:path";
 import { gunzipSync } from "node:zlib";
-import { UsageError } from "./usage-error.js";
+import { UsageError } from "./tool.js";
 
 export interface LoadedFile {
   readonly path: string;

@@ -1,8 +1,8 @@
-/** `oracle smmuv3|vtd [--mode M] --cases N --seed S`: random cases, answered by the model and by a live QEMU. */
+/** `oracle smmuv3|vtd [--mode M] --cases N --seed S`: random cases, answered by the model and by a live QEMU; `--list` names them. */
 import { parseArgs } from "node:util";
 import { oracles } from "./oracles.js";
 import { Report } from "./report.js";
-import { runTool, UsageError } from "./usage-error.js";
+import { listNames, runTool, UsageError } from "./tool.js";
 
 const USAGE = "usage: oracle smmuv3|vtd [--mode M] --cases N --seed S";
 
@@ -17,7 +17,11 @@ function count(name: string, text: string | undefined): number {
 function parse(args: string[]) {
   const string = { type: "string" } as const;
   try {
-    return parseArgs({ args, allowPositionals: true, options: { mode: string, cases: string, seed: string } });
+    return parseArgs({
+      args,
+      allowPositionals: true,
+      options: { mode: string, cases: string, seed: string, list: { type: "boolean" } },
+    });
   } catch (error) {
     throw new UsageError(`${(error as Error).message}; ${USAGE}`);
   }
@@ -25,6 +29,7 @@ function parse(args: string[]) {
 
 await runTool(async (args) => {
   const { positionals, values } = parse(args);
+  if (values.list) return listNames(oracles);
   const [name = "", ...rest] = positionals;
   if (name === "" || rest.length > 0) throw new UsageError(USAGE);
   const load = Object.hasOwn(oracles, name) ? oracles[name as keyof typeof oracles] : undefined;
