@@ -39,6 +39,8 @@ export function explain(table: AnyLayout, words: Int32Array, at = 0): string {
   const label = (row: ExplainedField) => `${row.name}[${row.bits}]`;
   const width = Math.max(...rows.map((row) => label(row).length));
   const values = Math.max(...rows.map((row) => row.value.length));
-  const lines = rows.map((row) => `  ${label(row).padEnd(width)} = ${row.value.padEnd(values)}  ${row.meaning}`.trimEnd());
+  const lines = rows.map((row) =>
+    `  ${label(row).padEnd(width)} = ${row.value.padEnd(values)}  ${row.meaning}`.trimEnd(),
+  );
   return [`${table.name} (${table.spec})`, ...lines].join("\n");
 }

@@ -51,7 +51,12 @@ export function oneOf<const T extends Record<string, number>>(
 }
 
 /** An address whose bits stand in place: its value is the address, low bits zero. */
-export function addr(msb: number, lsb: number, meaning: string, options: FieldOptions = {}): FieldSpec<number | bigint> {
+export function addr(
+  msb: number,
+  lsb: number,
+  meaning: string,
+  options: FieldOptions = {},
+): FieldSpec<number | bigint> {
   return { kind: "addr", msb, lsb, meaning, ...options };
 }
 
@@ -157,7 +162,7 @@ export class Field<V extends FieldValue = FieldValue> {
     const { kind, lsb, msb } = this.spec;
     const low = kind === "addr" ? BigInt(lsb & 63) : 0n;
     const top = kind === "addr" ? BigInt((msb & 63) + 1) : BigInt(this.width);
-    if (pattern >> top !== 0n || ((pattern >> low) << low) !== pattern) {
+    if (pattern >> top !== 0n || (pattern >> low) << low !== pattern) {
       throw new RangeError(`${this.name}: 0x${value.toString(16)} does not fit bits ${msb}:${lsb}`);
     }
     this.setPair(words, at, Number((pattern >> 32n) & 0xffff_ffffn) | 0, Number(pattern & 0xffff_ffffn) | 0);

@@ -52,14 +52,17 @@ export class LayoutTable<F extends FieldSpecs = FieldSpecs> {
       const where = `${this.name}.${field.name} [${field.msb}:${field.lsb}]`;
       if (field.width < 1 || field.msb >= this.bits) throw new Error(`${where} leaves the ${this.bits}-bit layout`);
       if (field.lsb < next) throw new Error(`${where} overlaps bit ${next - 1}`);
-      if (field.lsb > next) throw new Error(`${this.name}: bits ${field.lsb - 1}:${next} are in no field; mark them reserved`);
-      if (field.spec.kind !== "reserved" && field.lsb >> 6 !== field.msb >> 6) throw new Error(`${where} crosses a 64-bit boundary`);
+      if (field.lsb > next)
+        throw new Error(`${this.name}: bits ${field.lsb - 1}:${next} are in no field; mark them reserved`);
+      if (field.spec.kind !== "reserved" && field.lsb >> 6 !== field.msb >> 6)
+        throw new Error(`${where} crosses a 64-bit boundary`);
       for (const [name, value] of Object.entries(field.spec.values ?? {})) {
         if (value >= 2 ** field.width) throw new Error(`${where}: value ${name} = ${value} is wider than the field`);
       }
       next = field.msb + 1;
     }
-    if (next !== this.bits) throw new Error(`${this.name}: bits ${this.bits - 1}:${next} are in no field; mark them reserved`);
+    if (next !== this.bits)
+      throw new Error(`${this.name}: bits ${this.bits - 1}:${next} are in no field; mark them reserved`);
   }
 
   /** Every named field; reserved bits are left out. */
@@ -114,7 +117,9 @@ export interface AnyLayout {
 }
 
 /** A layout with one accessor per field under the specification's name: `STE.Config.get(words, at)`. */
-export type Layout<F extends FieldSpecs = FieldSpecs> = LayoutTable<F> & { readonly [K in keyof F]: Field<ValueOf<F[K]>> };
+export type Layout<F extends FieldSpecs = FieldSpecs> = LayoutTable<F> & {
+  readonly [K in keyof F]: Field<ValueOf<F[K]>>;
+};
 
 export function layout<const F extends FieldSpecs>(head: LayoutHead, specs: F): Layout<F> {
   return withAccessors(new LayoutTable(head, specs)) as unknown as Layout<F>;

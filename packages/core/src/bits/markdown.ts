@@ -8,7 +8,11 @@ export function toMarkdown(table: AnyLayout): string {
   const place = table instanceof RegisterTable ? `, offset 0x${table.offset.toString(16)}` : "";
   const rows = table.fields.map((field) => {
     const { values, condition, meaning } = field.spec;
-    const named = values ? ` (${Object.entries(values).map(([name, value]) => `${value} ${name}`).join(", ")})` : "";
+    const named = values
+      ? ` (${Object.entries(values)
+          .map(([name, value]) => `${value} ${name}`)
+          .join(", ")})`
+      : "";
     return `| ${bitsOf(field)} | ${field.spec.kind === "reserved" ? "" : `\`${field.name}\``} | ${field.access} | ${meaning}${named}${condition ? `; ${condition}` : ""} |`;
   });
   return [

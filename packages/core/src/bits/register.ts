@@ -26,11 +26,17 @@ export class RegisterTable<F extends FieldSpecs = FieldSpecs> extends LayoutTabl
     readonly specs: F,
   ) {
     super(head, specs);
-    if (head.offset % 4 !== 0) throw new Error(`${head.name}: offset 0x${head.offset.toString(16)} is not a multiple of 4`);
+    if (head.offset % 4 !== 0)
+      throw new Error(`${head.name}: offset 0x${head.offset.toString(16)} is not a multiple of 4`);
     this.offset = head.offset;
     this.index = head.offset >> 2;
     const reset = new Int32Array(this.words);
-    const masks = { rw: new Int32Array(this.words), w1c: new Int32Array(this.words), w1s: new Int32Array(this.words), wo: new Int32Array(this.words) };
+    const masks = {
+      rw: new Int32Array(this.words),
+      w1c: new Int32Array(this.words),
+      w1s: new Int32Array(this.words),
+      wo: new Int32Array(this.words),
+    };
     for (const field of this.fields) {
       if (field.access === "res1") field.setPair(reset, 0, -1, -1);
       else if (field.spec.reset) field.set(reset, 0, field.spec.reset);
@@ -65,6 +71,10 @@ export function register<const F extends FieldSpecs>(head: RegisterHead, specs: 
 }
 
 /** The same register at another place: banks whose offset a capability register gives, or the n-th of an array. */
-export function relocated<F extends FieldSpecs>(original: Register<F>, offset: number, name = original.name): Register<F> {
+export function relocated<F extends FieldSpecs>(
+  original: Register<F>,
+  offset: number,
+  name = original.name,
+): Register<F> {
   return register({ ...original.head, offset, name }, original.specs);
 }

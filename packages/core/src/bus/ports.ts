@@ -3,7 +3,14 @@ import type { HardwareUnit, Scheduler } from "../kernel/scheduler.js";
 import type { PhysicalMemory } from "../memory/physical-memory.js";
 import { token } from "../platform/token.js";
 import type { Tracer } from "../trace/tracer.js";
-import type { AtsCompletion, InvalidateCompletion, InvalidateRequest, PageRequest, PrgResponse, Translation } from "./transaction.js";
+import type {
+  AtsCompletion,
+  InvalidateCompletion,
+  InvalidateRequest,
+  PageRequest,
+  PrgResponse,
+  Translation,
+} from "./transaction.js";
 
 /**
  * What a device knows of its IOMMU. Synchronous: `translate` and `translationRequest` fill `out` and return a status

@@ -3,7 +3,7 @@
  * whose bytes live elsewhere (the frames of a running process).
  */
 import { TWO32 } from "../memory/address.js";
-import { PhysicalMemory } from "../memory/physical-memory.js";
+import type { PhysicalMemory } from "../memory/physical-memory.js";
 import { token } from "../platform/token.js";
 
 /** Something that answers at physical addresses and is not RAM. Offsets are from the region's base. False is a bus error. */
@@ -53,7 +53,11 @@ export class AddressDecoder implements SystemBus {
   }
 
   /** Serves a range region by region; RAM next to a region ends the transfer with a bus error, as on a board. */
-  #split(pa: number, length: number, part: (region: BusRegion, offset: number, from: number, to: number) => boolean): boolean {
+  #split(
+    pa: number,
+    length: number,
+    part: (region: BusRegion, offset: number, from: number, to: number) => boolean,
+  ): boolean {
     for (let done = 0; done < length; ) {
       const at = pa + done;
       const region = this.#regions.find(({ base, size }) => at >= base && at < base + size);
@@ -67,7 +71,12 @@ export class AddressDecoder implements SystemBus {
 }
 
 /** A doorbell: aligned 4-byte writes are messages; everything else is a bus error. */
-export function doorbell(name: string, base: number, size: number, ring: (address: number, data: number) => boolean): BusRegion {
+export function doorbell(
+  name: string,
+  base: number,
+  size: number,
+  ring: (address: number, data: number) => boolean,
+): BusRegion {
   return {
     name,
     base,

@@ -1,8 +1,8 @@
 /** struct device, as far as the IOMMU core, its drivers and VFIO see it. */
 import type { PciFunction } from "../pci/pci-function.js";
+import type { IommuInstance } from "../platform/iommu-plugin.js";
 import type { SvaParam } from "../sva/device-init.js";
 import type { IommuGroup } from "./group.js";
-import type { IommuInstance } from "../platform/iommu-plugin.js";
 
 export class Device {
   /** The IOMMU instance that translates for it; undefined for a device that is behind none. */

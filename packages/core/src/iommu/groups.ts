@@ -38,7 +38,8 @@ export class Groups {
 
   #groupFor(device: Device): IommuGroup {
     for (const group of this.all.values()) {
-      if (group.devices.some((other) => other.iommu === device.iommu && sharesGroup(device.pci, other.pci))) return group;
+      if (group.devices.some((other) => other.iommu === device.iommu && sharesGroup(device.pci, other.pci)))
+        return group;
     }
     const id = this.#nextId++;
     const group = new IommuGroup(id, new Mutex(this.scheduler, this.trace, `group ${id}->mutex`));
@@ -73,7 +74,8 @@ export class Groups {
   /** iommu_attach_group: moves every device of the group to `domain`, or none. @throws IommuError EBUSY in another unmanaged domain */
   async attachGroup(domain: IommuDomain, group: IommuGroup): Promise<void> {
     const before = group.domain;
-    if (before && before !== this.#defaults.get(group)) throw new IommuError("EBUSY", `group ${group.id} is attached to domain ${before.id}`);
+    if (before && before !== this.#defaults.get(group))
+      throw new IommuError("EBUSY", `group ${group.id} is attached to domain ${before.id}`);
     await this.#moveTo(domain, before, group);
   }
 
@@ -109,12 +111,14 @@ export class Groups {
 
   async #attachDevice(domain: IommuDomain, device: Device): Promise<void> {
     await domain.ops.attachDev(domain, device);
-    if (this.trace.enabled) this.trace.emit("domain:attached", { unit: device.iommu?.name ?? "", device: device.name, domain: domain.id });
+    if (this.trace.enabled)
+      this.trace.emit("domain:attached", { unit: device.iommu?.name ?? "", device: device.name, domain: domain.id });
   }
 
   async #detachDevice(domain: IommuDomain, device: Device): Promise<void> {
     await domain.ops.detachDev(domain, device);
-    if (this.trace.enabled) this.trace.emit("domain:detached", { unit: device.iommu?.name ?? "", device: device.name, domain: domain.id });
+    if (this.trace.enabled)
+      this.trace.emit("domain:detached", { unit: device.iommu?.name ?? "", device: device.name, domain: domain.id });
   }
 }
 

@@ -5,10 +5,11 @@
  * Contract: every function that may wait for hardware or sleep is async. `map` and `unmap` only change tables; the
  * caller then calls `iotlbSyncMap` or `iotlbSync`. Refusals throw IommuError and leave nothing half-done.
  */
-import type { IoMm } from "../sva/io-mm.js";
+
+import type { IopfResponse } from "../iopf/fault.js";
 import type { Mm } from "../mm/mm.js";
 import type { SvaParam } from "../sva/device-init.js";
-import type { IopfResponse } from "../iopf/fault.js";
+import type { IoMm } from "../sva/io-mm.js";
 import type { IommuCap } from "./capabilities.js";
 import type { Device } from "./device.js";
 import type { DomainType, IommuDomain, IotlbGather } from "./domain.js";

@@ -1,6 +1,6 @@
 /** File descriptors of one process. */
 import { IommuError } from "./errno.js";
-import { O, OpenFile } from "./file.js";
+import { O, type OpenFile } from "./file.js";
 
 interface Slot {
   readonly file: OpenFile;

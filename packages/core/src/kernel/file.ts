@@ -1,6 +1,7 @@
 /** Open files and device nodes: what a task's descriptors point to. */
-import type { UserPointer } from "./user-memory.js";
+
 import type { Task } from "./task.js";
+import type { UserPointer } from "./user-memory.js";
 
 /** file_operations. Every one may be absent: ioctl then gives ENOTTY, read and write EINVAL. */
 export interface FileOps {
@@ -47,7 +48,15 @@ export class OpenFile {
 }
 
 /** Open flags, numbers of asm-generic/fcntl.h. */
-export const O = { RDONLY: 0, WRONLY: 1, RDWR: 2, ACCMODE: 3, CREAT: 0o100, NONBLOCK: 0o4000, CLOEXEC: 0o2000000 } as const;
+export const O = {
+  RDONLY: 0,
+  WRONLY: 1,
+  RDWR: 2,
+  ACCMODE: 3,
+  CREAT: 0o100,
+  NONBLOCK: 0o4000,
+  CLOEXEC: 0o2000000,
+} as const;
 
 /** A device node: opened by path. */
 export interface DeviceNode {

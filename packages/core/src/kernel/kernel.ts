@@ -78,7 +78,10 @@ export class Kernel {
     const { uid, gid, capabilities } = caller.credentials;
     const same = target.uid === uid && target.euid === uid && target.suid === uid && target.gid === gid;
     if (caller !== task && !(same && task.dumpable) && !capabilities.has("CAP_SYS_PTRACE")) {
-      throw new IommuError("EACCES", `pid ${caller.pid} (uid ${uid}) may not trace pid ${task.pid} (uid ${target.uid}${task.dumpable ? "" : ", not dumpable"})`);
+      throw new IommuError(
+        "EACCES",
+        `pid ${caller.pid} (uid ${uid}) may not trace pid ${task.pid} (uid ${target.uid}${task.dumpable ? "" : ", not dumpable"})`,
+      );
     }
     if (!task.mm?.mmgetNotZero()) throw new IommuError("ESRCH", `process ${task.pid} has no address space`);
     return task.mm;

@@ -37,7 +37,8 @@ export class Mutex {
 
   async #wait(thread: Thread): Promise<void> {
     this.#waiters.push(thread);
-    if (this.trace.enabled) this.trace.emit("lock:contended", { lock: this.name, kind: this.kind, thread: thread.name });
+    if (this.trace.enabled)
+      this.trace.emit("lock:contended", { lock: this.name, kind: this.kind, thread: thread.name });
     // The unlocker hands the lock over before it wakes us: no third thread can slip in between.
     await this.scheduler.park(`lock ${this.name} (held by ${this.#owner?.name})`);
     if (this.trace.enabled) this.trace.emit("lock:acquired", { lock: this.name, kind: this.kind, thread: thread.name });
@@ -50,7 +51,8 @@ export class Mutex {
 
   unlock(): void {
     const owner = this.#owner;
-    if (owner === null || owner !== this.scheduler.current) throw new Error(`${this.name}: unlocked by a thread that does not hold it`);
+    if (owner === null || owner !== this.scheduler.current)
+      throw new Error(`${this.name}: unlocked by a thread that does not hold it`);
     if (this.trace.enabled) this.trace.emit("lock:released", { lock: this.name, kind: this.kind, thread: owner.name });
     const next = this.#waiters.shift();
     this.#owner = next ?? null;

@@ -82,7 +82,8 @@ export class VirtualTimeScheduler implements Scheduler {
   #nextId = 1;
 
   run<T>(body: () => Promise<T>, name = "main"): Promise<T> {
-    if (this.current !== null) throw new Error(`run("${name}") inside the thread ${this.current.name}: call the function itself, or spawn`);
+    if (this.current !== null)
+      throw new Error(`run("${name}") inside the thread ${this.current.name}: call the function itself, or spawn`);
     return new Promise<T>((resolve, reject) => {
       let outcome: () => void = () => {};
       const main = this.#start(

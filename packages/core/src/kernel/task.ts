@@ -1,6 +1,6 @@
 /** A process: an address space, descriptors, credentials, limits. Its system calls are methods; refusals throw IommuError. */
 import type { Mm } from "../mm/mm.js";
-import { type Credentials, ROOT, type ResourceLimits } from "./credentials.js";
+import { type Credentials, type ResourceLimits, ROOT } from "./credentials.js";
 import { IommuError, isErrno } from "./errno.js";
 import { FdTable } from "./fd-table.js";
 import { OpenFile } from "./file.js";
@@ -63,7 +63,8 @@ export class Task {
   async ioctl(fd: number, request: number, arg: Uint8Array | bigint | number = 0n): Promise<number> {
     const { trace } = this.kernel;
     const report = (result: number, error?: IommuError) => {
-      if (trace.enabled) trace.emit("ioctl:returned", { task: this.name, pid: this.pid, fd, request, result, error: error?.code });
+      if (trace.enabled)
+        trace.emit("ioctl:returned", { task: this.name, pid: this.pid, fd, request, result, error: error?.code });
     };
     try {
       const { ops } = this.#fds.get(fd);

@@ -17,7 +17,11 @@ export interface UserPointer {
 }
 
 export function userAddress(mm: Mm | undefined, value: bigint): UserPointer {
-  const fault = (what: string, length: number, offset: number) => new IommuError("EFAULT", `cannot ${what} ${length} bytes at user address 0x${(value + BigInt(offset)).toString(16)}`);
+  const fault = (what: string, length: number, offset: number) =>
+    new IommuError(
+      "EFAULT",
+      `cannot ${what} ${length} bytes at user address 0x${(value + BigInt(offset)).toString(16)}`,
+    );
   return {
     value,
     async copyFrom(length, offset = 0) {
@@ -26,7 +30,8 @@ export function userAddress(mm: Mm | undefined, value: bigint): UserPointer {
       return bytes;
     },
     async copyTo(bytes, offset = 0) {
-      if (!mm || (await mm.write(value + BigInt(offset), bytes)) < bytes.length) throw fault("write", bytes.length, offset);
+      if (!mm || (await mm.write(value + BigInt(offset), bytes)) < bytes.length)
+        throw fault("write", bytes.length, offset);
     },
     at: (address) => userAddress(mm, address),
   };
@@ -34,7 +39,11 @@ export function userAddress(mm: Mm | undefined, value: bigint): UserPointer {
 
 export function userBuffer(mm: Mm | undefined, buffer: Uint8Array): UserPointer {
   const check = (what: string, length: number, offset: number) => {
-    if (offset + length > buffer.length) throw new IommuError("EFAULT", `cannot ${what} ${length} bytes at offset ${offset} of a ${buffer.length}-byte user buffer`);
+    if (offset + length > buffer.length)
+      throw new IommuError(
+        "EFAULT",
+        `cannot ${what} ${length} bytes at offset ${offset} of a ${buffer.length}-byte user buffer`,
+      );
   };
   return {
     value: 0n,

@@ -42,7 +42,9 @@ export class WorkQueue {
   /** Waits for everything queued before the call. */
   async flush(): Promise<void> {
     const limit = this.#tickets;
-    await this.#finished.wait(() => ![...this.#running].some((ticket) => ticket < limit) && !this.#pending.some(({ ticket }) => ticket < limit));
+    await this.#finished.wait(
+      () => ![...this.#running].some((ticket) => ticket < limit) && !this.#pending.some(({ ticket }) => ticket < limit),
+    );
   }
 
   get busy(): boolean {

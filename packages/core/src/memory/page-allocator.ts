@@ -50,9 +50,14 @@ export class FirstFitPages implements PageAllocator {
   }
 
   alloc(pages: number, owner: string, align = PAGE_SIZE * 2 ** Math.ceil(Math.log2(pages))): number {
-    if (this.options.failAlloc?.(owner)) throw new IommuError("ENOMEM", `no memory for ${owner} (${pages} pages; injected)`);
+    if (this.options.failAlloc?.(owner))
+      throw new IommuError("ENOMEM", `no memory for ${owner} (${pages} pages; injected)`);
     const pa = this.#free.get(`${pages}/${align}`)?.pop() ?? this.#bump(pages, align);
-    if (pa === undefined) throw new IommuError("ENOMEM", `no memory for ${owner}: ${pages} contiguous pages, ${this.#used.size} runs in use`);
+    if (pa === undefined)
+      throw new IommuError(
+        "ENOMEM",
+        `no memory for ${owner}: ${pages} contiguous pages, ${this.#used.size} runs in use`,
+      );
     this.#used.set(pa, { pages, owner });
     this.#alignOf.set(pa, align);
     this.memory.fill(pa, pages * PAGE_SIZE, 0);

@@ -47,7 +47,8 @@ export class SlabMemory implements PhysicalMemory {
 
   constructor(readonly regions: readonly MemoryRegion[]) {
     for (const { base, size } of regions) {
-      if (base % 4096 !== 0 || size % 4096 !== 0 || size <= 0) throw new RangeError(`RAM 0x${base.toString(16)}+0x${size.toString(16)} is not whole pages`);
+      if (base % 4096 !== 0 || size % 4096 !== 0 || size <= 0)
+        throw new RangeError(`RAM 0x${base.toString(16)}+0x${size.toString(16)} is not whole pages`);
       for (let slab = Math.floor(base / SLAB_SIZE); slab * SLAB_SIZE < base + size; slab++) {
         this.#limits[slab] = Math.max(this.#limits[slab] ?? 0, Math.min(SLAB_SIZE, base + size - slab * SLAB_SIZE));
       }
@@ -94,7 +95,8 @@ export class SlabMemory implements PhysicalMemory {
 
   compareExchange64(pa: number, expectedHi: number, expectedLo: number, hi: number, lo: number): boolean {
     const slab = this.view(hiOf(pa), loOf(pa), 2);
-    if (slab === null || slab[this.viewAt] !== (expectedLo | 0) || slab[this.viewAt + 1] !== (expectedHi | 0)) return false;
+    if (slab === null || slab[this.viewAt] !== (expectedLo | 0) || slab[this.viewAt + 1] !== (expectedHi | 0))
+      return false;
     slab[this.viewAt] = lo;
     slab[this.viewAt + 1] = hi;
     return true;
@@ -110,11 +112,15 @@ export class SlabMemory implements PhysicalMemory {
   }
 
   readBytes(pa: number, into: Uint8Array): boolean {
-    return this.#spans(pa, into.length, (bytes, from, done, length) => into.set(bytes.subarray(from, from + length), done));
+    return this.#spans(pa, into.length, (bytes, from, done, length) =>
+      into.set(bytes.subarray(from, from + length), done),
+    );
   }
 
   writeBytes(pa: number, bytes: Uint8Array): boolean {
-    return this.#spans(pa, bytes.length, (ram, from, done, length) => ram.set(bytes.subarray(done, done + length), from));
+    return this.#spans(pa, bytes.length, (ram, from, done, length) =>
+      ram.set(bytes.subarray(done, done + length), from),
+    );
   }
 
   fill(pa: number, length: number, byte: number): boolean {
@@ -126,7 +132,11 @@ export class SlabMemory implements PhysicalMemory {
   }
 
   /** Calls back once per slab that the range touches; false, with nothing done, when part of it is not RAM. */
-  #spans(pa: number, length: number, each: (bytes: Uint8Array, from: number, done: number, length: number) => void): boolean {
+  #spans(
+    pa: number,
+    length: number,
+    each: (bytes: Uint8Array, from: number, done: number, length: number) => void,
+  ): boolean {
     if (!this.has(pa, length)) return false;
     for (let done = 0; done < length; ) {
       const index = Math.floor((pa + done) / SLAB_SIZE);

@@ -37,7 +37,11 @@ export interface PciFunction {
 /** Byte offset of a capability with that id; 0 when the function has none. */
 export function findCapability(pci: PciFunction, id: number): number {
   if ((pci.readConfig(0x06, 2) & 0x10) === 0) return 0;
-  for (let at = pci.readConfig(0x34, 1) & 0xfc, hops = 0; at >= 0x40 && hops < 48; at = pci.readConfig(at + 1, 1) & 0xfc, hops++) {
+  for (
+    let at = pci.readConfig(0x34, 1) & 0xfc, hops = 0;
+    at >= 0x40 && hops < 48;
+    at = pci.readConfig(at + 1, 1) & 0xfc, hops++
+  ) {
     if (pci.readConfig(at, 1) === id) return at;
   }
   return 0;

@@ -140,7 +140,8 @@ export class Platform {
       for (const service of this.#services) await service.close?.(this);
       for (const bdf of [...this.devices.keys()].reverse()) await this.unplug(bdf);
       const { bonds, pasids, partials } = this.sva.inUse();
-      if (bonds + pasids + partials > 0) leaks.push(`SVA: ${bonds} bonds, ${pasids} PASIDs, ${partials} partial fault groups`);
+      if (bonds + pasids + partials > 0)
+        leaks.push(`SVA: ${bonds} bonds, ${pasids} PASIDs, ${partials} partial fault groups`);
       for (const { iommu } of this.#segments) await iommu.stop();
       for (const [owner, pages] of this.pages.usage()) leaks.push(`${pages} pages of ${owner}`);
       return leaks;

@@ -1,6 +1,7 @@
 /** The SVA core as drivers and VFIO call it: the functions of drivers/iommu/iommu-sva.c of the 2018 series. */
-import type { FaultSink } from "../iopf/fault.js";
+
 import type { Device } from "../iommu/device.js";
+import type { FaultSink } from "../iopf/fault.js";
 import type { Mm } from "../mm/mm.js";
 import { token } from "../platform/token.js";
 import type { MmExitHandler } from "./device-init.js";

@@ -21,8 +21,21 @@ interface LockEvent {
 
 export interface TraceEvents {
   // A DMA, from descriptor to byte.
-  "dma:completed": { readonly device: string; readonly rid: number; readonly pasid: number; readonly address: bigint; readonly length: number; readonly write: boolean; readonly status: number };
-  "translate:completed": Request & { readonly access: number; readonly kind: "untranslated" | "translated" | "ats"; readonly status: number; readonly pa: number };
+  "dma:completed": {
+    readonly device: string;
+    readonly rid: number;
+    readonly pasid: number;
+    readonly address: bigint;
+    readonly length: number;
+    readonly write: boolean;
+    readonly status: number;
+  };
+  "translate:completed": Request & {
+    readonly access: number;
+    readonly kind: "untranslated" | "translated" | "ats";
+    readonly status: number;
+    readonly pa: number;
+  };
   /** A lookup in a configuration cache: STE, CD, context, PASID. */
   "config:hit": { readonly unit: string; readonly cache: string; readonly rid: number; readonly pasid: number };
   "config:missed": { readonly unit: string; readonly cache: string; readonly rid: number; readonly pasid: number };
@@ -31,9 +44,20 @@ export interface TraceEvents {
   "tlb:missed": Request & { readonly cache: string };
   "tlb:filled": Request & { readonly cache: string; readonly pa: number; readonly size: number };
   /** Entries that an invalidation took out. */
-  "cache:invalidated": { readonly unit: string; readonly cache: string; readonly scope: string; readonly entries: number };
+  "cache:invalidated": {
+    readonly unit: string;
+    readonly cache: string;
+    readonly scope: string;
+    readonly entries: number;
+  };
   /** One table entry read by hardware: stream table, CD, PASID table, page table level. */
-  "table:read": { readonly unit: string; readonly table: string; readonly index: number; readonly address: number; readonly value: bigint };
+  "table:read": {
+    readonly unit: string;
+    readonly table: string;
+    readonly index: number;
+    readonly address: number;
+    readonly value: bigint;
+  };
   /** Access or dirty bits written back by hardware. */
   "table:updated": { readonly unit: string; readonly table: string; readonly address: number; readonly value: bigint };
   /** A table entry written by a driver or by mm. */
@@ -41,7 +65,12 @@ export interface TraceEvents {
 
   // Commands, events, interrupts.
   "command:consumed": { readonly unit: string; readonly command: string; readonly words: readonly number[] };
-  "command:refused": { readonly unit: string; readonly command: string; readonly words: readonly number[]; readonly reason: string };
+  "command:refused": {
+    readonly unit: string;
+    readonly command: string;
+    readonly words: readonly number[];
+    readonly reason: string;
+  };
   /** An SMMUv3 event or a VT-d fault record. `words` as they stand in memory or in the register. */
   "fault:recorded": Request & { readonly fault: string; readonly words: readonly number[] };
   "fault:dropped": Request & { readonly fault: string; readonly reason: string };
@@ -52,13 +81,26 @@ export interface TraceEvents {
   "ats:invalidated": Request & { readonly size: bigint; readonly entries: number };
   "pri:requested": Request & { readonly prgi: number; readonly last: boolean; readonly access: number };
   "pri:dropped": Request & { readonly prgi: number; readonly reason: string };
-  "pri:answered": { readonly unit: string; readonly rid: number; readonly pasid: number; readonly prgi: number; readonly code: string };
+  "pri:answered": {
+    readonly unit: string;
+    readonly rid: number;
+    readonly pasid: number;
+    readonly prgi: number;
+    readonly code: string;
+  };
   "stall:opened": Request & { readonly stag: number };
   "stall:resolved": { readonly unit: string; readonly rid: number; readonly stag: number; readonly action: string };
 
   // The kernel.
   "log:printed": { readonly line: string };
-  "ioctl:returned": { readonly task: string; readonly pid: number; readonly fd: number; readonly request: number; readonly result: number; readonly error?: Errno };
+  "ioctl:returned": {
+    readonly task: string;
+    readonly pid: number;
+    readonly fd: number;
+    readonly request: number;
+    readonly result: number;
+    readonly error?: Errno;
+  };
   "task:started": { readonly pid: number; readonly task: string };
   "task:exited": { readonly pid: number; readonly task: string };
   "lock:acquired": LockEvent;
@@ -75,11 +117,28 @@ export interface TraceEvents {
   "pasid:freed": { readonly pasid: number; readonly mm: number };
   "bond:created": { readonly device: string; readonly pasid: number; readonly mm: number };
   "bond:removed": { readonly device: string; readonly pasid: number; readonly mm: number };
-  "iopf:handled": { readonly device: string; readonly pasid: number; readonly address: bigint; readonly access: number; readonly code: string };
+  "iopf:handled": {
+    readonly device: string;
+    readonly pasid: number;
+    readonly address: bigint;
+    readonly access: number;
+    readonly code: string;
+  };
   "domain:attached": { readonly unit: string; readonly device: string; readonly domain: number };
   "domain:detached": { readonly unit: string; readonly device: string; readonly domain: number };
   /** VFIO's decision in the domain compatibility check, with the reason. */
-  "domain:compared": { readonly group: number; readonly domain: number; readonly compatible: boolean; readonly reason: string };
-  "iommu:mapped": { readonly unit: string; readonly domain: number; readonly iova: bigint; readonly pa: number; readonly size: number };
+  "domain:compared": {
+    readonly group: number;
+    readonly domain: number;
+    readonly compatible: boolean;
+    readonly reason: string;
+  };
+  "iommu:mapped": {
+    readonly unit: string;
+    readonly domain: number;
+    readonly iova: bigint;
+    readonly pa: number;
+    readonly size: number;
+  };
   "iommu:unmapped": { readonly unit: string; readonly domain: number; readonly iova: bigint; readonly size: number };
 }

@@ -1,5 +1,17 @@
 import { describe, expect, it } from "vitest";
-import { addr, bit, explain, layout, oneOf, RegisterFile, register, relocated, reserved, toMarkdown, uint } from "../../src/index.js";
+import {
+  addr,
+  bit,
+  explain,
+  layout,
+  oneOf,
+  RegisterFile,
+  register,
+  relocated,
+  reserved,
+  toMarkdown,
+  uint,
+} from "../../src/index.js";
 
 const ENTRY = layout(
   { name: "ENTRY", bits: 128, spec: "test 1" },
@@ -21,7 +33,14 @@ describe("layout", () => {
   it("reads and writes every field where its bits are", () => {
     const words = ENTRY.encode({ V: true, Config: "bypass", Ptr: 0xf_ffff_ffff_ffc0, Max: 31, Split: 0x5a5 });
     expect([...words].map((word) => word >>> 0)).toEqual([0xffff_ffc9, 0xf80f_ffff, 0x9400_0000, 0x0000_0016]);
-    expect(ENTRY.decode(words)).toEqual({ V: true, Config: "bypass", Ptr: 0xf_ffff_ffff_ffc0, Max: 31, Split: 0x5a5, Whole: 0n });
+    expect(ENTRY.decode(words)).toEqual({
+      V: true,
+      Config: "bypass",
+      Ptr: 0xf_ffff_ffff_ffc0,
+      Max: 31,
+      Split: 0x5a5,
+      Whole: 0n,
+    });
     expect([ENTRY.Ptr.hi(words), ENTRY.Ptr.lo(words) >>> 0]).toEqual([0xf_ffff, 0xffff_ffc0]);
   });
 
@@ -56,8 +75,19 @@ describe("layout", () => {
 });
 
 describe("RegisterFile", () => {
-  const CTRL = register({ name: "CTRL", offset: 0x10, bits: 32, spec: "test" }, { EN: bit(0, "on"), ST: bit(1, "status", { access: "ro", reset: 1 }), ERR: bit(2, "error", { access: "w1c" }), R: reserved(31, 3) });
-  const BASE = register({ name: "BASE", offset: 0x18, bits: 64, spec: "test" }, { R: reserved(11, 0), ADDR: addr(51, 12, "where"), R2: reserved(62, 52), GO: bit(63, "start") });
+  const CTRL = register(
+    { name: "CTRL", offset: 0x10, bits: 32, spec: "test" },
+    {
+      EN: bit(0, "on"),
+      ST: bit(1, "status", { access: "ro", reset: 1 }),
+      ERR: bit(2, "error", { access: "w1c" }),
+      R: reserved(31, 3),
+    },
+  );
+  const BASE = register(
+    { name: "BASE", offset: 0x18, bits: 64, spec: "test" },
+    { R: reserved(11, 0), ADDR: addr(51, 12, "where"), R2: reserved(62, 52), GO: bit(63, "start") },
+  );
   const make = () => new RegisterFile("unit", 0x100, [CTRL, BASE]);
 
   it("applies reset, read-only and write-one-to-clear", () => {
