@@ -1,1 +1,3 @@
-export {};
+export * from "./live-frames.js";
+export * from "./maps.js";
+export * from "./process-files.js";
