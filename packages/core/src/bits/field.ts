@@ -19,6 +19,8 @@ export interface FieldOptions {
   readonly section?: string;
   /** When the field exists or is used, in words of the specification ("IDR0.HTTU >= 1"). */
   readonly condition?: string;
+  /** Keeps its value over a hot reset and a function level reset (PCIe's ROS, RWS and RW1CS). */
+  readonly sticky?: boolean;
 }
 
 export interface FieldSpec<V extends FieldValue = FieldValue> extends FieldOptions {

@@ -32,6 +32,10 @@ export interface PciFunction {
   onIntx(listener: (asserted: boolean) => void): void;
   /** Bridges between this function and the root complex, nearest first. */
   readonly upstream: readonly PciFunction[];
+  /** The function whose VF this is. */
+  readonly physicalFunction?: PciFunction;
+  /** It is behind an external-facing port: ATS stays off (pci_dev.untrusted). */
+  readonly untrusted?: boolean;
 }
 
 /** Byte offset of a capability with that id; 0 when the function has none. */
