@@ -11,9 +11,9 @@ interface Run {
   readonly count: number;
 }
 
-/** iommu_pgsize: the largest page that fits, and how many of it until a larger one would. `pa` is 0 for an unmap. */
-export function iommuPgsize(domain: IommuDomain, iova: bigint, pa: number, size: bigint): Run {
-  const merged = iova | BigInt(pa);
+/** iommu_pgsize: the largest page that fits, and how many of it until a larger one would. An unmap has no `pa`: it gives `iova`. */
+export function iommuPgsize(domain: IommuDomain, iova: bigint, pa: bigint, size: bigint): Run {
+  const merged = iova | pa;
   let best = 0n;
   let next = 0n;
   for (let rest = domain.pgsizeBitmap; rest !== 0n; rest &= rest - 1n) {
@@ -31,7 +31,7 @@ export function iommuPgsize(domain: IommuDomain, iova: bigint, pa: number, size:
     );
   // Up to where the next larger page becomes possible, when both addresses get there together.
   let span = size;
-  if (next !== 0n && ((iova ^ BigInt(pa)) & (next - 1n)) === 0n) {
+  if (next !== 0n && ((iova ^ pa) & (next - 1n)) === 0n) {
     const toBoundary = next - (iova & (next - 1n));
     if (toBoundary + next <= size) span = toBoundary;
   }
@@ -59,7 +59,7 @@ export async function iommuMap(
   try {
     while (done < size) {
       const at = pa + Number(done);
-      const { pgsize, count } = iommuPgsize(domain, iova + done, at, size - done);
+      const { pgsize, count } = iommuPgsize(domain, iova + done, BigInt(at), size - done);
       const mapped = domain.ops.map(domain, iova + done, at, pgsize, count, prot);
       done += BigInt(mapped);
       if (mapped < pgsize * count) throw new IommuError("ENOMEM", `no memory for the table of ${hex(iova + done)}`);
@@ -75,7 +75,7 @@ export async function iommuMap(
 export function iommuUnmapFast(domain: IommuDomain, iova: bigint, size: bigint, gather: IotlbGather): bigint {
   let done = 0n;
   while (done < size) {
-    const { pgsize, count } = iommuPgsize(domain, iova + done, 0, size - done);
+    const { pgsize, count } = iommuPgsize(domain, iova + done, iova + done, size - done);
     const unmapped = domain.ops.unmap(domain, iova + done, pgsize, count, gather);
     if (unmapped === 0) break;
     done += BigInt(unmapped);
