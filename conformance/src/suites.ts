@@ -22,4 +22,7 @@ export interface Runner {
   run(files: LoadedFile[], report: Report): Promise<void>;
 }
 
-export const suites: Partial<Record<SuiteName, () => Promise<Runner>>> = {};
+export const suites: Partial<Record<SuiteName, () => Promise<Runner>>> = {
+  "page-table": () => import("./runners/page-table.js"),
+  ste: () => import("./runners/ste.js"),
+};

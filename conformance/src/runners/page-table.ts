@@ -1,0 +1,199 @@
+/**
+ * `page-table`: Linux's io-pgtable-arm, run in user space, against the driver's page tables. Every step's return value, TLB
+ * calls, warnings and the whole table memory are compared word for word.
+ */
+import { hex, IommuError, newGather, SlabMemory } from "@iommukit/core";
+import { IoPageTable, MAIR, type PageTableFormat, stageOneControl, stageTwoControl } from "@iommukit/iommu-smmuv3";
+import type { LoadedFile } from "../load.js";
+import type { Report } from "../report.js";
+
+interface Step {
+  readonly op: "map" | "unmap" | "iova_to_phys" | "memory";
+  readonly iova: string;
+  readonly pa: string;
+  readonly pgsize: string;
+  readonly pgcount: number;
+  readonly prot: number;
+  readonly ret: number | string;
+  readonly mapped: string;
+  readonly warned: number;
+  readonly tlb_ops: readonly Readonly<Record<string, string>>[];
+  readonly live_tables: readonly (readonly [string, string])[];
+  readonly nonzero_qwords: Readonly<Record<string, string>>;
+}
+
+interface Case {
+  readonly name: string;
+  readonly format: string;
+  readonly pgsize_bitmap_in: string;
+  readonly pgsize_bitmap_out?: string;
+  readonly ias: number;
+  readonly oas: number;
+  readonly quirks: number;
+  readonly coherent_walk: boolean;
+  readonly alloc_ok: boolean;
+  readonly s1_cfg?: { readonly ttbr: string; readonly tcr: object; readonly mair: string };
+  readonly s2_cfg?: { readonly vttbr: string; readonly vtcr: object };
+  readonly steps?: readonly Step[];
+}
+
+interface Document {
+  readonly io_pgtable_arm?: Readonly<Record<string, readonly Case[]>>;
+  readonly generic_pt?: { readonly cases?: readonly unknown[] };
+}
+
+const FORMATS: readonly string[] = ["ARM_64_LPAE_S1", "ARM_64_LPAE_S2"] satisfies PageTableFormat[];
+
+export async function run(files: LoadedFile[], report: Report): Promise<void> {
+  for (const file of files) {
+    const document = file.document as Document;
+    for (const [group, cases] of Object.entries(document.io_pgtable_arm ?? {})) {
+      for (const [index, test] of cases.entries()) {
+        const where = `${file.name} ${group}[${index}] ${test.name} ${test.format} ias ${test.ias} oas ${test.oas}`;
+        if (!FORMATS.includes(test.format))
+          report.notApplicable(`page-table format ${test.format}: no SMMUv3 walks it`);
+        else new Comparison(test, where, report).run();
+      }
+    }
+    for (const _ of document.generic_pt?.cases ?? []) {
+      report.notApplicable("generic page-table property, stated in words: a test of iommu-vtd's second stage holds it");
+    }
+  }
+}
+
+/** Tables come from here, in order and never twice: the allocator of the recorded run. */
+const POOL = 0x1000_0000;
+
+class Comparison {
+  readonly #memory = new SlabMemory([{ base: POOL, size: 0x1000_0000 }]);
+  readonly #live = new Map<number, number>();
+  #next = POOL;
+  #tlbOps: Record<string, string>[] = [];
+  #warnings = 0;
+  #differences = 0;
+
+  constructor(
+    private readonly test: Case,
+    private readonly where: string,
+    private readonly report: Report,
+  ) {}
+
+  run(): void {
+    const table = this.#create();
+    for (const [index, step] of (table ? (this.test.steps ?? []) : []).entries()) {
+      this.#tlbOps = [];
+      this.#warnings = 0;
+      this.#step(table as IoPageTable, step, `step ${index} ${step.op} ${step.iova ?? ""}`);
+    }
+    if (this.#differences === 0) this.report.pass();
+  }
+
+  #expect(what: string, expected: unknown, got: unknown): void {
+    const [want, have] = [JSON.stringify(expected), JSON.stringify(got)];
+    if (want === have) return;
+    if (this.#differences++ === 0) this.report.fail(`${this.where}: ${what}: expected ${want}, got ${have}`);
+  }
+
+  #create(): IoPageTable | undefined {
+    const { test } = this;
+    let table: IoPageTable | undefined;
+    try {
+      table = new IoPageTable(
+        {
+          format: test.format as PageTableFormat,
+          pgsizeBitmap: BigInt(test.pgsize_bitmap_in),
+          ias: test.ias,
+          oas: test.oas,
+          quirks: test.quirks,
+          coherentWalk: test.coherent_walk,
+        },
+        this.#memory,
+        { alloc: (bytes) => this.#alloc(bytes), free: (pa) => this.#live.delete(pa) },
+        {
+          addPages: (_gather, iova, granule, count) => {
+            for (let i = 0; i < count; i++) {
+              this.#tlbOps.push({ op: "add_page", iova: hex(iova + BigInt(i * granule)), granule: hex(granule) });
+            }
+          },
+          flushWalk: (iova, size, granule) =>
+            this.#tlbOps.push({ op: "flush_walk", iova: hex(iova), size: hex(size), granule: hex(granule) }),
+        },
+        () => {
+          this.#warnings++;
+        },
+      );
+    } catch (error) {
+      if (!(error instanceof IommuError)) throw error;
+    }
+    this.#expect("alloc_ok", test.alloc_ok, table !== undefined);
+    if (!table || !test.alloc_ok) return undefined;
+    const { geometry } = table;
+    if (test.pgsize_bitmap_out) this.#expect("pgsize_bitmap", test.pgsize_bitmap_out, hex(geometry.pgsizeBitmap));
+    if (test.s1_cfg) {
+      this.#expect("ttbr", test.s1_cfg.ttbr, hex(table.root));
+      this.#expect("tcr", test.s1_cfg.tcr, stageOneControl(geometry));
+      this.#expect("mair", test.s1_cfg.mair, hex(MAIR));
+    }
+    if (test.s2_cfg) {
+      this.#expect("vttbr", test.s2_cfg.vttbr, hex(table.root));
+      this.#expect("vtcr", test.s2_cfg.vtcr, stageTwoControl(geometry));
+    }
+    return table;
+  }
+
+  #alloc(bytes: number): number {
+    const size = Math.max(bytes, 0x1000);
+    const pa = Math.ceil(this.#next / size) * size;
+    this.#next = pa + size;
+    this.#live.set(pa, size);
+    return pa;
+  }
+
+  #step(table: IoPageTable, step: Step, what: string): void {
+    if (step.op === "memory") {
+      this.#compareMemory(step, what);
+      return;
+    }
+    if (step.op === "iova_to_phys") {
+      this.#expect(what, step.ret, hex(table.iovaToPhys(BigInt(step.iova)) ?? 0));
+      return;
+    }
+    if (step.op === "map") this.#map(table, step, what);
+    else {
+      const got = table.unmap(BigInt(step.iova), Number(step.pgsize), step.pgcount, newGather());
+      this.#expect(`${what} ret`, step.ret, hex(got));
+    }
+    this.#expect(`${what} tlb_ops`, step.tlb_ops, this.#tlbOps);
+    this.#expect(`${what} warned`, step.warned, this.#warnings);
+  }
+
+  #map(table: IoPageTable, step: Step, what: string): void {
+    let ret = 0;
+    let mapped = 0;
+    try {
+      mapped = table.map(BigInt(step.iova), Number(step.pa), Number(step.pgsize), step.pgcount, step.prot);
+    } catch (error) {
+      if (!(error instanceof IommuError)) throw error;
+      ret = -error.errno;
+    }
+    this.#expect(`${what} ret`, step.ret, ret);
+    this.#expect(`${what} mapped`, step.mapped, hex(mapped));
+  }
+
+  #compareMemory(step: Step, what: string): void {
+    const live = [...this.#live].sort(([a], [b]) => a - b);
+    this.#expect(
+      `${what} live_tables`,
+      step.live_tables,
+      live.map(([pa, size]) => [hex(pa), hex(size)]),
+    );
+    const words: Record<string, string> = {};
+    for (const [pa, size] of live) {
+      for (let at = pa; at < pa + size; at += 8) {
+        const value = this.#memory.load64(at);
+        if (value !== 0n) words[hex(at)] = hex(value, 16);
+      }
+    }
+    this.#expect(`${what} memory`, step.nonzero_qwords, words);
+  }
+}
