@@ -17,15 +17,36 @@ export interface PageTable {
   readonly mair: bigint;
   /** Bytes of RAM that the tables take now. */
   readonly bytes: number;
+  /** What the table says of an address now, with the access and dirty state that hardware left. */
+  lookup(address: bigint): PageMapping | undefined;
 }
 
-/** How a page is mapped. */
-export interface PageAttributes {
-  readonly write: boolean;
-  readonly exec: boolean;
+/** How a page is mapped, whatever the format: bits of one number. */
+export const PageFlag = {
+  WRITE: 1,
+  EXEC: 2,
   /** Accessible to user mode (and so to devices without Privileged Mode). */
-  readonly user: boolean;
-  /** The access flag; hardware or the fault path sets it otherwise. */
-  readonly accessed: boolean;
-  readonly dirty: boolean;
+  USER: 4,
+  /** The access flag; hardware or the fault path sets it. */
+  ACCESSED: 8,
+  /** Written to. A writable page that is not dirty is read-only with DBM in vmsav8-64 until somebody writes. */
+  DIRTY: 16,
+  /** No struct page behind it: the zero page, device memory. */
+  SPECIAL: 32,
+  /** Memory-mapped registers: uncached, never executable. */
+  DEVICE: 64,
+} as const;
+
+/** Number of combinations of PageFlag. */
+export const PAGE_FLAGS = 128;
+
+/** log2 of what one entry maps. */
+export type PageShift = 12 | 21 | 30;
+
+export interface PageMapping {
+  /** Physical address of the byte. */
+  readonly pa: number;
+  readonly shift: PageShift;
+  /** PageFlag bits. */
+  readonly flags: number;
 }
