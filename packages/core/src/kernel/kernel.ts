@@ -29,6 +29,8 @@ export class Kernel {
   readonly sources: ProcessSource[] = [];
   /** Printed lines, as dmesg shows them, without the time stamp. */
   readonly log: string[] = [];
+  /** failslab: asked, with the name of the structure, at each allocation that can fail. Tests and explorers replace it. */
+  allocationFails: (what: string) => boolean = () => false;
   #nextPid = 1;
 
   constructor(

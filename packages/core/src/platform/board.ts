@@ -12,6 +12,7 @@ import { AddressSpaces } from "../mm/address-spaces.js";
 import { Sva } from "../sva/sva.js";
 import { SvaCore } from "../sva/sva-core.js";
 import { Tracer } from "../trace/tracer.js";
+import { Variants, variants } from "./variants.js";
 
 export interface BoardOptions {
   /** RAM; 256 MiB from 4 GiB up when absent. Nothing is allocated until it is touched. */
@@ -20,6 +21,8 @@ export interface BoardOptions {
   /** Replaces the RAM model: a versioned memory, a shared one. */
   readonly memory?: PhysicalMemory;
   readonly pages?: PageAllocatorOptions;
+  /** Known bugs to switch on, by name ("S-8"); none when absent. */
+  readonly variants?: readonly string[];
 }
 
 export const DEFAULT_RAM: readonly MemoryRegion[] = [{ base: 0x1_0000_0000, size: 0x1000_0000 }];
@@ -34,6 +37,8 @@ export function createBoard(options: BoardOptions): DependencyContainer {
   const interrupts = new BoardInterrupts();
   const kernel = new Kernel(scheduler, trace, new AddressSpaces(memory, bus, pages, scheduler, trace));
   bus.attach(doorbell("msi", DOORBELL_BASE, DOORBELL_SIZE, (address, data) => interrupts.deliver(address, data)));
+  const enabled = variants(options.variants);
+  board.registerInstance(Variants, enabled);
   board.registerInstance(Scheduler, scheduler);
   board.registerInstance(Tracer, trace);
   board.registerInstance(PhysicalMemory, memory);
@@ -41,7 +46,7 @@ export function createBoard(options: BoardOptions): DependencyContainer {
   board.registerInstance<SystemBus>(SystemBus, bus);
   board.registerInstance<InterruptController>(InterruptController, interrupts);
   board.registerInstance(Kernel, kernel);
-  board.registerInstance<Sva>(Sva, new SvaCore(scheduler, trace, kernel));
+  board.registerInstance<Sva>(Sva, new SvaCore(scheduler, trace, kernel, enabled));
   board.registerInstance(Groups, new Groups(scheduler, trace));
   return board;
 }

@@ -1,14 +1,141 @@
+/**
+ * The SVA core as the series "Shared Virtual Addressing for the IOMMU" v2 has it: bonds that end with the process, an
+ * mm_exit callback for device drivers, a PASID per process as long as it is bound to anything. The parts are in the files
+ * that it is made of; `MainlineSva` puts the same parts together in mainline's way.
+ */
+import type { Device } from "../iommu/device.js";
+import type { IommuDomain } from "../iommu/domain.js";
+import type { IopfFault } from "../iopf/fault.js";
+import { MmFaultHandler } from "../iopf/handler.js";
+import { IopfQueues } from "../iopf/queue.js";
+import { type Errno, IommuError } from "../kernel/errno.js";
 import type { Kernel } from "../kernel/kernel.js";
+import { Mutex } from "../kernel/mutex.js";
 import type { Scheduler } from "../kernel/scheduler.js";
+import type { Mm } from "../mm/mm.js";
+import { variants as named, type Variants } from "../platform/variants.js";
 import type { Tracer } from "../trace/tracer.js";
+import { Binder, type BindRules } from "./bind.js";
+import type { Bond } from "./bond.js";
+import type { BondRecord } from "./bond-record.js";
+import { Bonds } from "./bonds.js";
+import type { MmExitHandler } from "./device-init.js";
+import type { IoMm } from "./io-mm.js";
+import { type IoMmRecord, IoMms, type PasidPolicy } from "./io-mms.js";
+import { MmExit } from "./mm-exit.js";
+import { SvaNotifier } from "./notifier.js";
+import { PasidPerBond } from "./pasid-policy.js";
 import type { Sva } from "./sva.js";
+import { SvaDevices } from "./sva-devices.js";
 
-export declare class SvaCoreShape {}
-export interface SvaCore extends Sva {}
-export class SvaCore {
+export class SvaCore implements Sva {
+  protected readonly ioMms: IoMms;
+  protected readonly bonds: Bonds;
+  protected readonly binder: Binder;
+  readonly #devices: SvaDevices;
+  readonly #iopf: IopfQueues;
+  readonly #mmExit: MmExit;
+
   constructor(
     readonly scheduler: Scheduler,
     readonly trace: Tracer,
     readonly kernel: Kernel,
-  ) {}
+    variants: Variants = named(),
+    private readonly pasids: PasidPolicy = new PasidPerBond(trace),
+  ) {
+    const lock = new Mutex(scheduler, trace, "iommu_sva_lock", "spin");
+    const handler = new MmFaultHandler((pasid) => this.iommuSvaFind(pasid), variants);
+    this.#iopf = new IopfQueues(kernel, (fault) => handler.handle(fault), variants);
+    this.#devices = new SvaDevices(this.#iopf, variants);
+    this.ioMms = new IoMms(kernel, pasids, (ioMm) => new SvaNotifier(ioMm, this.ioMms, () => this.mmReleased(ioMm)));
+    this.bonds = new Bonds(kernel, lock, this.ioMms, this.#iopf, variants);
+    this.binder = new Binder(kernel, lock, this.#devices, this.ioMms, this.bonds, this.bindRules());
+    this.#mmExit = new MmExit(kernel, this.ioMms, this.bonds, variants);
+  }
+
+  protected bindRules(): BindRules {
+    return {
+      outOfRange: "ERANGE" satisfies Errno,
+      again: ({ device, ioMm }: BondRecord) => {
+        throw new IommuError("EEXIST", `${ioMm.mm.owner} is already bound to ${device.name}`);
+      },
+    };
+  }
+
+  protected mmReleased(ioMm: IoMmRecord): Promise<void> {
+    return this.#mmExit.exit(ioMm);
+  }
+
+  iommuSvaDeviceInit(dev: Device, features: number, maxPasid: number, mmExit?: MmExitHandler): Promise<void> {
+    return this.#devices.init(dev, features, maxPasid, mmExit);
+  }
+
+  async iommuSvaDeviceShutdown(dev: Device): Promise<void> {
+    const param = this.#devices.param(dev);
+    if (!param || !dev.group?.domain) throw new IommuError("ENODEV", `SVA of ${dev.name} is not initialised`);
+    await this.unbindDeviceAll(dev);
+    await this.#devices.shutdown(dev, param);
+    for (const ioMm of param.stuck) this.ioMms.put(ioMm);
+  }
+
+  async iommuSvaBindDevice(dev: Device, mm: Mm, flags: number, drvdata?: unknown): Promise<number> {
+    const { group } = dev;
+    if (!group) throw new IommuError("ENODEV", `${dev.name} has no group`);
+    return group.mutex.with(() => {
+      // Devices of one group can reach each other behind the IOMMU's back (I16).
+      if (group.devices.length !== 1)
+        throw new IommuError("EINVAL", `group ${group.id} of ${dev.name} has ${group.devices.length} devices`);
+      return this.bindDeviceLocked(dev, mm, flags, drvdata);
+    });
+  }
+
+  async iommuSvaUnbindDevice(dev: Device, pasid: number): Promise<void> {
+    if (!dev.group) throw new IommuError("EINVAL", `${dev.name} has no group`);
+    await dev.group.mutex.with(() => this.unbindDeviceLocked(dev, pasid));
+  }
+
+  bindDeviceLocked(dev: Device, mm: Mm, flags: number, drvdata?: unknown): Promise<number> {
+    return this.binder.bind(dev, mm, flags, drvdata);
+  }
+
+  async unbindDeviceLocked(dev: Device, pasid: number): Promise<void> {
+    await this.bonds.remove(this.binder.bound(dev, pasid));
+  }
+
+  async unbindDeviceAll(dev: Device): Promise<void> {
+    for (const bond of [...(this.#devices.param(dev)?.mmList ?? [])]) await this.bonds.remove(bond);
+  }
+
+  iommuSvaFind(pasid: number): Mm | undefined {
+    const mm = this.ioMms.withPasid(pasid)?.mm;
+    return mm?.mmgetNotZero() ? mm : undefined;
+  }
+
+  ioMmOf(mm: Mm): IoMm | undefined {
+    return this.ioMms.of(mm);
+  }
+
+  domainBonds(domain: IommuDomain): ReadonlySet<Bond> {
+    return this.bonds.ofDomain(domain);
+  }
+
+  registerQueueFlush(dev: Device, flush: () => Promise<void>): void {
+    this.#iopf.registerFlush(dev, flush);
+  }
+
+  flushDevice(dev: Device, _pasid: number): Promise<void> {
+    return this.#iopf.flush(dev);
+  }
+
+  report(dev: Device, fault: IopfFault): void {
+    this.#iopf.report(dev, fault);
+  }
+
+  discardPartial(devices: Iterable<Device>): void {
+    this.#iopf.discardPartial(devices);
+  }
+
+  inUse(): { readonly bonds: number; readonly pasids: number; readonly partials: number } {
+    return { bonds: this.bonds.count, pasids: this.pasids.used, partials: this.#iopf.partials };
+  }
 }

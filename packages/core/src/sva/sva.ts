@@ -1,9 +1,11 @@
 /** The SVA core as drivers and VFIO call it: the functions of drivers/iommu/iommu-sva.c of the 2018 series. */
 
 import type { Device } from "../iommu/device.js";
+import type { IommuDomain } from "../iommu/domain.js";
 import type { FaultSink } from "../iopf/fault.js";
 import type { Mm } from "../mm/mm.js";
 import { token } from "../platform/token.js";
+import type { Bond } from "./bond.js";
 import type { MmExitHandler } from "./device-init.js";
 import type { IoMm } from "./io-mm.js";
 
@@ -30,6 +32,8 @@ export interface Sva extends FaultSink {
   /** The address space with that PASID, with a user reference taken (mmget); the caller calls mmput or mmputAsync. */
   iommuSvaFind(pasid: number): Mm | undefined;
   ioMmOf(mm: Mm): IoMm | undefined;
+  /** domain->mm_list: the bonds of the domain's devices (B2). */
+  domainBonds(domain: IommuDomain): ReadonlySet<Bond>;
   /** Drivers register how to drain their hardware queue into the fault queue (E9, S30). */
   registerQueueFlush(dev: Device, flush: () => Promise<void>): void;
   /** Waits until no fault of the device with that PASID is queued or being handled. */

@@ -116,6 +116,8 @@ export interface TraceEvents {
   "pasid:allocated": { readonly pasid: number; readonly mm: number };
   "pasid:freed": { readonly pasid: number; readonly mm: number };
   "bond:created": { readonly device: string; readonly pasid: number; readonly mm: number };
+  /** A device driver's mm_exit returned; non-zero: the device could not be stopped. */
+  "bond:exited": { readonly device: string; readonly pasid: number; readonly mm: number; readonly result: number };
   "bond:removed": { readonly device: string; readonly pasid: number; readonly mm: number };
   "iopf:handled": {
     readonly device: string;
@@ -124,6 +126,10 @@ export interface TraceEvents {
     readonly access: number;
     readonly code: string;
   };
+  /** A group was answered: "success", "invalid", "failure". */
+  "iopf:answered": { readonly device: string; readonly pasid: number; readonly grpid: number; readonly code: string };
+  /** A request will never be answered: why. */
+  "iopf:dropped": { readonly device: string; readonly pasid: number; readonly grpid: number; readonly reason: string };
   "domain:attached": { readonly unit: string; readonly device: string; readonly domain: number };
   "domain:detached": { readonly unit: string; readonly device: string; readonly domain: number };
   /** VFIO's decision in the domain compatibility check, with the reason. */

@@ -1,0 +1,133 @@
+/** iommu_sva_bind_device and its inner form: who may bind what, and every errno of it (A7–A10, A13). */
+import type { Device } from "../iommu/device.js";
+import type { IommuDomain } from "../iommu/domain.js";
+import type { IommuOps } from "../iommu/iommu-ops.js";
+import { type Errno, IommuError } from "../kernel/errno.js";
+import type { Kernel } from "../kernel/kernel.js";
+import type { Mutex } from "../kernel/mutex.js";
+import type { Mm } from "../mm/mm.js";
+import { BondRecord } from "./bond-record.js";
+import type { Bonds } from "./bonds.js";
+import type { IoMmRecord, IoMms } from "./io-mms.js";
+import type { SvaDeviceParam, SvaDevices } from "./sva-devices.js";
+
+/** What the seed and mainline answer differently. */
+export interface BindRules {
+  /** The address space is already bound to the device. @throws IommuError where that is not allowed */
+  again(bond: BondRecord): void;
+  /** The address space has a PASID that the device cannot use. */
+  readonly outOfRange: Errno;
+}
+
+export class Binder {
+  constructor(
+    private readonly kernel: Kernel,
+    private readonly lock: Mutex,
+    private readonly devices: SvaDevices,
+    private readonly ioMms: IoMms,
+    private readonly bonds: Bonds,
+    private readonly rules: BindRules,
+  ) {}
+
+  /** @returns the PASID */
+  async bind(dev: Device, mm: Mm, flags: number, drvdata: unknown): Promise<number> {
+    const { domain, param } = this.#ready(dev, flags);
+    // While we hold a user, the address space cannot begin to exit; async, because the caller's locks may be mm_exit's (B9).
+    if (!mm.mmgetNotZero()) throw new IommuError("ESRCH", `${mm.owner} has exited`);
+    try {
+      return await this.#bind(dev, domain, param, mm, flags, drvdata);
+    } finally {
+      mm.mmputAsync();
+    }
+  }
+
+  #ready(dev: Device, flags: number): { domain: IommuDomain; param: SvaDeviceParam } {
+    const domain = dev.group?.domain;
+    if (!domain) throw new IommuError("EINVAL", `${dev.name} has no domain`);
+    const param = this.devices.param(dev);
+    if (!param) {
+      this.kernel.printk(`WARNING: ${dev.name} is bound to a process before SVA is initialised`);
+      throw new IommuError("EINVAL", `SVA of ${dev.name} is not initialised`);
+    }
+    if (flags & ~param.features) {
+      throw new IommuError(
+        "EINVAL",
+        `flags 0x${flags.toString(16)}: ${dev.name} was initialised with 0x${param.features.toString(16)}`,
+      );
+    }
+    if (!canBind(domain.ops)) throw new IommuError("ENODEV", `${domain.ops.name} cannot share address spaces`);
+    return { domain, param };
+  }
+
+  async #bind(
+    dev: Device,
+    domain: IommuDomain,
+    param: SvaDeviceParam,
+    mm: Mm,
+    flags: number,
+    drvdata: unknown,
+  ): Promise<number> {
+    for (let earlier = this.#bondOf(dev, mm); earlier && !earlier.settled; earlier = this.#bondOf(dev, mm))
+      await this.bonds.settle(earlier);
+    const bond = await this.lock.with(() => this.#link(dev, domain, param, mm, flags, drvdata));
+    if (!bond.ready) await this.bonds.attach(bond);
+    return bond.ioMm.pasid;
+  }
+
+  /** Under iommu_sva_lock: a new bond, in its lists, or the one that is there. */
+  #link(dev: Device, domain: IommuDomain, param: SvaDeviceParam, mm: Mm, flags: number, drvdata: unknown): BondRecord {
+    const existing = this.#bondOf(dev, mm);
+    if (existing) {
+      this.rules.again(existing);
+      return existing;
+    }
+    if (this.kernel.allocationFails("iommu_bond"))
+      throw new IommuError("ENOMEM", `no memory for a bond of ${dev.name}`);
+    const bond = new BondRecord(this.kernel, this.#ioMm(dev, param, mm, flags), dev, domain, param, drvdata);
+    this.bonds.link(bond);
+    return bond;
+  }
+
+  #bondOf(dev: Device, mm: Mm): BondRecord | undefined {
+    for (const bond of this.ioMms.of(mm)?.devices ?? []) if (bond.device === dev) return bond;
+    return undefined;
+  }
+
+  /** A reference to the io_mm of the address space, made if this is its first bond. */
+  #ioMm(dev: Device, param: SvaDeviceParam, mm: Mm, flags: number): IoMmRecord {
+    const ioMm = this.ioMms.of(mm);
+    if (!ioMm) return this.ioMms.create(mm, flags, param.minPasid, param.maxPasid);
+    if (ioMm.flags !== flags) {
+      throw new IommuError(
+        "EDOM",
+        `${mm.owner} is bound with flags 0x${ioMm.flags.toString(16)}, not 0x${flags.toString(16)}`,
+      );
+    }
+    if (ioMm.pasid < param.minPasid || ioMm.pasid > param.maxPasid) {
+      throw new IommuError(
+        this.rules.outOfRange,
+        `${mm.owner} has PASID ${ioMm.pasid}, ${dev.name} takes ${param.minPasid} to ${param.maxPasid}`,
+      );
+    }
+    ioMm.refs++;
+    return ioMm;
+  }
+
+  /** The bond with that PASID on the device. @throws IommuError EINVAL not initialised, ESRCH no such bond (A10) */
+  bound(dev: Device, pasid: number): BondRecord {
+    const param = this.devices.param(dev);
+    if (!param || !dev.group?.domain) throw new IommuError("EINVAL", `SVA of ${dev.name} is not initialised`);
+    for (const bond of this.ioMms.withPasid(pasid)?.devices ?? []) if (bond.device === dev) return bond;
+    throw new IommuError("ESRCH", `no process with PASID ${pasid} is bound to ${dev.name}`);
+  }
+}
+
+function canBind(ops: Partial<IommuOps>): boolean {
+  return (
+    ops.mmAlloc !== undefined &&
+    ops.mmFree !== undefined &&
+    ops.mmAttach !== undefined &&
+    ops.mmDetach !== undefined &&
+    ops.mmInvalidate !== undefined
+  );
+}

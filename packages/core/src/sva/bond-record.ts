@@ -1,0 +1,50 @@
+/** A bond with what the core keeps to itself: its life from the first link to the last waiter. */
+import type { Device } from "../iommu/device.js";
+import type { IommuDomain } from "../iommu/domain.js";
+import type { Kernel } from "../kernel/kernel.js";
+import { WaitQueue } from "../kernel/wait-queue.js";
+import type { Bond } from "./bond.js";
+import type { IoMmRecord } from "./io-mms.js";
+import type { SvaDeviceParam } from "./sva-devices.js";
+
+export class BondRecord implements Bond {
+  /** mainline: how often the address space was bound to the device. */
+  users = 1;
+  /** The hardware may hold an entry for it: invalidations must reach it. */
+  attached = false;
+  /** Its bind has succeeded. */
+  ready = false;
+  /** Somebody removes it; everybody else waits. */
+  leaving = false;
+  gone = false;
+  /** Woken when it is ready, when mm_exit has returned, and when it is gone. */
+  readonly wq: WaitQueue;
+  waiters = 0;
+  #mmExitActive = false;
+
+  constructor(
+    private readonly kernel: Kernel,
+    readonly ioMm: IoMmRecord,
+    readonly device: Device,
+    readonly domain: IommuDomain,
+    readonly param: SvaDeviceParam,
+    readonly drvdata: unknown,
+  ) {
+    this.wq = new WaitQueue(kernel.scheduler, `the bond of ${device.name} with PASID ${ioMm.pasid}`);
+  }
+
+  /** Bound, or gone: nobody works on it. */
+  get settled(): boolean {
+    return this.gone || (this.ready && !this.leaving);
+  }
+
+  get mmExitActive(): boolean {
+    if (this.gone)
+      this.kernel.printk(`BUG: KASAN: use-after-free of the bond of ${this.device.name} with PASID ${this.ioMm.pasid}`);
+    return this.#mmExitActive;
+  }
+
+  set mmExitActive(active: boolean) {
+    this.#mmExitActive = active;
+  }
+}

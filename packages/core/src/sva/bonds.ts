@@ -1,0 +1,142 @@
+/**
+ * The life of a bond: linked into its three lists, attached, detached, unlinked (B2, B3, B7).
+ *
+ * Locks. `iommu_sva_lock` (spin) guards the lists and io_mm references and is never held across a wait. The io_mm's
+ * mutex orders attach and detach in hardware, so that exactly the first bond of a domain writes the PASID table entry
+ * and the last one clears it. No lock is held while a handler runs, while a fault queue is flushed, or while somebody
+ * waits for another remover: whoever calls unbind may hold any lock that handlers and fault workers do not take.
+ *
+ * A bond is in the lists before hardware knows it and until hardware has forgotten it, so that every invalidation reaches it.
+ */
+import type { IommuDomain } from "../iommu/domain.js";
+import type { IopfQueues } from "../iopf/queue.js";
+import { IommuError } from "../kernel/errno.js";
+import type { Kernel } from "../kernel/kernel.js";
+import type { Mutex } from "../kernel/mutex.js";
+import type { Variants } from "../platform/variants.js";
+import type { BondRecord } from "./bond-record.js";
+import type { IoMms } from "./io-mms.js";
+
+export class Bonds {
+  readonly #byDomain = new Map<IommuDomain, Set<BondRecord>>();
+  #count = 0;
+
+  constructor(
+    private readonly kernel: Kernel,
+    private readonly lock: Mutex,
+    private readonly ioMms: IoMms,
+    private readonly iopf: IopfQueues,
+    private readonly variants: Variants,
+  ) {}
+
+  get count(): number {
+    return this.#count;
+  }
+
+  /** domain->mm_list. */
+  ofDomain(domain: IommuDomain): ReadonlySet<BondRecord> {
+    return this.#byDomain.get(domain) ?? new Set();
+  }
+
+  /** Under iommu_sva_lock. The bond carries a reference to its io_mm. */
+  link(bond: BondRecord): void {
+    bond.ioMm.devices.add(bond);
+    bond.param.mmList.add(bond);
+    const list = this.#byDomain.get(bond.domain) ?? new Set();
+    this.#byDomain.set(bond.domain, list.add(bond));
+    this.#count++;
+  }
+
+  /** Under iommu_sva_lock. */
+  #unlink(bond: BondRecord): void {
+    const list = this.#byDomain.get(bond.domain);
+    list?.delete(bond);
+    if (list?.size === 0) this.#byDomain.delete(bond.domain);
+    bond.param.mmList.delete(bond);
+    bond.ioMm.devices.delete(bond);
+    this.ioMms.dropContext(bond.ioMm, bond.domain.ops);
+    this.#count--;
+    bond.gone = true;
+    bond.wq.wakeAll();
+    this.ioMms.put(bond.ioMm);
+  }
+
+  /** @throws IommuError as the driver refuses; the bond is gone then */
+  async attach(bond: BondRecord): Promise<void> {
+    const { ioMm, device, domain } = bond;
+    try {
+      await ioMm.mutex.with(() => this.#attachLocked(bond));
+    } catch (error) {
+      bond.attached = false;
+      if (!bond.leaving) await this.lock.with(() => this.#unlink(bond));
+      throw error;
+    }
+    bond.ready = true;
+    bond.wq.wakeAll();
+    const { trace } = this.kernel;
+    if (trace.enabled) trace.emit("bond:created", { device: device.name, pasid: ioMm.pasid, mm: ioMm.mm.id });
+  }
+
+  async #attachLocked(bond: BondRecord): Promise<void> {
+    const { ioMm, device, domain } = bond;
+    const { ops } = domain;
+    if (bond.leaving) throw new IommuError("EINVAL", `${device.name} is being shut down`);
+    if (!ioMm.contexts.has(ops)) ioMm.contexts.set(ops, await ops.mmAlloc(domain, ioMm.mm, ioMm.flags));
+    bond.attached = true;
+    await ops.mmAttach(domain, device, ioMm, !sharesEntry(bond));
+  }
+
+  /** Waits until the bond is bound, or gone. */
+  settle(bond: BondRecord): Promise<void> {
+    return bond.wq.wait(() => bond.settled);
+  }
+
+  /** Removes the bond, or waits until whoever does so has finished. */
+  async remove(bond: BondRecord): Promise<void> {
+    if (bond.leaving) return this.gone(bond);
+    bond.leaving = true;
+    await this.detach(bond);
+  }
+
+  /** Waits for the thread that removes the bond. Only `gone` may be looked at: the bond is freed before we wake. */
+  async gone(bond: BondRecord): Promise<void> {
+    if (this.variants.has("S-8")) {
+      const frees = bond.waiters++ === 0;
+      await bond.wq.wait(() => !bond.mmExitActive);
+      if (frees) bond.gone = true;
+    }
+    await bond.wq.wait(() => bond.gone && !bond.param.mmList.has(bond));
+  }
+
+  /** Drains, detaches, drains, unlinks. Whoever calls it has claimed the bond (`leaving`). */
+  async detach(bond: BondRecord): Promise<void> {
+    const { ioMm, device, domain } = bond;
+    const { trace } = this.kernel;
+    // Answers what the device asked before it stopped, while its translations still work.
+    if (!this.variants.has("L-5")) await this.#drain(bond);
+    await ioMm.mutex.with(async () => {
+      if (this.variants.has("L-5")) await this.#drain(bond);
+      if (!bond.attached) return;
+      if (this.variants.has("S-18") && ioMm.refs === 1) this.ioMms.releasePasid(ioMm);
+      await domain.ops.mmDetach(domain, device, ioMm, !sharesEntry(bond));
+      bond.attached = false;
+    });
+    // A device that did not stop may have asked in between; nothing asks with this PASID any more from here on (D3).
+    await this.#drain(bond);
+    this.iopf.discardPasid(device, ioMm.pasid);
+    await this.lock.with(() => this.#unlink(bond));
+    if (trace.enabled) trace.emit("bond:removed", { device: device.name, pasid: ioMm.pasid, mm: ioMm.mm.id });
+  }
+
+  async #drain(bond: BondRecord): Promise<void> {
+    if (!this.variants.has("L-13")) await this.iopf.flush(bond.device);
+  }
+}
+
+/** True when another bond of the address space uses the domain's PASID table entry (B3). */
+function sharesEntry(bond: BondRecord): boolean {
+  for (const other of bond.ioMm.devices) {
+    if (other !== bond && other.attached && other.domain === bond.domain) return true;
+  }
+  return false;
+}

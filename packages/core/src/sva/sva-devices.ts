@@ -1,0 +1,76 @@
+/** iommu_sva_device_init and iommu_sva_device_shutdown (A1–A6): both all or nothing. */
+import type { Device } from "../iommu/device.js";
+import type { IommuOps } from "../iommu/iommu-ops.js";
+import type { IopfQueues } from "../iopf/queue.js";
+import { IommuError } from "../kernel/errno.js";
+import type { Variants } from "../platform/variants.js";
+import type { BondRecord } from "./bond-record.js";
+import { IOMMU_SVA_FEAT_IOPF, type MmExitHandler, type SvaParam } from "./device-init.js";
+import type { IoMmRecord } from "./io-mms.js";
+import { PASID_MAX } from "./pasid.js";
+
+export class SvaDeviceParam implements SvaParam {
+  minPasid = 0;
+  readonly mmList = new Set<BondRecord>();
+  /** Address spaces that ended while the device could not be stopped: their PASIDs stay taken until it is shut down. */
+  readonly stuck = new Set<IoMmRecord>();
+
+  constructor(
+    readonly features: number,
+    public maxPasid: number,
+    readonly mmExit: MmExitHandler | undefined,
+  ) {}
+}
+
+export class SvaDevices {
+  readonly #params = new Map<Device, SvaDeviceParam>();
+
+  constructor(
+    private readonly iopf: IopfQueues,
+    private readonly variants: Variants,
+  ) {}
+
+  param(dev: Device): SvaDeviceParam | undefined {
+    return this.#params.get(dev);
+  }
+
+  async init(dev: Device, features: number, maxPasid: number, mmExit: MmExitHandler | undefined): Promise<void> {
+    const ops = dev.group?.domain?.ops;
+    if (!ops || !canInit(ops))
+      throw new IommuError("ENODEV", `${dev.name} has no domain, or one without shared virtual addressing`);
+    if (features & ~IOMMU_SVA_FEAT_IOPF)
+      throw new IommuError("EINVAL", `SVA features 0x${features.toString(16)} of ${dev.name}: only 0x1 is known`);
+    if (this.#params.has(dev)) {
+      if (this.variants.has("S-11")) await this.iopf.removeDevice(dev);
+      throw new IommuError("EEXIST", `SVA of ${dev.name} is already initialised`);
+    }
+    const param = new SvaDeviceParam(features, maxPasid || PASID_MAX, mmExit);
+    this.#params.set(dev, param);
+    if (features & IOMMU_SVA_FEAT_IOPF) this.iopf.addDevice(dev);
+    dev.svaParam = param;
+    try {
+      await ops.svaDeviceInit(dev, param);
+    } catch (error) {
+      this.#forget(dev);
+      await this.iopf.removeDevice(dev);
+      throw error;
+    }
+  }
+
+  /** The device's bonds have been removed. */
+  async shutdown(dev: Device, param: SvaDeviceParam): Promise<void> {
+    this.#forget(dev);
+    await dev.iommu?.ops.svaDeviceShutdown(dev, param);
+    await this.iopf.removeDevice(dev);
+  }
+
+  #forget(dev: Device): void {
+    dev.svaParam = undefined;
+    this.#params.delete(dev);
+  }
+}
+
+/** A driver may come without SVA (JavaScript callers leave the functions out). */
+function canInit(ops: Partial<IommuOps>): boolean {
+  return ops.svaDeviceInit !== undefined;
+}
