@@ -1,0 +1,132 @@
+/**
+ * Invalidation descriptors as Linux's driver forms them (VT-d 6.5.2; qi_desc_* of drivers/iommu/intel/iommu.h): the fields
+ * from values, ranges widened to what a descriptor can say. Every range that comes out covers the range that went in.
+ */
+import { PAGE_SHIFT } from "@iommukit/core";
+import * as Qi from "../spec/invalidation.js";
+
+export type Descriptor = Int32Array;
+
+/** A naturally aligned power of two of pages. */
+export interface AlignedRange {
+  readonly address: bigint;
+  /** log2 of the number of 4 KiB pages. */
+  readonly mask: number;
+}
+
+/** log2 of the pages of the whole address space: MAX_AGAW_PFN_WIDTH of Linux. */
+export const WHOLE_SPACE = 64 - PAGE_SHIFT;
+
+/** The smallest aligned block that holds every byte from `start` to `end`, both inclusive (H14). */
+export function alignedRange(start: bigint, end: bigint): AlignedRange {
+  const first = start >> 12n;
+  const last = end >> 12n;
+  let mask = 0;
+  while (first >> BigInt(mask) !== last >> BigInt(mask)) mask++;
+  return { address: (first >> BigInt(mask)) << BigInt(mask + PAGE_SHIFT), mask };
+}
+
+export function contextInvalidate(granularity: "global" | "domain" | "device", did = 0, sid = 0): Descriptor {
+  return Qi.CONTEXT_CACHE_INVALIDATE.encode({ TYPE: "contextCache", G: granularity, DID: did, SID: sid });
+}
+
+export function pasidCacheInvalidate(granularity: "global" | "domain" | "pasid", did = 0, pasid = 0): Descriptor {
+  return Qi.PASID_CACHE_INVALIDATE.encode({ TYPE: "pasidCache", G: granularity, DID: did, PASID: pasid });
+}
+
+/** Draining is asked for where the unit can do it (CAP.DWD, CAP.DRD). */
+export interface Drain {
+  readonly DWD: boolean;
+  readonly DRD: boolean;
+}
+
+export function iotlbInvalidate(drain: Drain, granularity: "global" | "domain", did = 0): Descriptor {
+  return Qi.IOTLB_INVALIDATE.encode({ TYPE: "iotlb", G: granularity, DW: drain.DWD, DR: drain.DRD, DID: did });
+}
+
+/** @param leafOnly IH: no table was removed, so paging-structure caches stay valid */
+export function iotlbInvalidatePages(drain: Drain, did: number, range: AlignedRange, leafOnly: boolean): Descriptor {
+  return Qi.IOTLB_INVALIDATE.encode({ TYPE: "iotlb", G: "page", DW: drain.DWD, DR: drain.DRD, DID: did, AM: range.mask, IH: leafOnly, ADDR: range.address });
+}
+
+export function pasidIotlbInvalidate(did: number, pasid: number): Descriptor {
+  return Qi.PASID_IOTLB_INVALIDATE.encode({ TYPE: "pasidIotlb", G: "pasid", DID: did, PASID: pasid });
+}
+
+export function pasidIotlbInvalidatePages(did: number, pasid: number, range: AlignedRange, leafOnly: boolean): Descriptor {
+  return Qi.PASID_IOTLB_INVALIDATE.encode({ TYPE: "pasidIotlb", G: "page", DID: did, PASID: pasid, AM: range.mask, IH: leafOnly, ADDR: range.address });
+}
+
+/** What a device-TLB descriptor says of the device. */
+export interface DeviceTlbTarget {
+  readonly rid: number;
+  /** Requester id of the physical function; 0 when the unit does not throttle (ECAP.DIT = 0). */
+  readonly pfsid: number;
+  /** ATS queue depth of the device, 1 to 32; the field says 0 for 32. */
+  readonly qdep: number;
+}
+
+const MAX_INVALIDATIONS = 32;
+
+function target({ rid, pfsid, qdep }: DeviceTlbTarget) {
+  return { SID: rid, PFSID_LO: pfsid & 0xf, PFSID_HI: pfsid >> 4, MIP: qdep >= MAX_INVALIDATIONS ? 0 : qdep };
+}
+
+/**
+ * Address and S of a device-TLB descriptor: with S, the lowest zero bit above the page offset gives the size (H14).
+ * The whole space is bits 62:12 set and bit 63 clear.
+ */
+function sized({ address, mask }: AlignedRange): { readonly ADDR: bigint; readonly S: boolean } {
+  if (mask === 0) return { ADDR: address, S: false };
+  const ones = ((1n << BigInt(mask - 1)) - 1n) << BigInt(PAGE_SHIFT);
+  return { ADDR: (address & ~((1n << BigInt(mask + PAGE_SHIFT)) - 1n)) | ones, S: true };
+}
+
+export function deviceTlbInvalidate(device: DeviceTlbTarget, range: AlignedRange): Descriptor {
+  return Qi.DEVICE_TLB_INVALIDATE.encode({ TYPE: "deviceTlb", ...target(device), ...sized(range) });
+}
+
+export function pasidDeviceTlbInvalidate(device: DeviceTlbTarget, pasid: number, range: AlignedRange): Descriptor {
+  return Qi.PASID_DEVICE_TLB_INVALIDATE.encode({ TYPE: "pasidDeviceTlb", ...target(device), PASID: pasid, ...sized(range) });
+}
+
+/** Entries of every PASID of the device. */
+export function globalDeviceTlbInvalidate(device: DeviceTlbTarget): Descriptor {
+  return Qi.PASID_DEVICE_TLB_INVALIDATE.encode({ TYPE: "pasidDeviceTlb", ...target(device), G: true, ...sized({ address: 0n, mask: WHOLE_SPACE }) });
+}
+
+/** Later descriptors start when earlier ones are done; nothing is written, nobody is interrupted. */
+export function fence(): Descriptor {
+  return Qi.INVALIDATION_WAIT.encode({ TYPE: "wait", FN: true });
+}
+
+export interface WaitStatus {
+  readonly address: number;
+  readonly data: number;
+  /** Waits for page requests and responses as well (ECAP.PDS). */
+  readonly drain: boolean;
+}
+
+export function waitWithStatus({ address, data, drain }: WaitStatus): Descriptor {
+  return Qi.INVALIDATION_WAIT.encode({ TYPE: "wait", SW: true, PD: drain, SDATA: data, SADDR: address });
+}
+
+export interface GroupResponse {
+  readonly rid: number;
+  readonly pasid: number | undefined;
+  readonly prgi: number;
+  readonly code: "success" | "invalid" | "failure";
+  /** LPIG, which revision 4 reserves. */
+  readonly last: boolean;
+}
+
+export function pageGroupResponse({ rid, pasid, prgi, code, last }: GroupResponse): Descriptor {
+  return Qi.PAGE_GROUP_RESPONSE.encode({ TYPE: "pageGroupResponse", PP: pasid !== undefined, RC: code, RID: rid, PASID: pasid ?? 0, LPIG: last, PRGI: prgi });
+}
+
+/** First and second quad-word, as Linux prints them. */
+export function quadWords(descriptor: Descriptor): [bigint, bigint] {
+  const at = (word: number) => (BigInt(descriptor[word + 1] >>> 0) << 32n) | BigInt(descriptor[word] >>> 0);
+  return [at(0), at(2)];
+}
+

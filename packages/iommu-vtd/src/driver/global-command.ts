@@ -1,0 +1,54 @@
+/**
+ * GCMD and GSTS (VT-d 11.4.4): one bit changes per write, the other enables are written as they stand, one-shot commands
+ * as zero, and software waits for the status before it goes on.
+ */
+import { type Field, IommuError } from "@iommukit/core";
+import { GCMD, GSTS } from "../spec/registers.js";
+import type { Unit } from "./unit.js";
+
+/** Enables by their bit in GSTS; every other bit of GCMD is a one-shot command. */
+const ENABLES = [GSTS.CFIS, GSTS.IRES, GSTS.QIES, GSTS.AFLS, GSTS.TES];
+const ENABLE_MASK = ENABLES.reduce((mask, field) => mask | field.lowMask, 0);
+
+const POLL_NS = 100;
+/** DMAR_OPERATION_TIMEOUT. */
+const TIMEOUT_NS = 10_000_000_000;
+
+export class GlobalCommand {
+  constructor(private readonly unit: Unit) {}
+
+  enable(bit: "TE" | "QIE"): Promise<void> {
+    const status = bit === "TE" ? GSTS.TES : GSTS.QIES;
+    return this.#write(GCMD[bit], true, status, true);
+  }
+
+  disable(bit: "TE" | "QIE"): Promise<void> {
+    const status = bit === "TE" ? GSTS.TES : GSTS.QIES;
+    return this.#write(GCMD[bit], false, status, false);
+  }
+
+  /** Tells the unit that RTADDR has a new value. */
+  setRootTable(): Promise<void> {
+    return this.#write(GCMD.SRTP, true, GSTS.RTPS, true);
+  }
+
+  /** Waits until earlier stores to the tables are visible to the unit; nothing to do without CAP.RWBF (H25). */
+  async flushWriteBuffer(): Promise<void> {
+    if (this.unit.features.cap.RWBF) await this.#write(GCMD.WBF, true, GSTS.WBFS, false);
+  }
+
+  isSet(status: "TES" | "QIES"): boolean {
+    return (this.unit.mmio.read32(GSTS.offset) & GSTS[status].lowMask) !== 0;
+  }
+
+  async #write(command: Field, set: boolean, status: Field, expected: boolean): Promise<void> {
+    const { mmio, scheduler, dmar } = this.unit;
+    const standing = mmio.read32(GSTS.offset) & ENABLE_MASK;
+    mmio.write32(GCMD.offset, (set ? standing | command.lowMask : standing & ~command.lowMask) >>> 0);
+    const deadline = scheduler.now + TIMEOUT_NS;
+    while (((mmio.read32(GSTS.offset) & status.lowMask) !== 0) !== expected) {
+      if (scheduler.now >= deadline) throw new IommuError("ETIMEDOUT", `${dmar}: GSTS.${status.name} does not become ${expected ? 1 : 0} after GCMD.${command.name}`);
+      await scheduler.sleep(POLL_NS);
+    }
+  }
+}
