@@ -1,7 +1,6 @@
 /**
- * Fault records and fault reasons (VT-d 7.1.3, 11.4.7.10). `meaning` is what Linux prints for the code; where Linux
- * prints "Unknown", `linux` is false and the meaning is ours. `qualified` faults are not recorded when FPD is set in an
- * entry on the way to them (7.1.2).
+ * Fault records (VT-d 11.4.7.6) and fault reasons (table 15 in 5.1.4.1, table 30 in 7.1.3). Left out: the reasons of the
+ * host permission table.
  */
 import { addr, bit, layout, oneOf, reserved, uint } from "@iommukit/core";
 
@@ -22,132 +21,204 @@ export const FRCD_FIELDS = {
 } as const;
 
 export const FRCD = layout(
-  { name: "FRCD", bits: 128, spec: "VT-d 11.4.7.10", summary: "Fault recording register." },
+  { name: "FRCD", bits: 128, spec: "VT-d 11.4.7.6", summary: "Fault recording register." },
   FRCD_FIELDS,
 );
 
+export type AtsAnswer = "UR" | "CA" | "empty" | "none";
+
+/** One row of table 15 or 30. */
 export interface FaultReason {
   readonly code: number;
-  /** The condition's name in table 7.1.3: "LRT.2", "SFS.1", "IR.3". */
+  /** The condition's name: "LRT.2", "SFS.1". */
   readonly condition: string;
+  /** What Linux prints for the code; ours where Linux prints "Unknown". */
   readonly meaning: string;
-  readonly qualified: boolean;
-  /** False when Linux has no text for it and prints "Unknown". */
+  /** False when Linux has no text for it. */
   readonly linux: boolean;
+  /** Not recorded when FPD is set in an entry on the way to it (7.1.1). */
+  readonly qualified: boolean;
+  /** Answer to a translation request: "empty" is a success without permissions, and then nothing is recorded. */
+  readonly translationRequest: AtsAnswer;
+  /** How a translated request is terminated. */
+  readonly translatedRequest: AtsAnswer;
 }
 
-function reason(code: number, condition: string, meaning: string, qualified: boolean, linux = true): FaultReason {
-  return { code, condition, meaning, qualified, linux };
+function reason(code: number, condition: string, meaning: string, rest: Partial<FaultReason> = {}): FaultReason {
+  return {
+    code,
+    condition,
+    meaning,
+    linux: true,
+    qualified: true,
+    translationRequest: "none",
+    translatedRequest: "none",
+    ...rest,
+  };
 }
 
-const Q = true;
-const NQ = false;
+const NOT_QUALIFIED = { qualified: false } as const;
+const OURS = { linux: false } as const;
+/** Blocked by a valid table: the device has to stop asking. */
+const UR = { translationRequest: "UR", translatedRequest: "UR" } as const;
+/** An error in a table. */
+const CA = { translationRequest: "CA", translatedRequest: "UR" } as const;
+const CA_BOTH = { translationRequest: "CA", translatedRequest: "CA" } as const;
+/** Recoverable: the device may send a page request. */
+const EMPTY = { translationRequest: "empty", translatedRequest: "UR" } as const;
 
 /** Legacy-mode translation. */
 export const LegacyFault = {
-  ROOT_NOT_PRESENT: reason(0x01, "LRT.2", "Present bit in root entry is clear", NQ),
-  CONTEXT_NOT_PRESENT: reason(0x02, "LCT.2", "Present bit in context entry is clear", Q),
-  CONTEXT_INVALID: reason(0x03, "LCT.4", "Invalid context entry", Q),
-  BEYOND_MGAW: reason(0x04, "LGN.1", "Access beyond MGAW", Q),
-  WRITE_DENIED: reason(0x05, "LGN.2", "PTE Write access is not set", Q),
-  READ_DENIED: reason(0x06, "LGN.3", "PTE Read access is not set", Q),
-  PAGING_ENTRY_ACCESS: reason(0x07, "LSS.1", "Next page table ptr is invalid", Q),
-  ROOT_ACCESS: reason(0x08, "LRT.1", "Root table address invalid", NQ),
-  CONTEXT_ACCESS: reason(0x09, "LCT.1", "Context table ptr is invalid", NQ),
-  ROOT_RESERVED: reason(0x0a, "LRT.3", "non-zero reserved fields in RTP", NQ),
-  CONTEXT_RESERVED: reason(0x0b, "LCT.3", "non-zero reserved fields in CTP", Q),
-  PAGING_ENTRY_RESERVED: reason(0x0c, "LSS.2", "non-zero reserved fields in PTE", Q),
-  TRANSLATION_TYPE_BLOCKED: reason(0x0d, "LCT.5", "PCE for translation request specifies blocking", Q),
-  INTERRUPT_ADDRESS: reason(0x0e, "LGN.4", "Translated address is in the interrupt address range", Q, false),
+  ROOT_NOT_PRESENT: reason(0x01, "LRT.2", "Present bit in root entry is clear", { ...UR, ...NOT_QUALIFIED }),
+  CONTEXT_NOT_PRESENT: reason(0x02, "LCT.2", "Present bit in context entry is clear", UR),
+  CONTEXT_INVALID: reason(0x03, "LCT.4", "Invalid context entry", CA),
+  BEYOND_MGAW: reason(0x04, "LGN.1", "Access beyond MGAW", EMPTY),
+  WRITE_DENIED: reason(0x05, "LGN.2", "PTE Write access is not set", EMPTY),
+  READ_DENIED: reason(0x06, "LGN.3", "PTE Read access is not set", EMPTY),
+  PAGING_ENTRY_ACCESS: reason(0x07, "LSS.1", "Next page table ptr is invalid", CA),
+  ROOT_ACCESS: reason(0x08, "LRT.1", "Root table address invalid", { ...CA, ...NOT_QUALIFIED }),
+  CONTEXT_ACCESS: reason(0x09, "LCT.1", "Context table ptr is invalid", { ...CA, ...NOT_QUALIFIED }),
+  ROOT_RESERVED: reason(0x0a, "LRT.3", "non-zero reserved fields in RTP", { ...CA, ...NOT_QUALIFIED }),
+  CONTEXT_RESERVED: reason(0x0b, "LCT.3", "non-zero reserved fields in CTP", CA),
+  PAGING_ENTRY_RESERVED: reason(0x0c, "LSS.2", "non-zero reserved fields in PTE", CA),
+  TRANSLATION_TYPE_BLOCKED: reason(0x0d, "LCT.5", "PCE for translation request specifies blocking", UR),
+  INTERRUPT_ADDRESS: reason(0x0e, "LGN.4", "Translated address is in the interrupt address range", { ...CA, ...OURS }),
 } as const;
 
 /** Interrupt remapping. */
 export const InterruptFault = {
-  REQUEST_RESERVED: reason(0x20, "IR.1", "Detected reserved fields in the decoded interrupt-remapped request", NQ),
-  INDEX_TOO_LARGE: reason(0x21, "IR.2", "Interrupt index exceeded the interrupt-remapping table size", NQ),
-  IRTE_NOT_PRESENT: reason(0x22, "IR.3", "Present field in the IRTE entry is clear", Q),
-  TABLE_ACCESS: reason(0x23, "IR.4", "Error accessing interrupt-remapping table pointed by IRTA_REG", NQ),
-  IRTE_RESERVED: reason(0x24, "IR.5", "Detected reserved fields in the IRTE entry", Q),
-  COMPATIBILITY_BLOCKED: reason(0x25, "IR.6", "Blocked a compatibility format interrupt request", NQ),
-  SOURCE_ID: reason(0x26, "IR.7", "Blocked an interrupt request due to source-id verification failure", Q),
-  DESCRIPTOR_ACCESS: reason(0x27, "IR.8", "Error accessing the posted interrupt descriptor", Q, false),
-  DESCRIPTOR_RESERVED: reason(0x28, "IR.9", "Non-zero reserved field in the posted interrupt descriptor", Q, false),
+  REQUEST_RESERVED: reason(
+    0x20,
+    "IR.20h",
+    "Detected reserved fields in the decoded interrupt-remapped request",
+    NOT_QUALIFIED,
+  ),
+  INDEX_TOO_LARGE: reason(0x21, "IR.21h", "Interrupt index exceeded the interrupt-remapping table size", NOT_QUALIFIED),
+  IRTE_NOT_PRESENT: reason(0x22, "IR.22h", "Present field in the IRTE entry is clear"),
+  TABLE_ACCESS: reason(0x23, "IR.23h", "Error accessing interrupt-remapping table pointed by IRTA_REG", NOT_QUALIFIED),
+  IRTE_RESERVED: reason(0x24, "IR.24h", "Detected reserved fields in the IRTE entry"),
+  COMPATIBILITY_BLOCKED: reason(0x25, "IR.25h", "Blocked a compatibility format interrupt request", NOT_QUALIFIED),
+  SOURCE_ID: reason(0x26, "IR.26h", "Blocked an interrupt request due to source-id verification failure"),
+  DESCRIPTOR_ACCESS: reason(0x27, "IR.27h", "Error accessing the posted interrupt descriptor", OURS),
+  DESCRIPTOR_RESERVED: reason(0x28, "IR.28h", "Non-zero reserved field in the posted interrupt descriptor", OURS),
+  NOT_AN_INTERRUPT: reason(0x29, "IR.29h", "Request to the interrupt address range is not an interrupt", {
+    ...NOT_QUALIFIED,
+    ...OURS,
+  }),
+  EXTENDED_MODE_REQUIRED: reason(0x2a, "IR.2Ah", "Extended interrupt mode is required and not enabled", {
+    ...NOT_QUALIFIED,
+    ...OURS,
+  }),
+  REMAPPING_REQUIRED: reason(0x2b, "IR.2Bh", "Interrupt remapping is required and not enabled", {
+    ...NOT_QUALIFIED,
+    ...OURS,
+  }),
 } as const;
 
 /** Root table address register, and scalable-mode translation. */
 export const ScalableFault = {
-  ROOT_TABLE_ADDRESS: reason(0x30, "RTA.1", "SM: Invalid Root Table Address", NQ),
-  LEGACY_WITH_PASID: reason(0x31, "RTA.2", "SM: TTM 0 for request with PASID", NQ),
-  LEGACY_PAGE_REQUEST: reason(0x32, "RTA.3", "SM: TTM 0 for page group request", NQ),
-  ROOT_ACCESS: reason(0x38, "SRT.1", "SM: Error attempting to access Root Entry", NQ),
-  ROOT_NOT_PRESENT: reason(0x39, "SRT.2", "SM: Present bit in Root Entry is clear", NQ),
-  ROOT_RESERVED: reason(0x3a, "SRT.3", "SM: Non-zero reserved field set in Root Entry", NQ),
-  CONTEXT_ACCESS: reason(0x40, "SCT.1", "SM: Error attempting to access Context Entry", NQ),
-  CONTEXT_NOT_PRESENT: reason(0x41, "SCT.2", "SM: Present bit in Context Entry is clear", Q),
-  CONTEXT_RESERVED: reason(0x42, "SCT.3", "SM: Non-zero reserved field set in the Context Entry", Q),
-  CONTEXT_INVALID: reason(0x43, "SCT.4", "SM: Invalid Context Entry", Q),
-  DTE_CLEAR: reason(0x44, "SCT.5", "SM: DTE field in Context Entry is clear", Q),
-  PASIDE_CLEAR: reason(0x45, "SCT.6", "SM: PASID Enable field in Context Entry is clear", Q),
-  PASID_TOO_LARGE: reason(0x46, "SCT.7", "SM: PASID is larger than the max in Context Entry", Q),
-  PRE_CLEAR: reason(0x47, "SCT.8", "SM: PRE field in Context-Entry is clear", Q),
-  RID_PASID_TOO_LARGE: reason(0x48, "SCT.9", "SM: RID_PASID field error in Context-Entry", Q),
-  DIRECTORY_ACCESS: reason(0x50, "SPD.1", "SM: Error attempting to access the PASID Directory Entry", Q),
-  DIRECTORY_NOT_PRESENT: reason(0x51, "SPD.2", "SM: Present bit in Directory Entry is clear", Q),
-  DIRECTORY_RESERVED: reason(0x52, "SPD.3", "SM: Non-zero reserved field set in PASID Directory Entry", Q),
-  PASID_ACCESS: reason(0x58, "SPT.1", "SM: Error attempting to access PASID Table Entry", Q),
-  PASID_NOT_PRESENT: reason(0x59, "SPT.2", "SM: Present bit in PASID Table Entry is clear", Q),
-  PASID_RESERVED: reason(0x5a, "SPT.3", "SM: Non-zero reserved field set in PASID Table Entry", Q),
-  PASID_INVALID: reason(0x5b, "SPT.4", "SM: Invalid Scalable-Mode PASID Table Entry", Q),
-  ERE_CLEAR: reason(0x5c, "SPT.5", "SM: ERE field is clear in PASID Table Entry", Q),
-  SRE_CLEAR: reason(0x5d, "SPT.6", "SM: SRE field is clear in PASID Table Entry", Q),
-  FIRST_STAGE_ACCESS: reason(0x70, "SFS.1", "SM: Error attempting to access first-level paging entry", Q),
-  FIRST_STAGE_NOT_PRESENT: reason(0x71, "SFS.2", "SM: Present bit in first-level paging entry is clear", Q),
-  FIRST_STAGE_RESERVED: reason(0x72, "SFS.3", "SM: Non-zero reserved field set in first-level paging entry", Q),
-  FIRST_STAGE_ROOT_ACCESS: reason(0x73, "SFS.4", "SM: Error attempting to access FL-PML4 entry", Q),
-  NESTED_ENTRY_BEYOND_MGAW: reason(0x74, "SFS.5", "SM: First-level entry address beyond MGAW in Nested translation", Q),
-  NESTED_ROOT_READ_DENIED: reason(0x75, "SFS.6", "SM: Read permission error in FL-PML4 entry in Nested translation", Q),
+  ROOT_TABLE_ADDRESS: reason(0x30, "RTA.1", "SM: Invalid Root Table Address", { ...CA, ...NOT_QUALIFIED }),
+  LEGACY_WITH_PASID: reason(0x31, "RTA.2", "SM: TTM 0 for request with PASID", { ...UR, ...NOT_QUALIFIED }),
+  LEGACY_PAGE_REQUEST: reason(0x32, "RTA.3", "SM: TTM 0 for page group request", NOT_QUALIFIED),
+  ABORT_DMA: reason(0x33, "RTA.4", "Request in abort-dma mode", { ...UR, ...NOT_QUALIFIED, ...OURS }),
+  EXECUTE_REQUESTED: reason(0x34, "RTA.5", "Execute requested, which this version does not know", {
+    ...UR,
+    ...NOT_QUALIFIED,
+    ...OURS,
+  }),
+  ROOT_ACCESS: reason(0x38, "SRT.1", "SM: Error attempting to access Root Entry", { ...CA, ...NOT_QUALIFIED }),
+  ROOT_NOT_PRESENT: reason(0x39, "SRT.2", "SM: Present bit in Root Entry is clear", { ...UR, ...NOT_QUALIFIED }),
+  ROOT_RESERVED: reason(0x3a, "SRT.3", "SM: Non-zero reserved field set in Root Entry", { ...CA, ...NOT_QUALIFIED }),
+  CONTEXT_ACCESS: reason(0x40, "SCT.1", "SM: Error attempting to access Context Entry", { ...CA, ...NOT_QUALIFIED }),
+  CONTEXT_NOT_PRESENT: reason(0x41, "SCT.2", "SM: Present bit in Context Entry is clear", UR),
+  CONTEXT_RESERVED: reason(0x42, "SCT.3", "SM: Non-zero reserved field set in the Context Entry", CA),
+  CONTEXT_INVALID: reason(0x43, "SCT.4", "SM: Invalid Context Entry", CA),
+  DTE_CLEAR: reason(0x44, "SCT.5", "SM: DTE field in Context Entry is clear", UR),
+  PASIDE_CLEAR: reason(0x45, "SCT.6", "SM: PASID Enable field in Context Entry is clear", UR),
+  PASID_TOO_LARGE: reason(0x46, "SCT.7", "SM: PASID is larger than the max in Context Entry", UR),
+  PRE_CLEAR: reason(0x47, "SCT.8", "SM: PRE field in Context-Entry is clear"),
+  RID_PASID_USED: reason(0x48, "SCT.9", "SM: RID_PASID field error in Context-Entry", UR),
+  EPTR_CLEAR: reason(0x49, "SCT.10", "EPTR field in Context Entry is clear", { ...UR, ...OURS }),
+  DIRECTORY_ACCESS: reason(0x50, "SPD.1", "SM: Error attempting to access the PASID Directory Entry", {
+    ...CA_BOTH,
+    ...NOT_QUALIFIED,
+  }),
+  DIRECTORY_NOT_PRESENT: reason(0x51, "SPD.2", "SM: Present bit in Directory Entry is clear", EMPTY),
+  DIRECTORY_RESERVED: reason(0x52, "SPD.3", "SM: Non-zero reserved field set in PASID Directory Entry", CA_BOTH),
+  PASID_ACCESS: reason(0x58, "SPT.1", "SM: Error attempting to access PASID Table Entry", {
+    ...CA_BOTH,
+    ...NOT_QUALIFIED,
+  }),
+  PASID_NOT_PRESENT: reason(0x59, "SPT.2", "SM: Present bit in PASID Table Entry is clear", EMPTY),
+  PASID_RESERVED: reason(0x5a, "SPT.3", "SM: Non-zero reserved field set in PASID Table Entry", CA_BOTH),
+  PASID_INVALID: reason(0x5b, "SPT.4", "SM: Invalid Scalable-Mode PASID Table Entry", CA_BOTH),
+  ERE_CLEAR: reason(0x5c, "SPT.5", "SM: ERE field is clear in PASID Table Entry", EMPTY),
+  SRE_CLEAR: reason(0x5d, "SPT.6", "SM: SRE field is clear in PASID Table Entry", EMPTY),
+  FIRST_STAGE_ACCESS: reason(0x70, "SFS.1", "SM: Error attempting to access first-level paging entry", EMPTY),
+  FIRST_STAGE_NOT_PRESENT: reason(0x71, "SFS.2", "SM: Present bit in first-level paging entry is clear", EMPTY),
+  FIRST_STAGE_RESERVED: reason(0x72, "SFS.3", "SM: Non-zero reserved field set in first-level paging entry", EMPTY),
+  FIRST_STAGE_ROOT_ACCESS: reason(0x73, "SFS.4", "SM: Error attempting to access FL-PML4 entry", EMPTY),
+  NESTED_ENTRY_BEYOND_MGAW: reason(
+    0x74,
+    "SFS.5",
+    "SM: First-level entry address beyond MGAW in Nested translation",
+    EMPTY,
+  ),
+  NESTED_ROOT_READ_DENIED: reason(
+    0x75,
+    "SFS.6",
+    "SM: Read permission error in FL-PML4 entry in Nested translation",
+    EMPTY,
+  ),
   NESTED_ENTRY_READ_DENIED: reason(
     0x76,
     "SFS.7",
     "SM: Read permission error in first-level paging entry in Nested translation",
-    Q,
+    EMPTY,
   ),
   NESTED_ENTRY_WRITE_DENIED: reason(
     0x77,
     "SFS.8",
     "SM: Write permission error in first-level paging entry in Nested translation",
-    Q,
+    EMPTY,
   ),
-  SECOND_STAGE_ACCESS: reason(0x78, "SSS.1", "SM: Error attempting to access second-level paging entry", Q),
-  SECOND_STAGE_DENIED: reason(0x79, "SSS.2", "SM: Read/Write permission error in second-level paging entry", Q),
-  SECOND_STAGE_RESERVED: reason(0x7a, "SSS.3", "SM: Non-zero reserved field set in second-level paging entry", Q),
-  SECOND_STAGE_ROOT_ACCESS: reason(0x7b, "SSS.4", "SM: Invalid second-level page table pointer", Q),
+  SECOND_STAGE_ACCESS: reason(0x78, "SSS.1", "SM: Error attempting to access second-level paging entry", CA),
+  SECOND_STAGE_DENIED: reason(0x79, "SSS.2", "SM: Read/Write permission error in second-level paging entry", EMPTY),
+  SECOND_STAGE_RESERVED: reason(0x7a, "SSS.3", "SM: Non-zero reserved field set in second-level paging entry", CA),
+  SECOND_STAGE_ROOT_ACCESS: reason(0x7b, "SSS.4", "SM: Invalid second-level page table pointer", CA),
   SECOND_STAGE_UPDATE_NO_SNOOP: reason(
     0x7c,
     "SSS.5",
     "SM: A/D bit update needed in second-level entry when set up in no snoop",
-    Q,
+    CA,
   ),
-  NOT_CANONICAL: reason(0x80, "SGN.1", "SM: Address in first-level translation is not canonical", Q),
-  USER_DENIED: reason(0x81, "SGN.2", "SM: U/S set 0 for first-level translation with user privilege", Q),
-  EXECUTE_DENIED: reason(0x82, "SGN.3", "SM: No execute permission for request with PASID and ER=1", Q),
-  BEYOND_HARDWARE_WIDTH: reason(0x83, "SGN.4", "SM: Address beyond the DMA hardware max", Q),
-  BEYOND_SECOND_STAGE: reason(0x84, "SGN.5", "SM: Second-level entry address beyond the max", Q),
-  WRITE_DENIED: reason(0x85, "SGN.6", "SM: No write permission for Write/AtomicOp request", Q),
-  READ_DENIED: reason(0x86, "SGN.7", "SM: No read permission for Read/AtomicOp request", Q),
-  INTERRUPT_ADDRESS: reason(0x87, "SGN.8", "SM: Invalid address-interrupt address", Q),
+  SECOND_STAGE_UPDATE_FAILED: reason(
+    0x7d,
+    "SSS.6",
+    "Accessed or dirty bit of a second-stage entry could not be updated",
+    { ...CA, ...OURS },
+  ),
+  NOT_CANONICAL: reason(0x80, "SGN.1", "SM: Address in first-level translation is not canonical", EMPTY),
+  USER_DENIED: reason(0x81, "SGN.2", "SM: U/S set 0 for first-level translation with user privilege", EMPTY),
+  EXECUTE_DENIED: reason(0x82, "SGN.3", "SM: No execute permission for request with PASID and ER=1", EMPTY),
+  BEYOND_HOST_WIDTH: reason(0x83, "SGN.4", "SM: Address beyond the DMA hardware max", EMPTY),
+  BEYOND_SECOND_STAGE: reason(0x84, "SGN.5", "SM: Second-level entry address beyond the max", EMPTY),
+  WRITE_DENIED: reason(0x85, "SGN.6", "SM: No write permission for Write/AtomicOp request", EMPTY),
+  READ_DENIED: reason(0x86, "SGN.7", "SM: No read permission for Read/AtomicOp request", EMPTY),
+  INTERRUPT_ADDRESS: reason(0x87, "SGN.8", "SM: Invalid address-interrupt address", CA),
+  PASID_BEYOND_HARDWARE: reason(0x89, "SGN.10", "PASID is larger than ECAP.PSS allows", { ...UR, ...OURS }),
   FIRST_STAGE_UPDATE_NO_SNOOP: reason(
     0x90,
     "SFS.9",
     "SM: A/D bit update needed in first-level entry when set up in no snoop",
-    Q,
+    EMPTY,
   ),
+  /** Recorded although the translation request succeeds without permissions. */
   FIRST_STAGE_UPDATE_FAILED: reason(
     0x91,
     "SFS.10",
     "Accessed or dirty bit of a first-stage entry could not be updated",
-    Q,
-    false,
+    { ...EMPTY, ...OURS },
   ),
 } as const;
 

@@ -1,4 +1,4 @@
-/** Interrupt remapping table entries and the address and data of remappable interrupt requests (VT-d 5.1, 9.10, 9.11). */
+/** Interrupt remapping table entries and the address and data of remappable interrupt requests (VT-d 5.1, 9.9, 9.10). */
 import { bit, layout, oneOf, reserved, uint } from "@iommukit/core";
 
 const SOURCE = {
@@ -8,7 +8,7 @@ const SOURCE = {
 } as const;
 
 export const IRTE = layout(
-  { name: "Interrupt Remapping Table Entry", bits: 128, spec: "VT-d 9.10", summary: "Remapped interrupts (IM = 0)." },
+  { name: "Interrupt Remapping Table Entry", bits: 128, spec: "VT-d 9.9", summary: "Remapped interrupts (IM = 0)." },
   {
     P: bit(0, "present"),
     FPD: bit(1, "fault processing disable"),
@@ -31,7 +31,7 @@ export const POSTED_IRTE = layout(
   {
     name: "Posted Interrupt Remapping Table Entry",
     bits: 128,
-    spec: "VT-d 9.11",
+    spec: "VT-d 9.10",
     summary: "Posted interrupts (IM = 1).",
   },
   {
@@ -55,7 +55,7 @@ export const POSTED_IRTE = layout(
 export const INTERRUPT_ADDRESS = layout(
   { name: "Interrupt Request Address", bits: 32, spec: "VT-d 5.1.2.2" },
   {
-    R: reserved(1, 0),
+    IGN: uint(1, 0, "ignored"),
     HANDLE15: bit(2, "handle, bit 15"),
     SHV: bit(3, "the data holds a subhandle"),
     FORMAT: oneOf(4, 4, { compatibility: 0, remappable: 1 }, "interrupt format"),

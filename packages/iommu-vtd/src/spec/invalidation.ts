@@ -1,6 +1,7 @@
 /**
  * Descriptors of the invalidation queue (VT-d 6.5.2). Each stands in 128 bits; in 256-bit queues (IQA.DW = 1, the only
- * kind in scalable mode) the upper 128 bits are reserved. Types take bits 3:0 and, from revision 3 on, 11:9.
+ * kind in scalable mode) the upper 128 bits are reserved. Types take bits 3:0 and, from revision 3 on, 11:9. Left out: the
+ * host permission table's descriptor (6.5.2.7).
  */
 import { addr, bit, type FieldSpecs, layout, oneOf, reserved, uint } from "@iommukit/core";
 
@@ -117,7 +118,7 @@ export const PASID_DEVICE_TLB_INVALIDATE = descriptor("p_dev_tlb_inv_dsc", "6.5.
   ADDR: addr(127, 76, "address"),
 });
 
-export const INTERRUPT_ENTRY_CACHE_INVALIDATE = descriptor("iec_inv_dsc", "6.5.2.7", {
+export const INTERRUPT_ENTRY_CACHE_INVALIDATE = descriptor("iec_inv_dsc", "6.5.2.8", {
   G: oneOf(4, 4, { global: 0, index: 1 }, "granularity"),
   R0: reserved(8, 5),
   R1: reserved(26, 12),
@@ -127,7 +128,7 @@ export const INTERRUPT_ENTRY_CACHE_INVALIDATE = descriptor("iec_inv_dsc", "6.5.2
   R3: reserved(127, 64),
 });
 
-export const INVALIDATION_WAIT = descriptor("inv_wait_dsc", "6.5.2.8", {
+export const INVALIDATION_WAIT = descriptor("inv_wait_dsc", "6.5.2.9", {
   IF: bit(4, "raise the completion interrupt"),
   SW: bit(5, "write the status data"),
   FN: bit(6, "fence: later descriptors start after earlier ones are done"),
@@ -139,7 +140,7 @@ export const INVALIDATION_WAIT = descriptor("inv_wait_dsc", "6.5.2.8", {
   SADDR: addr(127, 66, "where the status data goes"),
 });
 
-export const PAGE_GROUP_RESPONSE = descriptor("page_grp_resp_dsc", "7.7.1", {
+export const PAGE_GROUP_RESPONSE = descriptor("page_grp_resp_dsc", "7.6.1", {
   PP: bit(4, "the response has a PASID"),
   R0: reserved(8, 5),
   RC: oneOf(15, 12, { success: 0, invalid: 1, failure: 15 }, "response code"),

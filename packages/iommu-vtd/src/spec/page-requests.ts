@@ -1,10 +1,10 @@
-/** Entry of the page request queue, as hardware writes it (VT-d 7.4.1). */
+/** Entry of the page request queue, as hardware writes it (VT-d 7.4.1.1). */
 import { addr, bit, layout, reserved, uint } from "@iommukit/core";
 
 export const PAGE_REQUEST_TYPE = 1;
 
 export const PAGE_REQUEST_DESCRIPTOR = layout(
-  { name: "Page Request Descriptor", bits: 256, spec: "VT-d 7.4.1" },
+  { name: "Page Request Descriptor", bits: 256, spec: "VT-d 7.4.1.1" },
   {
     TYPE: uint(7, 0, "1: page group request"),
     PP: bit(8, "the request has a PASID"),

@@ -1,6 +1,6 @@
 /**
- * Registers of a remapping unit (VT-d rev 4, chapter 11). Fault recording and IOTLB registers stand where CAP.FRO and
- * ECAP.IRO say: see `frcdRegisters` and `iotlbRegisters`. Names are those of revision 4 ("first stage"); what earlier
+ * Registers of a remapping unit (VT-d rev 5.1, chapter 11). Fault recording and IOTLB registers stand where CAP.FRO and
+ * ECAP.IRO say: see `frcdRegisters` and `iotlbRegisters`. Names are those of the current revision ("first stage"); what earlier
  * revisions and Linux call it stands in the meaning. Left out: MTRRs, performance monitoring, enhanced and virtual commands.
  */
 import { addr, bit, type FieldSpec, type FieldSpecs, oneOf, register, relocated, reserved, uint } from "@iommukit/core";
@@ -86,11 +86,20 @@ export const ECAP = register(
     FSTS: bit(47, "first-stage translation (FLTS)", ro),
     SMPWCS: bit(48, "scalable-mode walks can be snooped", ro),
     RPS: bit(49, "RID_PASID", ro),
-    R5: reserved(50),
+    TDXCS: bit(50, "TDX Connect", ro),
     PMS: bit(51, "performance monitoring", ro),
     ADMS: bit(52, "abort-DMA mode", ro),
     RPRIVS: bit(53, "RID_PRIV", ro),
-    R6: reserved(63, 54),
+    R6: reserved(54),
+    HPTS: bit(55, "host permission tables", ro),
+    PTRS: bit(56, "PASIDs in translated requests", ro),
+    SSIRWS: bit(57, "separate permission bits for devices in second-stage entries", ro),
+    SMS: bit(58, "stop markers", ro),
+    HPT1GPS: bit(59, "1 GiB pages in host permission tables", ro),
+    RDTS: bit(60, "resource director tags", ro),
+    EIMER: bit(61, "extended interrupt mode is the only one", ro),
+    IRREQ: bit(62, "interrupts are blocked unless remapped", ro),
+    R7: reserved(63),
   },
 );
 
@@ -137,7 +146,11 @@ export const GSTS = register(
 export const RTADDR = register(
   { name: "RTADDR", offset: 0x20, bits: 64, spec: "VT-d 11.4.5" },
   {
-    R: reserved(9, 0),
+    R: reserved(6, 0),
+    SSIRWE: bit(7, "second-stage entries are read with their permission bits for devices", {
+      condition: "ECAP.SSIRWS",
+    }),
+    R1: reserved(9, 8),
     TTM: oneOf(11, 10, { legacy: 0, scalable: 1, abort: 3 }, "translation table mode"),
     RTA: addr(63, 12, "root table"),
   },
@@ -211,7 +224,7 @@ export type EventRegisters = ReturnType<typeof eventRegisters>;
 export const FE = eventRegisters("FE", 0x38, "11.4.7.2", "fault event");
 
 export const AFLOG = register(
-  { name: "AFLOG", offset: 0x58, bits: 64, spec: "VT-d 11.4.7.8" },
+  { name: "AFLOG", offset: 0x58, bits: 64, spec: "VT-d rev 3, 10.4.14" },
   {
     R: reserved(8, 0),
     FLS: uint(11, 9, "fault log size", ro),
