@@ -48,7 +48,11 @@ export class IopfQueues implements FaultSink {
     const state = this.#devices.get(dev);
     if (!state) throw new IommuError("EINVAL", `nobody handles page faults of ${dev.name}`);
     if (isStopMarker(fault)) return;
-    if (!fault.last) return this.#park(state, fault);
+    if (fault.last) this.#close(state, fault);
+    else this.#park(state, fault);
+  }
+
+  #close(state: IopfDevice, fault: IopfFault): void {
     const noMemory = state.pending.size >= MAX_GROUPS || this.kernel.allocationFails("iopf_group");
     if (noMemory && this.variants.has("S-15")) return;
     const group = state.close(fault);
@@ -57,9 +61,10 @@ export class IopfQueues implements FaultSink {
   }
 
   #park(state: IopfDevice, fault: IopfFault): void {
-    if (state.partial.length < MAX_PARTIAL && !this.kernel.allocationFails("iopf_fault")) return state.park(fault);
+    const noMemory = state.partial.length >= MAX_PARTIAL || this.kernel.allocationFails("iopf_fault");
     // The device is not told: its group may still succeed, and then it asks for this page once more.
-    this.#traceDropped(state.device, fault, "no memory");
+    if (noMemory) this.#traceDropped(state.device, fault, "no memory");
+    else state.park(fault);
   }
 
   async #handleGroup(state: IopfDevice, group: IopfGroup): Promise<void> {

@@ -63,7 +63,7 @@ export class Bonds {
 
   /** @throws IommuError as the driver refuses; the bond is gone then */
   async attach(bond: BondRecord): Promise<void> {
-    const { ioMm, device, domain } = bond;
+    const { ioMm, device } = bond;
     try {
       await ioMm.mutex.with(() => this.#attachLocked(bond));
     } catch (error) {

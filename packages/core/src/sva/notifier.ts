@@ -2,7 +2,6 @@
  * What the SVA core hears of a bound address space (C1–C4), as the 2018 series has it: every invalidation reaches every
  * bond, and the end of the process removes them all.
  */
-import type { Kernel } from "../kernel/kernel.js";
 import type { Mm } from "../mm/mm.js";
 import type { MmuNotifier } from "../mm/mmu-notifier.js";
 import type { IoMmRecord, IoMms } from "./io-mms.js";

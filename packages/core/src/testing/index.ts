@@ -1,0 +1,2 @@
+export * from "./fake-iommu.js";
+export * from "./fake-pci.js";
