@@ -23,6 +23,12 @@ export interface TranslationPort {
   translationRequest(rid: number, pasid: number, hi: number, lo: number, access: number, out: AtsCompletion): number;
   pageRequest(request: PageRequest): void;
   invalidateCompletion(completion: InvalidateCompletion): void;
+  /**
+   * Takes the message for which `translate` answered INTERRUPT (a 4-byte write without PASID to the platform's interrupt
+   * range): remaps and delivers it. Absent where interrupts are ordinary writes.
+   * @returns INTERRUPT when it was delivered, FAULT when it was blocked
+   */
+  interrupt?(rid: number, address: number, data: number): number;
 }
 
 export const TranslationPort = token<TranslationPort>("TranslationPort");

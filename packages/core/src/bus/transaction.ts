@@ -10,6 +10,8 @@ export const Access = {
   TRANSLATED: 16,
   /** A message-signalled interrupt: a 4-byte write that may be one on this platform. */
   MSI: 32,
+  /** With READ: a read with no byte enabled, as devices use it to flush their writes. */
+  ZERO_LENGTH: 64,
 } as const;
 
 /** pasid of a request without a PASID. */
