@@ -26,6 +26,8 @@ export type FaultResult = "ok" | "segv" | "bus" | "oom";
 /** A page that the kernel holds for DMA (get_user_pages). */
 export interface PinnedPage {
   readonly pa: number;
+  /** No struct page behind it (device memory): nothing is held, and it does not count against RLIMIT_MEMLOCK. */
+  readonly reserved: boolean;
   unpin(): void;
 }
 
@@ -47,6 +49,8 @@ export interface Mm {
   mmputAsync(): void;
   mmgrab(): void;
   mmdrop(): void;
+  /** Called when mmCount has reached zero: what hangs on the struct (a PASID, in mainline) goes with it. */
+  onDrop(callback: () => void): void;
 
   findVma(address: bigint): VmaInfo | undefined;
   /** Every mapping, lowest first. */

@@ -9,6 +9,7 @@ import { Scheduler, VirtualTimeScheduler } from "../kernel/scheduler.js";
 import { FirstFitPages, PageAllocator, type PageAllocatorOptions } from "../memory/page-allocator.js";
 import { type MemoryRegion, PhysicalMemory, SlabMemory } from "../memory/physical-memory.js";
 import { AddressSpaces } from "../mm/address-spaces.js";
+import { MainlineSva } from "../sva/mainline-sva.js";
 import { Sva } from "../sva/sva.js";
 import { SvaCore } from "../sva/sva-core.js";
 import { Tracer } from "../trace/tracer.js";
@@ -21,6 +22,8 @@ export interface BoardOptions {
   /** Replaces the RAM model: a versioned memory, a shared one. */
   readonly memory?: PhysicalMemory;
   readonly pages?: PageAllocatorOptions;
+  /** Which SVA core: the 2018 series' (the default), or mainline's behind the same interface. */
+  readonly sva?: "seed" | "mainline";
   /** Known bugs to switch on, by name ("S-8"); none when absent. */
   readonly variants?: readonly string[];
 }
@@ -38,6 +41,7 @@ export function createBoard(options: BoardOptions): DependencyContainer {
   const kernel = new Kernel(scheduler, trace, new AddressSpaces(memory, bus, pages, scheduler, trace));
   bus.attach(doorbell("msi", DOORBELL_BASE, DOORBELL_SIZE, (address, data) => interrupts.deliver(address, data)));
   const enabled = variants(options.variants);
+  const Core = options.sva === "mainline" ? MainlineSva : SvaCore;
   board.registerInstance(Variants, enabled);
   board.registerInstance(Scheduler, scheduler);
   board.registerInstance(Tracer, trace);
@@ -46,7 +50,7 @@ export function createBoard(options: BoardOptions): DependencyContainer {
   board.registerInstance<SystemBus>(SystemBus, bus);
   board.registerInstance<InterruptController>(InterruptController, interrupts);
   board.registerInstance(Kernel, kernel);
-  board.registerInstance<Sva>(Sva, new SvaCore(scheduler, trace, kernel, enabled));
+  board.registerInstance<Sva>(Sva, new Core(scheduler, trace, kernel, enabled));
   board.registerInstance(Groups, new Groups(scheduler, trace));
   return board;
 }

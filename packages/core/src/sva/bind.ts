@@ -2,22 +2,15 @@
 import type { Device } from "../iommu/device.js";
 import type { IommuDomain } from "../iommu/domain.js";
 import type { IommuOps } from "../iommu/iommu-ops.js";
-import { type Errno, IommuError } from "../kernel/errno.js";
+import { IommuError } from "../kernel/errno.js";
 import type { Kernel } from "../kernel/kernel.js";
 import type { Mutex } from "../kernel/mutex.js";
 import type { Mm } from "../mm/mm.js";
+import type { BindRules } from "./bind-rules.js";
 import { BondRecord } from "./bond-record.js";
 import type { Bonds } from "./bonds.js";
 import type { IoMmRecord, IoMms } from "./io-mms.js";
 import type { SvaDeviceParam, SvaDevices } from "./sva-devices.js";
-
-/** What the seed and mainline answer differently. */
-export interface BindRules {
-  /** The address space is already bound to the device. @throws IommuError where that is not allowed */
-  again(bond: BondRecord): void;
-  /** The address space has a PASID that the device cannot use. */
-  readonly outOfRange: Errno;
-}
 
 export class Binder {
   constructor(
@@ -97,18 +90,7 @@ export class Binder {
   #ioMm(dev: Device, param: SvaDeviceParam, mm: Mm, flags: number): IoMmRecord {
     const ioMm = this.ioMms.of(mm);
     if (!ioMm) return this.ioMms.create(mm, flags, param.minPasid, param.maxPasid);
-    if (ioMm.flags !== flags) {
-      throw new IommuError(
-        "EDOM",
-        `${mm.owner} is bound with flags 0x${ioMm.flags.toString(16)}, not 0x${flags.toString(16)}`,
-      );
-    }
-    if (ioMm.pasid < param.minPasid || ioMm.pasid > param.maxPasid) {
-      throw new IommuError(
-        this.rules.outOfRange,
-        `${mm.owner} has PASID ${ioMm.pasid}, ${dev.name} takes ${param.minPasid} to ${param.maxPasid}`,
-      );
-    }
+    this.rules.share(ioMm, dev, param, flags);
     ioMm.refs++;
     return ioMm;
   }

@@ -33,6 +33,10 @@ export class BondRecord implements Bond {
     this.wq = new WaitQueue(kernel.scheduler, `the bond of ${device.name} with PASID ${ioMm.pasid}`);
   }
 
+  get pasid(): number {
+    return this.ioMm.pasid;
+  }
+
   /** Bound, or gone: nobody works on it. */
   get settled(): boolean {
     return this.gone || (this.ready && !this.leaving);

@@ -8,16 +8,16 @@ import type { IommuDomain } from "../iommu/domain.js";
 import type { IopfFault } from "../iopf/fault.js";
 import { MmFaultHandler } from "../iopf/handler.js";
 import { IopfQueues } from "../iopf/queue.js";
-import { type Errno, IommuError } from "../kernel/errno.js";
+import { IommuError } from "../kernel/errno.js";
 import type { Kernel } from "../kernel/kernel.js";
 import { Mutex } from "../kernel/mutex.js";
 import type { Scheduler } from "../kernel/scheduler.js";
 import type { Mm } from "../mm/mm.js";
 import { variants as named, type Variants } from "../platform/variants.js";
 import type { Tracer } from "../trace/tracer.js";
-import { Binder, type BindRules } from "./bind.js";
+import { Binder } from "./bind.js";
+import { type BindRules, SEED_RULES } from "./bind-rules.js";
 import type { Bond } from "./bond.js";
-import type { BondRecord } from "./bond-record.js";
 import { Bonds } from "./bonds.js";
 import type { MmExitHandler } from "./device-init.js";
 import type { IoMm } from "./io-mm.js";
@@ -54,12 +54,7 @@ export class SvaCore implements Sva {
   }
 
   protected bindRules(): BindRules {
-    return {
-      outOfRange: "ERANGE" satisfies Errno,
-      again: ({ device, ioMm }: BondRecord) => {
-        throw new IommuError("EEXIST", `${ioMm.mm.owner} is already bound to ${device.name}`);
-      },
-    };
+    return SEED_RULES;
   }
 
   protected mmReleased(ioMm: IoMmRecord): Promise<void> {
