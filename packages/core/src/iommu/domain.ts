@@ -30,6 +30,8 @@ export interface IotlbGather {
   pgsize: number;
   /** True when the unmap may be completed later in a batch (lazy mode). */
   queued: boolean;
+  /** Physical addresses of page tables that the unmap took out: the driver frees them after the invalidation. */
+  freelist?: number[];
 }
 
 export function newGather(queued = false): IotlbGather {
