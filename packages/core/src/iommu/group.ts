@@ -5,8 +5,10 @@ import type { IommuDomain } from "./domain.js";
 
 export class IommuGroup {
   readonly devices: Device[] = [];
-  /** The domain it is attached to now. */
+  /** The domain it is attached to now; undefined while every DMA of it is blocked. */
   domain: IommuDomain | undefined;
+  /** What the kernel's drivers use. */
+  defaultDomain: IommuDomain | undefined;
   /** Who owns its DMA (iommu_group_claim_dma_owner); undefined: the kernel's drivers. */
   owner: unknown;
 

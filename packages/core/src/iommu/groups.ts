@@ -1,19 +1,21 @@
 /**
- * The IOMMU core's groups and domains: iommu_attach_group, iommu_detach_group and DMA ownership of drivers/iommu/iommu.c.
- * Which devices share a group is decided by `pciDeviceGroup`.
+ * The IOMMU core's groups: who is in which (pciDeviceGroup decides), which domain a group is attached to, and who owns
+ * its DMA. iommu_attach_group, iommu_detach_group and the DMA owner functions of drivers/iommu/iommu.c. Each takes
+ * group->mutex. Of a move between domains either every device takes part or none.
  */
 import { IommuError } from "../kernel/errno.js";
 import { Mutex } from "../kernel/mutex.js";
 import type { Scheduler } from "../kernel/scheduler.js";
+import type { PciFunction } from "../pci/pci-function.js";
 import type { Tracer } from "../trace/tracer.js";
 import type { Device } from "./device.js";
 import type { IommuDomain } from "./domain.js";
 import { IommuGroup } from "./group.js";
-import { sharesGroup } from "./pci-device-group.js";
+import { pciDeviceGroup } from "./pci-device-group.js";
 
 export class Groups {
   readonly all = new Map<number, IommuGroup>();
-  readonly #defaults = new Map<IommuGroup, IommuDomain>();
+  readonly #byFunction = new Map<PciFunction, IommuGroup>();
   #nextId = 0;
 
   constructor(
@@ -21,108 +23,131 @@ export class Groups {
     private readonly trace: Tracer,
   ) {}
 
-  /** Finds or makes the device's group and attaches the device to the group's domain. */
+  /**
+   * Finds or makes the device's group and attaches the device to the group's domain.
+   * @throws IommuError ENODEV behind no IOMMU, and as the IOMMU driver refuses; the device is in no group then
+   */
   async add(device: Device): Promise<IommuGroup> {
-    const group = this.#groupFor(device);
-    device.group = group;
-    group.devices.push(device);
-    const ops = opsOf(device);
-    if (!this.#defaults.has(group)) {
-      const domain = ops.domainAlloc("dma", device);
-      this.#defaults.set(group, domain);
-      group.domain = domain;
-    }
-    if (group.domain) await this.#attachDevice(group.domain, device);
+    const { iommu, pci } = device;
+    if (!iommu) throw new IommuError("ENODEV", `${device.name} is behind no IOMMU`);
+    const group =
+      pciDeviceGroup(pci, (other) => this.#byFunction.get(other), this.#byFunction.keys()) ?? this.#create();
+    await group.mutex.with(async () => {
+      this.all.set(group.id, group);
+      this.#byFunction.set(pci, group);
+      group.devices.push(device);
+      device.group = group;
+      try {
+        if (!group.defaultDomain) group.domain = group.defaultDomain = iommu.ops.domainAlloc("dma", device);
+        if (group.domain) await this.#attachDevice(group.domain, device);
+      } catch (error) {
+        this.#forget(group, device);
+        throw error;
+      }
+    });
     return group;
   }
 
-  #groupFor(device: Device): IommuGroup {
-    for (const group of this.all.values()) {
-      if (group.devices.some((other) => other.iommu === device.iommu && sharesGroup(device.pci, other.pci)))
-        return group;
-    }
+  #create(): IommuGroup {
     const id = this.#nextId++;
-    const group = new IommuGroup(id, new Mutex(this.scheduler, this.trace, `group ${id}->mutex`));
-    this.all.set(id, group);
-    return group;
+    return new IommuGroup(id, new Mutex(this.scheduler, this.trace, `group ${id}->mutex`));
   }
 
   /** Takes the device out of its group; the last one takes the group and its default domain with it. */
   async remove(device: Device): Promise<void> {
     const { group } = device;
     if (!group) return;
-    if (group.domain) await this.#detachDevice(group.domain, device);
+    await group.mutex.with(async () => {
+      if (group.domain) await this.#detachDevice(group.domain, device);
+      this.#forget(group, device);
+    });
+  }
+
+  #forget(group: IommuGroup, device: Device): void {
+    this.#byFunction.delete(device.pci);
     group.devices.splice(group.devices.indexOf(device), 1);
     device.group = undefined;
     if (group.devices.length > 0) return;
-    const domain = this.#defaults.get(group);
-    this.#defaults.delete(group);
     this.all.delete(group.id);
-    if (domain) domain.ops.domainFree(domain);
+    const { defaultDomain } = group;
+    group.domain = group.defaultDomain = undefined;
+    if (defaultDomain) defaultDomain.ops.domainFree(defaultDomain);
   }
 
-  /** iommu_group_claim_dma_owner: only `owner` may use the group. @throws IommuError EBUSY when somebody else does */
-  claimDmaOwner(group: IommuGroup, owner: unknown): void {
-    if (group.owner !== undefined) throw new IommuError("EBUSY", `group ${group.id} is already owned for DMA`);
-    group.owner = owner;
+  /**
+   * iommu_group_claim_dma_owner: only `owner` may use the group, and until it attaches a domain all DMA is blocked.
+   * @throws IommuError EPERM when somebody owns it; EBUSY when it is attached to a domain that is not its default one
+   */
+  async claimDmaOwner(group: IommuGroup, owner: unknown): Promise<void> {
+    await group.mutex.with(async () => {
+      if (group.owner !== undefined) throw new IommuError("EPERM", `the DMA of group ${group.id} has an owner`);
+      if (group.domain !== group.defaultDomain) throw attachedElsewhere(group);
+      await this.#move(group, undefined);
+      group.owner = owner;
+    });
   }
 
-  releaseDmaOwner(group: IommuGroup): void {
-    group.owner = undefined;
+  /** iommu_group_release_dma_owner: the kernel's drivers may use the group again. The owner has detached its domain. */
+  async releaseDmaOwner(group: IommuGroup): Promise<void> {
+    await group.mutex.with(async () => {
+      group.owner = undefined;
+      await this.#move(group, group.defaultDomain);
+    });
   }
 
-  /** iommu_attach_group: moves every device of the group to `domain`, or none. @throws IommuError EBUSY in another unmanaged domain */
+  /** iommu_attach_group. @throws IommuError EBUSY when it is attached to another domain than its default one */
   async attachGroup(domain: IommuDomain, group: IommuGroup): Promise<void> {
-    const before = group.domain;
-    if (before && before !== this.#defaults.get(group))
-      throw new IommuError("EBUSY", `group ${group.id} is attached to domain ${before.id}`);
-    await this.#moveTo(domain, before, group);
+    await group.mutex.with(async () => {
+      if (group.domain && group.domain !== group.defaultDomain) throw attachedElsewhere(group);
+      await this.#move(group, domain);
+    });
   }
 
-  /** iommu_detach_group: back to the default domain. */
+  /** iommu_detach_group: back to the default domain, or to none while somebody owns the group's DMA. */
   async detachGroup(domain: IommuDomain, group: IommuGroup): Promise<void> {
-    if (group.domain !== domain) return;
-    const fallback = this.#defaults.get(group);
-    for (const device of group.devices) {
-      await this.#detachDevice(domain, device);
-      if (fallback) await this.#attachDevice(fallback, device);
-    }
-    group.domain = fallback;
+    await group.mutex.with(async () => {
+      if (group.domain === domain) await this.#move(group, group.owner === undefined ? group.defaultDomain : undefined);
+    });
   }
 
-  async #moveTo(domain: IommuDomain, before: IommuDomain | undefined, group: IommuGroup): Promise<void> {
-    const moved: Device[] = [];
+  /** Under group->mutex. When a device refuses, those that were moved go back. */
+  async #move(group: IommuGroup, target: IommuDomain | undefined): Promise<void> {
+    const before = group.domain;
+    if (target === before) return;
+    const detached: Device[] = [];
+    const attached = new Set<Device>();
     try {
       for (const device of group.devices) {
         if (before) await this.#detachDevice(before, device);
-        moved.push(device);
-        await this.#attachDevice(domain, device);
+        detached.push(device);
+        if (target) await this.#attachDevice(target, device);
+        attached.add(device);
       }
     } catch (error) {
-      const failed = moved.pop();
-      for (const device of moved.reverse()) await this.#detachDevice(domain, device);
-      for (const device of failed ? [...moved, failed] : moved) {
+      for (const device of detached.reverse()) {
+        if (target && attached.has(device)) await this.#detachDevice(target, device);
         if (before) await this.#attachDevice(before, device);
       }
       throw error;
     }
-    group.domain = domain;
+    group.domain = target;
   }
 
   async #attachDevice(domain: IommuDomain, device: Device): Promise<void> {
     await domain.ops.attachDev(domain, device);
-    if (this.trace.enabled)
+    if (this.trace.enabled) {
       this.trace.emit("domain:attached", { unit: device.iommu?.name ?? "", device: device.name, domain: domain.id });
+    }
   }
 
   async #detachDevice(domain: IommuDomain, device: Device): Promise<void> {
     await domain.ops.detachDev(domain, device);
-    if (this.trace.enabled)
+    if (this.trace.enabled) {
       this.trace.emit("domain:detached", { unit: device.iommu?.name ?? "", device: device.name, domain: domain.id });
+    }
   }
 }
 
-function opsOf(device: Device) {
-  if (!device.iommu) throw new IommuError("ENODEV", `${device.name} is behind no IOMMU`);
-  return device.iommu.ops;
+function attachedElsewhere(group: IommuGroup): IommuError {
+  return new IommuError("EBUSY", `group ${group.id} is attached to domain ${group.domain?.id}`);
 }

@@ -10,6 +10,7 @@ import { Kernel } from "../kernel/kernel.js";
 import { Scheduler } from "../kernel/scheduler.js";
 import { PageAllocator } from "../memory/page-allocator.js";
 import { PhysicalMemory } from "../memory/physical-memory.js";
+import type { PciFunction } from "../pci/pci-function.js";
 import { Sva } from "../sva/sva.js";
 import { Tracer } from "../trace/tracer.js";
 import { type BoardOptions, createBoard, Requesters } from "./board.js";
@@ -101,25 +102,40 @@ export class Platform {
     const scope = this.container.createChildContainer();
     scope.registerInstance<TranslationPort>(TranslationPort, segment.iommu.chip);
     const added: Device[] = [];
-    for (const pci of plugin.create(scope)) {
-      segment.requesters.add(pci.rid, pci.requester);
-      const device = new Device(pci.bdf, pci.rid, pci);
-      device.iommu = segment.iommu;
-      await segment.iommu.ops.probeDevice(device);
-      this.devices.set(pci.bdf, device);
-      await this.groups.add(device);
-      added.push(device);
-    }
+    for (const pci of plugin.create(scope)) added.push(await this.#probe(segment, pci));
     for (const device of added) {
       for (const service of this.#services) await service.deviceAdded?.(this, device.name);
     }
     return added;
   }
 
-  /** Inside of the machine: takes a device off; its bonds, faults and translations go first. */
+  async #probe({ iommu, requesters }: Segment, pci: PciFunction): Promise<Device> {
+    const device = new Device(pci.bdf, pci.rid, pci);
+    device.iommu = iommu;
+    requesters.add(pci.rid, pci.requester);
+    this.devices.set(pci.bdf, device);
+    let probed = false;
+    try {
+      await iommu.ops.probeDevice(device);
+      probed = true;
+      await this.groups.add(device);
+    } catch (error) {
+      if (probed) await iommu.ops.releaseDevice(device);
+      requesters.remove(pci.rid);
+      this.devices.delete(pci.bdf);
+      throw error;
+    }
+    return device;
+  }
+
+  /**
+   * Inside of the machine: takes a device off. First its users, then bonds, page requests and pending answers (SVA), then
+   * translations, then the IOMMU driver's data: nobody finds a device that is half gone (A5, E16, L-6).
+   */
   async unplug(bdf: string): Promise<void> {
     const device = this.device(bdf);
     for (const service of this.#services) await service.deviceRemoved?.(this, bdf);
+    if (device.svaParam) await this.sva.iommuSvaDeviceShutdown(device);
     await this.groups.remove(device);
     await device.iommu?.ops.releaseDevice(device);
     this.#segments[device.pci.segment].requesters.remove(device.rid);
@@ -139,6 +155,7 @@ export class Platform {
       const leaks = this.#services.flatMap((service) => service.leaks?.(this) ?? []);
       for (const service of this.#services) await service.close?.(this);
       for (const bdf of [...this.devices.keys()].reverse()) await this.unplug(bdf);
+      await this.scheduler.idle();
       const { bonds, pasids, partials } = this.sva.inUse();
       if (bonds + pasids + partials > 0)
         leaks.push(`SVA: ${bonds} bonds, ${pasids} PASIDs, ${partials} partial fault groups`);
