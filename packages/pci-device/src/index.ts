@@ -1,1 +1,15 @@
-export {};
+export * from "./atc.js";
+export * from "./ats-unit.js";
+export * from "./build-config.js";
+export * from "./config-space.js";
+export * from "./device-ports.js";
+export * from "./dma-engine.js";
+export * from "./dma-status.js";
+export * from "./dma-transfer.js";
+export * from "./function-options.js";
+export * from "./interrupts.js";
+export * from "./page-requests.js";
+export * from "./pasid-state.js";
+export * from "./pci-bridge.js";
+export * from "./pci-device.js";
+export * from "./pci-function-base.js";

@@ -25,6 +25,7 @@ export function pciAcsEnabled(pci: PciFunction, flags: number): boolean {
     case PortType["upstream port"]:
     case PortType["root complex integrated endpoint"]:
       return readField(pci, 0, TYPE0_HEADER.MultiFunctionDevice) === 0 || acsFlagsEnabled(pci, flags);
+    case undefined:
     default:
       return false;
   }

@@ -1,0 +1,165 @@
+/**
+ * Configuration space of one function: 256 bytes of conventional PCI or 4 KiB of PCI Express, built from the field tables
+ * of its header and capabilities. Access rules (RO, RW, RW1C, write-only, sticky) are the tables'; side effects are hooks.
+ */
+import {
+  type AnyLayout,
+  type Encodable,
+  type FieldSpecs,
+  type Layout,
+  type PciBar,
+  TYPE0_HEADER,
+} from "@iommukit/core";
+
+/** Runs after a write; `ones` are the bits of the dword that were written as one. */
+export type ConfigHook = (ones: number) => void;
+/** Bits of a dword that may change now. */
+export type ConfigGuard = () => number;
+
+/** What survives: nothing (power-on), sticky fields (hot reset), sticky fields and the link's setup (function level reset). */
+export type ConfigReset = "cold" | "hot" | "function";
+
+/** Fields that a function level reset leaves alone although they are not sticky: they belong to the link (PCIe 6.6.2). */
+const KEPT_BY_FLR = new Set([
+  "MaxPayloadSize",
+  "ASPMControl",
+  "ReadCompletionBoundary",
+  "CommonClockConfiguration",
+  "ExtendedSynch",
+  "EnableClockPowerManagement",
+]);
+
+const CAPABILITIES = 0x40;
+const EXTENDED = 0x100;
+const CAPABILITIES_POINTER = 0x34;
+
+export class ConfigSpace {
+  readonly words: Int32Array;
+  readonly #reset: Int32Array;
+  readonly #write: Int32Array;
+  readonly #clear: Int32Array;
+  readonly #sticky: Int32Array;
+  readonly #kept: Int32Array;
+  readonly #hooks = new Map<number, ConfigHook[]>();
+  readonly #guards = new Map<number, ConfigGuard>();
+  readonly #beforeRead = new Map<number, () => void>();
+  #next = CAPABILITIES;
+  #last = 0;
+  #nextExtended = EXTENDED;
+  #lastExtended = 0;
+
+  constructor(readonly size: 256 | 4096) {
+    const words = size / 4;
+    this.words = new Int32Array(words);
+    this.#reset = new Int32Array(words);
+    this.#write = new Int32Array(words);
+    this.#clear = new Int32Array(words);
+    this.#sticky = new Int32Array(words);
+    this.#kept = new Int32Array(words);
+  }
+
+  /** Lays a structure at byte offset `at` with the given reset values; fields without one take their table's. */
+  place<F extends FieldSpecs>(table: Layout<F>, at: number, values: Encodable<F> = {}): void {
+    const index = at / 4;
+    const defaults = Object.fromEntries(
+      table.fields.filter(({ spec }) => spec.reset).map(({ name, spec }) => [name, spec.reset]),
+    );
+    table.encode({ ...defaults, ...values } as Encodable<F>, this.#reset, index);
+    this.words.set(this.#reset.subarray(index, index + table.words), index);
+    for (const field of (table as unknown as AnyLayout).fields) {
+      const masks = [
+        field.access === "rw" && this.#write,
+        field.access === "w1c" && this.#clear,
+        field.spec.sticky && this.#sticky,
+      ];
+      for (const mask of masks) if (mask) field.setPair(mask, index, -1, -1);
+      if (field.spec.sticky || KEPT_BY_FLR.has(field.name)) field.setPair(this.#kept, index, -1, -1);
+    }
+  }
+
+  /** Appends a capability to the list. @returns its byte offset */
+  add<F extends FieldSpecs>(table: Layout<F>, id: number, values: Encodable<F>): number {
+    const at = this.#next;
+    this.#next = Math.ceil((at + table.bytes) / 4) * 4;
+    if (this.#next > EXTENDED) throw new RangeError(`${table.name} does not fit below 0x100`);
+    this.place(table, at, { ...values, CapabilityID: id } as unknown as Encodable<F>);
+    if (this.#last === 0) {
+      this.#preset(CAPABILITIES_POINTER / 4, at);
+      TYPE0_HEADER.CapabilitiesList.set(this.words, 0, 1);
+      TYPE0_HEADER.CapabilitiesList.set(this.#reset, 0, 1);
+    } else this.#preset(this.#last / 4, at << 8);
+    this.#last = at;
+    return at;
+  }
+
+  /** Appends an extended capability to the list. @returns its byte offset */
+  addExtended<F extends FieldSpecs>(table: Layout<F>, id: number, values: Encodable<F>, version = 1): number {
+    const at = this.#nextExtended;
+    this.#nextExtended = Math.ceil((at + table.bytes) / 16) * 16;
+    if (this.#nextExtended > this.size) throw new RangeError(`${table.name} does not fit in ${this.size} bytes`);
+    this.place(table, at, { ...values, CapabilityID: id, CapabilityVersion: version } as unknown as Encodable<F>);
+    if (this.#lastExtended !== 0) this.#preset(this.#lastExtended / 4, at << 20);
+    this.#lastExtended = at;
+    return at;
+  }
+
+  /** A base address register: writing ones and reading back tells its size. @param index word index */
+  placeBar(index: number, bar: PciBar): void {
+    const low = bar.kind === "io" ? 1 : (bar.kind === "mem64" ? 4 : 0) | (bar.prefetchable ? 8 : 0);
+    this.#preset(index, low);
+    this.#write[index] = bar.size >= 2 ** 32 ? 0 : -bar.size;
+    if (bar.kind === "mem64") this.#write[index + 1] = bar.size > 2 ** 32 ? -(bar.size / 2 ** 32) : -1;
+  }
+
+  /** A base address register that does not exist reads as zero. */
+  removeBar(index: number): void {
+    this.#write[index] = 0;
+  }
+
+  #preset(index: number, bits: number): void {
+    this.words[index] |= bits;
+    this.#reset[index] |= bits;
+  }
+
+  onWrite(at: number, hook: ConfigHook): void {
+    const hooks = this.#hooks.get(at >> 2);
+    if (hooks) hooks.push(hook);
+    else this.#hooks.set(at >> 2, [hook]);
+  }
+
+  /** For bits whose value is computed. */
+  beforeRead(at: number, hook: () => void): void {
+    this.#beforeRead.set(at >> 2, hook);
+  }
+
+  guard(at: number, guard: ConfigGuard): void {
+    this.#guards.set(at >> 2, guard);
+  }
+
+  /** All ones beyond the end: nothing answers there. */
+  read(offset: number, width: 1 | 2 | 4): number {
+    const ones = width === 4 ? 0xffff_ffff : 2 ** (8 * width) - 1;
+    if (offset < 0 || offset + width > this.size) return ones;
+    this.#beforeRead.get(offset >> 2)?.();
+    return ((this.words[offset >> 2] >>> (8 * (offset & 3))) & ones) >>> 0;
+  }
+
+  write(offset: number, width: 1 | 2 | 4, value: number): void {
+    if (offset < 0 || offset + width > this.size) return;
+    const index = offset >> 2;
+    const shift = 8 * (offset & 3);
+    const lanes = width === 4 ? -1 : ((1 << (8 * width)) - 1) << shift;
+    const ones = (value << shift) & lanes;
+    const allowed = lanes & (this.#guards.get(index)?.() ?? -1);
+    const write = this.#write[index] & allowed;
+    this.words[index] = ((this.words[index] & ~write) | (ones & write)) & ~(ones & this.#clear[index] & allowed);
+    for (const hook of this.#hooks.get(index) ?? []) hook(ones);
+  }
+
+  reset(kind: ConfigReset): void {
+    for (let i = 0; i < this.words.length; i++) {
+      const keep = kind === "cold" ? 0 : kind === "hot" ? this.#sticky[i] : this.#kept[i];
+      this.words[i] = (this.words[i] & keep) | (this.#reset[i] & ~keep);
+    }
+  }
+}

@@ -1,0 +1,132 @@
+/**
+ * Root ports, switch ports and bridges to conventional PCI: a type 1 header, bus numbers, ACS, and the reset of what is
+ * behind. Requests from below pass while Bus Master Enable is set.
+ */
+import { type PciBar, type PortType, type RequesterPort, TYPE1_HEADER } from "@iommukit/core";
+import { addCapabilities, identity } from "./build-config.js";
+import { type ConfigReset, ConfigSpace } from "./config-space.js";
+import type { FunctionOptions } from "./function-options.js";
+import { PciFunctionBase } from "./pci-function-base.js";
+
+export type BridgeType = Extract<
+  keyof typeof PortType,
+  "root port" | "upstream port" | "downstream port" | "PCIe to PCI bridge"
+>;
+
+export interface BridgeOptions {
+  readonly bdf: string;
+  readonly type: BridgeType;
+  /** Bus behind it, and the highest bus number below; firmware's numbers, which software may change. */
+  readonly secondary: number;
+  readonly subordinate?: number;
+  /** Acs bits; by default a port has and enables what isolates: SV, RR, CR, UF. */
+  readonly acs?: { readonly supported: number; readonly enabled?: number };
+  /** The ids of the function; QEMU's root port when absent. */
+  readonly vendor?: number;
+  readonly device?: number;
+  readonly multiFunction?: boolean;
+  /** End-end TLP prefixes pass. Default: yes. */
+  readonly tlpPrefixes?: boolean;
+}
+
+/** An IOMMU has nothing to tell a bridge. */
+const NOBODY: RequesterPort = { invalidate: () => {}, pageResponse: () => {}, stallResolved: () => {} };
+
+const ISOLATING = 0x1d;
+
+function bridgeFunction(options: BridgeOptions): FunctionOptions {
+  const conventional = options.type === "PCIe to PCI bridge";
+  return {
+    vendor: options.vendor ?? 0x1b36,
+    device: options.device ?? (conventional ? 0x000e : 0x000c),
+    classCode: 0x060400,
+    portType: options.type,
+    tlpPrefixes: options.tlpPrefixes ?? !conventional,
+    acs: conventional || options.type === "upstream port" ? options.acs : (options.acs ?? { supported: ISOLATING }),
+  };
+}
+
+export class PciBridge extends PciFunctionBase {
+  readonly bars: readonly PciBar[] = [];
+  readonly requester = NOBODY;
+  readonly type: BridgeType;
+  readonly #below: PciFunctionBase[] = [];
+
+  constructor(options: BridgeOptions, upstream: readonly PciBridge[]) {
+    const description = bridgeFunction(options);
+    const config = new ConfigSpace(4096);
+    config.place(TYPE1_HEADER, 0, { ...identity(description, options.multiFunction ?? false), HeaderLayout: 1 });
+    for (const index of [4, 5, 0x38 / 4]) config.removeBar(index);
+    super(options.bdf, config, addCapabilities(config, description), upstream);
+    this.type = options.type;
+    this.setBusNumbers(options.secondary, options.subordinate ?? options.secondary);
+    config.onWrite(0x18, () => this.#renumber());
+    config.onWrite(0x3c, () => {
+      if (TYPE1_HEADER.SecondaryBusReset.get(config.words) === 1) this.resetBelow("hot");
+    });
+  }
+
+  /** What firmware does: bus numbers, windows open, requests from below pass. */
+  setBusNumbers(secondary: number, subordinate: number): void {
+    this.writeConfig(0x18, 4, (this.rid >>> 8) | (secondary << 8) | (subordinate << 16));
+    this.writeConfig(4, 2, 6);
+  }
+
+  get secondary(): number {
+    return TYPE1_HEADER.SecondaryBusNumber.get(this.config.words);
+  }
+
+  /** Functions on the bus behind it. */
+  get below(): readonly PciFunctionBase[] {
+    return this.#below;
+  }
+
+  connect(child: PciFunctionBase): void {
+    this.#below.push(child);
+    child.rid = (child.rid & 0xff) | (this.secondary << 8);
+  }
+
+  disconnect(child: PciFunctionBase): void {
+    const index = this.#below.indexOf(child);
+    if (index >= 0) this.#below.splice(index, 1);
+  }
+
+  /** Functions capture the bus number of the configuration writes that reach them (PCIe 2.2.6.2). */
+  #renumber(): void {
+    for (const child of this.#below) child.rid = (child.rid & 0xff) | (this.secondary << 8);
+  }
+
+  /**
+   * The requester id that requests from below carry further up, when it is not their own: a bridge to conventional PCI puts
+   * its secondary bus, device 0, function 0 there (PCI-X bridge specification; pci_for_each_dma_alias).
+   */
+  get aliasOfDevicesBelow(): number | undefined {
+    const above = this.upstream[0]?.aliasOfDevicesBelow;
+    return above ?? (this.type === "PCIe to PCI bridge" ? this.secondary << 8 : undefined);
+  }
+
+  /** Hot reset or link down: everything behind goes through it. */
+  resetBelow(kind: ConfigReset): void {
+    for (const child of this.#below) child.reset(kind);
+  }
+
+  override reset(kind: ConfigReset): void {
+    super.reset(kind);
+    this.resetBelow(kind === "function" ? "hot" : kind);
+  }
+
+  override remove(): void {
+    super.remove();
+    for (const child of this.#below) child.remove();
+  }
+
+  readBar(): boolean {
+    return false;
+  }
+
+  writeBar(): boolean {
+    return false;
+  }
+
+  onIntx(): void {}
+}

@@ -1,0 +1,250 @@
+/**
+ * An endpoint function: configuration space with its side effects, ATS, PRI and PASID, interrupts and a DMA engine.
+ * Devices extend it with what is behind their BARs.
+ */
+import {
+  ATS_CAPABILITY,
+  type InvalidateRequest,
+  PASID_CAPABILITY,
+  PCI_EXPRESS_CAPABILITY,
+  type PciBar,
+  PRI_CAPABILITY,
+  type PrgResponse,
+  type RequesterPort,
+  TYPE0_HEADER,
+} from "@iommukit/core";
+import { AtsUnit } from "./ats-unit.js";
+import { buildEndpointConfig } from "./build-config.js";
+import type { ConfigReset } from "./config-space.js";
+import type { DevicePorts } from "./device-ports.js";
+import { DmaEngine, type DmaEngineOptions } from "./dma-engine.js";
+import type { DmaRequester } from "./dma-transfer.js";
+import type { FunctionOptions, MsixOptions } from "./function-options.js";
+import { Interrupts } from "./interrupts.js";
+import { PageRequestInterface } from "./page-requests.js";
+import { PasidState } from "./pasid-state.js";
+import { PciFunctionBase } from "./pci-function-base.js";
+
+/** Where a device sits and how it behaves: what users of every device may choose. */
+export interface PlacementOptions {
+  /** "0000:01:00.0"; the segment says behind which of the platform's IOMMUs it is. */
+  readonly bdf: string;
+  /** The device has functions other than 0. */
+  readonly multiFunction?: boolean;
+  readonly dma?: Partial<DmaEngineOptions>;
+  /** Behind an external-facing port: Linux keeps ATS off. */
+  readonly untrusted?: boolean;
+}
+
+export abstract class PciDevice extends PciFunctionBase implements RequesterPort, DmaRequester {
+  readonly bars: readonly PciBar[];
+  readonly ats: AtsUnit | undefined;
+  readonly pri: PageRequestInterface | undefined;
+  readonly pasid: PasidState;
+  readonly dma: DmaEngine;
+  readonly interrupts: Interrupts;
+  readonly untrusted: boolean;
+  /** Set on a VF: the function whose PRI and PASID capabilities it shares (PCIe 9.3.7). */
+  readonly physicalFunction: PciDevice | undefined;
+  readonly #msix: MsixOptions | undefined;
+
+  constructor(
+    options: FunctionOptions,
+    placement: PlacementOptions,
+    protected readonly ports: DevicePorts,
+    physicalFunction?: PciDevice,
+  ) {
+    const [config, capabilities] = buildEndpointConfig(options, placement.multiFunction ?? false);
+    super(placement.bdf, config, capabilities, ports.upstream);
+    const { port, bus, scheduler, trace } = ports;
+    this.bars = options.bars ?? [];
+    this.untrusted = placement.untrusted ?? false;
+    this.physicalFunction = physicalFunction;
+    this.#msix = options.msix;
+    this.pasid = physicalFunction?.pasid ?? new PasidState(options.pasid ? 2 ** (options.pasid.width ?? 20) : 0);
+    if (options.ats) {
+      const { sets = 64, ways = 4, completions = 1, completionDelay = 0 } = options.ats;
+      this.ats = new AtsUnit(
+        placement.bdf,
+        () => this.rid,
+        { sets, ways, completions, completionDelay },
+        port,
+        scheduler,
+        trace,
+      );
+      this.#wireAts(this.ats, capabilities.ats);
+    }
+    if (options.pri) {
+      const { timeout = 0, pasidRequired = true } = options.pri;
+      const status = this.#priStatus(capabilities.pri);
+      this.pri = new PageRequestInterface(placement.bdf, { timeout, pasidRequired }, status, port, scheduler, trace);
+      this.#wirePri(this.pri, capabilities.pri);
+    } else this.pri = physicalFunction?.pri;
+    if (capabilities.pasid !== 0) this.#wirePasid(capabilities.pasid);
+    if (capabilities.acs !== 0)
+      config.guard(capabilities.acs + 4, () => config.words[(capabilities.acs + 4) / 4] << 16);
+    const engine = { pagesPerRequest: 1, split: false, ...placement.dma };
+    this.dma = new DmaEngine(this, this.pri, engine, port, bus, scheduler, trace);
+    this.interrupts = new Interrupts(config, capabilities.msi, capabilities.msix, (hi, lo, data) =>
+      this.dma.message(hi, lo, data),
+    );
+    if (capabilities.pcie !== 0) this.#wireTransactionsPending(capabilities.pcie);
+  }
+
+  get requester(): RequesterPort {
+    return this;
+  }
+
+  /** Behind a bridge to conventional PCI, all requests carry the bridge's id (I14). */
+  get requesterId(): number {
+    return this.upstream.length === 0 ? this.rid : (this.upstream[0].aliasOfDevicesBelow ?? this.rid);
+  }
+
+  #wireAts(ats: AtsUnit, at: number): void {
+    const { words } = this.config;
+    const index = at / 4;
+    // STU is locked while ATS is enabled (PCIe 10.5.1.3).
+    this.config.guard(at + 4, () => (ats.enabled ? 1 << 31 : -1));
+    this.config.onWrite(at + 4, () => {
+      const enable = ATS_CAPABILITY.Enable.get(words, index) === 1;
+      if (enable && !ats.enabled) ats.enable(12 + ATS_CAPABILITY.STU.get(words, index));
+      else if (!enable && ats.enabled) ats.disable();
+    });
+  }
+
+  #priStatus(at: number) {
+    const { words } = this.config;
+    const index = at / 4;
+    return {
+      stopped: (value: boolean) => PRI_CAPABILITY.Stopped.set(words, index, value ? 1 : 0),
+      responseFailure: () => PRI_CAPABILITY.ResponseFailure.set(words, index, 1),
+      unexpectedIndex: () => PRI_CAPABILITY.UnexpectedPageRequestGroupIndex.set(words, index, 1),
+    };
+  }
+
+  #wirePri(pri: PageRequestInterface, at: number): void {
+    const { words } = this.config;
+    const index = at / 4;
+    this.config.guard(at + 12, () => (pri.enabled ? 0 : -1));
+    this.config.onWrite(at + 12, () => {
+      pri.allocation = PRI_CAPABILITY.OutstandingPageRequestAllocation.get(words, index);
+    });
+    this.config.onWrite(at + 4, (ones) => {
+      const enable = PRI_CAPABILITY.Enable.get(words, index) === 1;
+      if (enable && !pri.enabled) {
+        PRI_CAPABILITY.ResponseFailure.set(words, index, 0);
+        PRI_CAPABILITY.UnexpectedPageRequestGroupIndex.set(words, index, 0);
+        pri.enable();
+      } else if (!enable && pri.enabled) pri.disable();
+      // Reset has no effect while the interface is enabled (PCIe 10.5.2.2).
+      if (!pri.enabled && (ones & 2) !== 0) pri.reset();
+    });
+  }
+
+  #wirePasid(at: number): void {
+    const { words } = this.config;
+    const index = at / 4;
+    // Locked while ATS is enabled (PCIe 7.8.9.3); Execute, Privileged and Translated only where they are supported.
+    this.config.guard(at + 4, () => (this.ats?.enabled ? 0 : ((words[index + 1] & 0xe) | 1) << 16));
+    this.config.onWrite(at + 4, () => this.pasid.set(words[index + 1] >>> 16));
+  }
+
+  #wireTransactionsPending(at: number): void {
+    const { word, lowMask } = PCI_EXPRESS_CAPABILITY.TransactionsPending;
+    const index = at / 4 + word;
+    this.config.beforeRead(index * 4, () => {
+      this.config.words[index] = (this.config.words[index] & ~lowMask) | (this.dma.pending > 0 ? lowMask : 0);
+    });
+  }
+
+  // Messages from the IOMMU.
+
+  invalidate(request: InvalidateRequest): void {
+    if (this.present) this.ats?.invalidate(request);
+  }
+
+  pageResponse(response: PrgResponse): void {
+    if (this.present) this.pri?.respond(response);
+  }
+
+  stallResolved(stag: number, action: "retry" | "terminate" | "abort"): void {
+    this.dma.stallResolved(stag, action);
+  }
+
+  /** The device stops using a PASID: its transfers end, then a Stop Marker tells that no page request follows. */
+  async stopPasid(pasid: number): Promise<void> {
+    await this.dma.cancel((transfer) => transfer.pasid === pasid);
+    this.pri?.sendStopMarker(this.requesterId, pasid);
+  }
+
+  // BARs. Table and pending bits of MSI-X are in one of them; the rest is the device's.
+
+  readBar(bar: number, offset: number, into: Uint8Array): boolean {
+    if (!this.#decodes(bar, offset, into.length)) return false;
+    const part = this.#msixPart(bar, offset, into.length);
+    if (part === undefined) return this.readRegion(bar, offset, into);
+    if (part.kind === "table") this.interrupts.readTable(part.offset, into);
+    else this.interrupts.readPending(part.offset, into);
+    return true;
+  }
+
+  writeBar(bar: number, offset: number, bytes: Uint8Array): boolean {
+    if (!this.#decodes(bar, offset, bytes.length)) return false;
+    const part = this.#msixPart(bar, offset, bytes.length);
+    if (part === undefined) return this.writeRegion(bar, offset, bytes);
+    if (part.kind === "table") this.interrupts.writeTable(part.offset, bytes);
+    return true;
+  }
+
+  #decodes(index: number, offset: number, length: number): boolean {
+    const bar = this.bars.find((candidate) => candidate.index === index);
+    if (bar === undefined || !this.present || offset < 0 || offset + length > bar.size) return false;
+    const enable = bar.kind === "io" ? TYPE0_HEADER.IOSpaceEnable : TYPE0_HEADER.MemorySpaceEnable;
+    return enable.get(this.config.words) === 1;
+  }
+
+  #msixPart(
+    bar: number,
+    offset: number,
+    length: number,
+  ): { readonly kind: "table" | "pending"; readonly offset: number } | undefined {
+    const msix = this.#msix;
+    if (msix === undefined || msix.bar !== bar) return undefined;
+    const { table, pending } = this.interrupts;
+    if (offset >= msix.table && offset + length <= msix.table + table.byteLength)
+      return { kind: "table", offset: offset - msix.table };
+    if (offset >= msix.pba && offset + length <= msix.pba + pending.byteLength)
+      return { kind: "pending", offset: offset - msix.pba };
+    return undefined;
+  }
+
+  /** Registers and memory behind a BAR, MSI-X aside. @returns false for an offset or width that does not decode */
+  protected abstract readRegion(bar: number, offset: number, into: Uint8Array): boolean;
+  protected abstract writeRegion(bar: number, offset: number, bytes: Uint8Array): boolean;
+  /** The device forgets what it was doing. Transfers under way have been cancelled. */
+  protected abstract resetDevice(kind: ConfigReset): void;
+
+  onIntx(listener: (asserted: boolean) => void): void {
+    this.interrupts.onPin(listener);
+  }
+
+  override reset(kind: ConfigReset): void {
+    super.reset(kind);
+    this.dma.cancelAll();
+    this.ats?.reset();
+    if (this.physicalFunction === undefined) {
+      this.pri?.disable();
+      this.pri?.reset();
+      this.pasid.set(0);
+    }
+    this.interrupts.reset();
+    this.resetDevice(kind);
+  }
+
+  override remove(): void {
+    super.remove();
+    this.dma.cancelAll();
+    this.ats?.reset();
+    if (this.physicalFunction === undefined) this.pri?.reset();
+  }
+}
