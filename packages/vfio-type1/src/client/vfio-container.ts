@@ -1,0 +1,177 @@
+/**
+ * VFIO from a program's side: the ioctls by name, their structures as objects. Every call encodes bytes, makes the system
+ * call and decodes bytes, so that it takes the path of any other program.
+ */
+import type { Task } from "@iommukit/core";
+import { CONTAINER_PATH } from "../container.js";
+import { Bind, BindProcess, VFIO_IOMMU_BIND_PID, VFIO_IOMMU_BIND_PROCESS } from "../uapi/bind-structs.js";
+import { concat } from "../uapi/info-caps.js";
+import {
+  VFIO_CHECK_EXTENSION,
+  VFIO_GET_API_VERSION,
+  VFIO_IOMMU_BIND,
+  VFIO_IOMMU_DIRTY_PAGES,
+  VFIO_IOMMU_GET_INFO,
+  VFIO_IOMMU_MAP_DMA,
+  VFIO_IOMMU_UNBIND,
+  VFIO_IOMMU_UNMAP_DMA,
+  VFIO_SET_IOMMU,
+  VfioExtension,
+} from "../uapi/ioctls.js";
+import { decodeStruct, encodeStruct } from "../uapi/struct.js";
+import {
+  Bitmap,
+  DirtyBitmap,
+  DirtyBitmapGet,
+  DirtyPagesFlags,
+  DmaMap,
+  DmaMapFlags,
+  DmaUnmap,
+  DmaUnmapFlags,
+} from "../uapi/type1-structs.js";
+import { parseIommuInfo, type Type1Info } from "./type1-info.js";
+import { VfioGroupClient } from "./vfio-group.js";
+
+const O_RDWR = 2;
+
+export interface DmaMapping {
+  readonly iova: bigint;
+  readonly vaddr: bigint;
+  /** Bytes. */
+  readonly size: bigint | number;
+  /** DmaMapFlags; READ | WRITE when absent. */
+  readonly flags?: number;
+}
+
+export interface IovaSpan {
+  readonly iova: bigint;
+  readonly size: bigint | number;
+}
+
+/** A bitmap in the program's memory. */
+export interface UserBitmap {
+  readonly data: bigint;
+  readonly bytes: number;
+  readonly pgsize?: number;
+}
+
+export interface BindTarget {
+  /** The process to bind; the caller when absent. */
+  readonly pid?: number;
+}
+
+export class VfioContainerClient {
+  private constructor(
+    readonly task: Task,
+    readonly fd: number,
+  ) {}
+
+  static async open(task: Task): Promise<VfioContainerClient> {
+    return new VfioContainerClient(task, await task.open(CONTAINER_PATH, O_RDWR));
+  }
+
+  /** Opens a group by id and puts it into this container. The first one needs `setIommu` afterwards. */
+  async attach(group: number): Promise<VfioGroupClient> {
+    const client = await VfioGroupClient.open(this.task, group);
+    try {
+      await client.setContainer(this.fd);
+    } catch (error) {
+      await client.close();
+      throw error;
+    }
+    return client;
+  }
+
+  apiVersion(): Promise<number> {
+    return this.task.ioctl(this.fd, VFIO_GET_API_VERSION);
+  }
+
+  checkExtension(extension: number): Promise<number> {
+    return this.task.ioctl(this.fd, VFIO_CHECK_EXTENSION, extension);
+  }
+
+  async setIommu(type: number = VfioExtension.TYPE1v2_IOMMU): Promise<void> {
+    await this.task.ioctl(this.fd, VFIO_SET_IOMMU, type);
+  }
+
+  /** With all capabilities: asks for the size first. */
+  async info(): Promise<Type1Info> {
+    return parseIommuInfo((bytes) => this.task.ioctl(this.fd, VFIO_IOMMU_GET_INFO, bytes));
+  }
+
+  async mapDma({ iova, vaddr, size, flags = DmaMapFlags.READ | DmaMapFlags.WRITE }: DmaMapping): Promise<void> {
+    const arg = encodeStruct(DmaMap, { argsz: DmaMap.bytes, flags, vaddr, iova, size: BigInt(size) });
+    await this.task.ioctl(this.fd, VFIO_IOMMU_MAP_DMA, arg);
+  }
+
+  /** @returns bytes unmapped */
+  async unmapDma({ iova, size }: IovaSpan, bitmap?: UserBitmap): Promise<bigint> {
+    const flags = bitmap ? DmaUnmapFlags.GET_DIRTY_BITMAP : 0;
+    return this.#unmap(flags, iova, BigInt(size), bitmap);
+  }
+
+  unmapAll(): Promise<bigint> {
+    return this.#unmap(DmaUnmapFlags.ALL, 0n, 0n);
+  }
+
+  /** The memory behind the range will come back at another address. */
+  invalidateVaddr({ iova, size }: IovaSpan): Promise<bigint> {
+    return this.#unmap(DmaUnmapFlags.VADDR, iova, BigInt(size));
+  }
+
+  async #unmap(flags: number, iova: bigint, size: bigint, bitmap?: UserBitmap): Promise<bigint> {
+    const tail = bitmap
+      ? encodeStruct(Bitmap, { pgsize: bitmap.pgsize ?? 4096, size: BigInt(bitmap.bytes), data: bitmap.data })
+      : new Uint8Array(0);
+    const arg = concat(encodeStruct(DmaUnmap, { argsz: DmaUnmap.bytes + tail.length, flags, iova, size }), tail);
+    await this.task.ioctl(this.fd, VFIO_IOMMU_UNMAP_DMA, arg);
+    return decodeStruct(DmaUnmap, arg).size;
+  }
+
+  async startDirtyTracking(): Promise<void> {
+    await this.#dirty(DirtyPagesFlags.START);
+  }
+
+  async stopDirtyTracking(): Promise<void> {
+    await this.#dirty(DirtyPagesFlags.STOP);
+  }
+
+  /** Fills a bitmap in the program's memory, one bit a page. */
+  async getDirtyBitmap({ iova, size }: IovaSpan, bitmap: UserBitmap): Promise<void> {
+    const range = encodeStruct(DirtyBitmapGet, {
+      iova,
+      size: BigInt(size),
+      pgsize: bitmap.pgsize ?? 4096,
+      bitmap_size: BigInt(bitmap.bytes),
+      data: bitmap.data,
+    });
+    await this.#dirty(DirtyPagesFlags.GET_BITMAP, range);
+  }
+
+  async #dirty(flags: number, tail: Uint8Array = new Uint8Array(0)): Promise<void> {
+    const argsz = DirtyBitmap.bytes + tail.length;
+    await this.task.ioctl(this.fd, VFIO_IOMMU_DIRTY_PAGES, concat(encodeStruct(DirtyBitmap, { argsz, flags }), tail));
+  }
+
+  /** Binds an address space to every device of the container. @returns its PASID */
+  async bind(target: BindTarget = {}): Promise<number> {
+    const arg = bindArgument(target);
+    await this.task.ioctl(this.fd, VFIO_IOMMU_BIND, arg);
+    return decodeStruct(BindProcess, arg.subarray(Bind.bytes)).pasid;
+  }
+
+  async unbind(target: BindTarget = {}): Promise<void> {
+    await this.task.ioctl(this.fd, VFIO_IOMMU_UNBIND, bindArgument(target));
+  }
+
+  close(): Promise<void> {
+    return this.task.close(this.fd);
+  }
+}
+
+function bindArgument({ pid }: BindTarget): Uint8Array {
+  return concat(
+    encodeStruct(Bind, { argsz: Bind.bytes + BindProcess.bytes, flags: VFIO_IOMMU_BIND_PROCESS }),
+    encodeStruct(BindProcess, { flags: pid === undefined ? 0 : VFIO_IOMMU_BIND_PID, pid: (pid ?? 0) >>> 0 }),
+  );
+}

@@ -1,0 +1,53 @@
+/** A device's descriptor in a program: regions are read and written at their offset in the file. */
+import type { Task } from "@iommukit/core";
+import { DeviceInfo, RegionInfo } from "../uapi/device-structs.js";
+import { VFIO_DEVICE_GET_INFO, VFIO_DEVICE_GET_REGION_INFO } from "../uapi/ioctls.js";
+import { decodeStruct, encodeStruct } from "../uapi/struct.js";
+
+export class VfioDeviceClient {
+  constructor(
+    readonly task: Task,
+    readonly fd: number,
+  ) {}
+
+  async info(): Promise<{ readonly flags: number; readonly numRegions: number; readonly numIrqs: number }> {
+    const arg = encodeStruct(DeviceInfo, { argsz: DeviceInfo.bytes });
+    await this.task.ioctl(this.fd, VFIO_DEVICE_GET_INFO, arg);
+    const { flags, num_regions, num_irqs } = decodeStruct(DeviceInfo, arg);
+    return { flags, numRegions: num_regions, numIrqs: num_irqs };
+  }
+
+  async regionInfo(index: number): Promise<{ readonly flags: number; readonly size: bigint; readonly offset: bigint }> {
+    const arg = encodeStruct(RegionInfo, { argsz: RegionInfo.bytes, index });
+    await this.task.ioctl(this.fd, VFIO_DEVICE_GET_REGION_INFO, arg);
+    const { flags, size, offset } = decodeStruct(RegionInfo, arg);
+    return { flags, size, offset };
+  }
+
+  /** @returns the bytes, fewer than asked at the end of the region */
+  async read(region: number, offset: number, length: number): Promise<Uint8Array> {
+    const { offset: base } = await this.regionInfo(region);
+    const bytes = new Uint8Array(length);
+    return bytes.subarray(0, await this.task.pread(this.fd, bytes, Number(base) + offset));
+  }
+
+  async write(region: number, offset: number, bytes: Uint8Array): Promise<number> {
+    const { offset: base } = await this.regionInfo(region);
+    return this.task.pwrite(this.fd, bytes, Number(base) + offset);
+  }
+
+  async read32(region: number, offset: number): Promise<number> {
+    const bytes = await this.read(region, offset, 4);
+    return new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
+  }
+
+  async write32(region: number, offset: number, value: number): Promise<void> {
+    const bytes = new Uint8Array(4);
+    new DataView(bytes.buffer).setUint32(0, value, true);
+    await this.write(region, offset, bytes);
+  }
+
+  close(): Promise<void> {
+    return this.task.close(this.fd);
+  }
+}

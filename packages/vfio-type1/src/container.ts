@@ -1,0 +1,134 @@
+/**
+ * /dev/vfio/vfio: a container, an address space that groups join (F3–F5). It lives as long as its descriptor or one of its
+ * groups does; when the last group leaves, its IOMMU goes with every mapping.
+ */
+import { type DeviceNode, type FileOps, IommuError, Mutex, type Task, type UserPointer } from "@iommukit/core";
+import type { VfioGroup } from "./group.js";
+import { attachGroup, detachGroup, releaseIommu } from "./type1/attach.js";
+import { type1Extension, type1Ioctl } from "./type1/type1-ioctl.js";
+import { VfioIommu } from "./type1/vfio-iommu.js";
+import {
+  VFIO_API_VERSION,
+  VFIO_CHECK_EXTENSION,
+  VFIO_GET_API_VERSION,
+  VFIO_SET_IOMMU,
+  VfioExtension,
+} from "./uapi/ioctls.js";
+import type { Vfio } from "./vfio.js";
+
+export const CONTAINER_PATH = "/dev/vfio/vfio";
+
+export function containerNode(vfio: Vfio): DeviceNode {
+  return { path: CONTAINER_PATH, open: async () => new VfioContainer(vfio) };
+}
+
+export class VfioContainer implements FileOps {
+  readonly name = CONTAINER_PATH;
+  /** container->group_lock. */
+  readonly #lock: Mutex;
+  readonly #groups = new Set<VfioGroup>();
+  #iommu: VfioIommu | undefined;
+  #open = true;
+
+  constructor(private readonly vfio: Vfio) {
+    this.#lock = new Mutex(vfio.scheduler, vfio.trace, "container->group_lock");
+    vfio.containers.add(this);
+  }
+
+  /** Set by SET_IOMMU; undefined before, and after the last group has left. */
+  get iommu(): VfioIommu | undefined {
+    return this.#iommu;
+  }
+
+  async ioctl(task: Task, request: number, arg: UserPointer): Promise<number> {
+    switch (request) {
+      case VFIO_GET_API_VERSION:
+        return VFIO_API_VERSION;
+      case VFIO_CHECK_EXTENSION:
+        return type1Extension(this.vfio.profile, arg.value, this.#iommu);
+      case VFIO_SET_IOMMU:
+        return this.#lock.with(() => this.#setIommu(arg.value));
+    }
+    if (!this.#iommu)
+      throw new IommuError(
+        "EINVAL",
+        `ioctl 0x${request.toString(16)} on a container without an IOMMU: SET_IOMMU first`,
+      );
+    return type1Ioctl(this.#iommu, this.vfio.kernel, task, request, arg);
+  }
+
+  async #setIommu(type: bigint): Promise<number> {
+    if (this.#groups.size === 0) throw new IommuError("EINVAL", "the container has no group: SET_CONTAINER first");
+    if (this.#iommu) throw new IommuError("EINVAL", "the container has an IOMMU already");
+    if (type1Extension(this.vfio.profile, type) <= 0)
+      throw new IommuError("ENODEV", `no driver offers IOMMU type ${type}`);
+    const iommu = this.#createIommu(type);
+    const attached: VfioGroup[] = [];
+    try {
+      for (const group of this.#groups) {
+        await attachGroup(iommu, group.iommuGroup);
+        attached.push(group);
+      }
+    } catch (error) {
+      for (const group of attached.reverse()) await detachGroup(iommu, group.iommuGroup);
+      await releaseIommu(iommu);
+      throw error;
+    }
+    this.#iommu = iommu;
+    return 0;
+  }
+
+  /** vfio_iommu_type1_open. @throws IommuError EINVAL an extension that is no type */
+  #createIommu(type: bigint): VfioIommu {
+    switch (type) {
+      case BigInt(VfioExtension.TYPE1_IOMMU):
+        return new VfioIommu(this.vfio, false, false);
+      case BigInt(VfioExtension.TYPE1_NESTING_IOMMU):
+        return new VfioIommu(this.vfio, true, true);
+      case BigInt(VfioExtension.TYPE1v2_IOMMU):
+        return new VfioIommu(this.vfio, true, false);
+      default:
+        throw new IommuError("EINVAL", `${type} is an extension, not a type of IOMMU`);
+    }
+  }
+
+  /** vfio_container_attach_group: the group's DMA becomes the container's. */
+  async attach(group: VfioGroup): Promise<void> {
+    await this.#lock.with(async () => {
+      group.claimDma();
+      try {
+        if (this.#iommu) await attachGroup(this.#iommu, group.iommuGroup);
+      } catch (error) {
+        group.releaseDma();
+        throw error;
+      }
+      this.#groups.add(group);
+    });
+  }
+
+  async detach(group: VfioGroup): Promise<void> {
+    await this.#lock.with(async () => {
+      if (this.#iommu) await detachGroup(this.#iommu, group.iommuGroup);
+      group.releaseDma();
+      this.#groups.delete(group);
+      if (this.#groups.size > 0 || !this.#iommu) return;
+      await releaseIommu(this.#iommu);
+      this.#iommu = undefined;
+    });
+    this.#forget();
+  }
+
+  async release(): Promise<void> {
+    this.#open = false;
+    this.#forget();
+  }
+
+  #forget(): void {
+    if (!this.#open && this.#groups.size === 0) this.vfio.containers.delete(this);
+  }
+
+  describe(): string {
+    const groups = [...this.#groups].map(({ iommuGroup }) => iommuGroup.id);
+    return `a container is ${this.#open ? "open" : "closed"} with groups [${groups.join(", ")}] and ${this.#iommu?.dmas.all().length ?? 0} mappings`;
+  }
+}

@@ -1,0 +1,94 @@
+/**
+ * What differs between kernels, and between the patch as posted and its intent. Each difference has one name and one
+ * line here; a profile is a set of values. Facts about kernels: recorded answers.
+ */
+
+/** Defects of the patch as posted, by the name of their entry in the list of known bugs; each is a branch in `bind`. */
+export type SeedDefect =
+  /** Error path of bind_group unbinds only when more than one device was tried, with whatever PASID stands there. */
+  | "S-1"
+  /** mm_exit takes iommu->lock: detach waits for mm_exit with that lock held. */
+  | "S-2"
+  /** A failed init of the second device of a group leaves the first one initialised. */
+  | "S-4"
+  /** A failed replay on a new group forgets that SVA is enabled there. */
+  | "S-5"
+  /** A failed re-attach gives EINVAL, whatever it really was. */
+  | "S-6"
+  /** SVA is enabled and shut down per group, though it is a state of the device. */
+  | "S-7"
+  /** The container's list keeps the address space without a reference. */
+  | "S-9";
+
+export interface Profile {
+  readonly name: string;
+  /** VFIO_IOMMU_BIND and UNBIND exist. */
+  readonly bind: boolean;
+  readonly defects: readonly SeedDefect[];
+  /** What makes two domains of one driver compatible: 2018 the `prot` of mappings, since 6.0 whether snooping is enforced. */
+  readonly domainMatch: readonly ("prot" | "enforced-coherency")[];
+  /** A range that wraps; EOVERFLOW is answered before any other check of the range. */
+  readonly wrapErrno: "EINVAL" | "EOVERFLOW";
+  /** SET_CONTAINER with a descriptor that is no container. */
+  readonly notContainerErrno: "EINVAL" | "EBADFD";
+  /** CHECK_EXTENSION(VFIO_TYPE1_NESTING_IOMMU) gives 1, and SET_IOMMU with it EINVAL where the driver cannot nest. */
+  readonly nesting: boolean;
+  /** Alignment of a capability in an info structure. */
+  readonly capabilityAlign: 4 | 8;
+  /** Kernel bug: a mapping that ends at 2^64 is never found again, neither by overlap checks nor by unmap. */
+  readonly losesMappingsAtTop: boolean;
+  /** Kernel bug: GET_BITMAP shifts a mapping's stored bitmap in place and clears only as many bits as it has pages. */
+  readonly staleDirtyBits: boolean;
+  /** The shared zero page behind never touched memory is not charged to RLIMIT_MEMLOCK. */
+  readonly zeroPageUncharged: boolean;
+}
+
+const LINUX_6_12: Profile = {
+  name: "linux-6.12",
+  bind: false,
+  defects: [],
+  domainMatch: ["enforced-coherency"],
+  wrapErrno: "EINVAL",
+  notContainerErrno: "EBADFD",
+  nesting: true,
+  capabilityAlign: 8,
+  losesMappingsAtTop: true,
+  staleDirtyBits: true,
+  zeroPageUncharged: false,
+};
+
+/** Linux 6.12 with the two ioctls of the 2018 series, and without the bugs of either. */
+const IOMMUKIT: Profile = {
+  ...LINUX_6_12,
+  name: "iommukit",
+  bind: true,
+  domainMatch: ["prot", "enforced-coherency"],
+  losesMappingsAtTop: false,
+  staleDirtyBits: false,
+};
+
+export const PROFILES = {
+  iommukit: IOMMUKIT,
+  /** The patch as posted, on the kernel around it. */
+  seed: {
+    ...LINUX_6_12,
+    name: "seed",
+    bind: true,
+    defects: ["S-1", "S-2", "S-4", "S-5", "S-6", "S-7", "S-9"],
+    domainMatch: ["prot"],
+    notContainerErrno: "EINVAL",
+    capabilityAlign: 4,
+    zeroPageUncharged: true,
+  },
+  "linux-6.1": {
+    ...LINUX_6_12,
+    name: "linux-6.1",
+    notContainerErrno: "EINVAL",
+    capabilityAlign: 4,
+    zeroPageUncharged: true,
+  },
+  "linux-6.12": LINUX_6_12,
+  "linux-7.3": { ...LINUX_6_12, name: "linux-7.3", wrapErrno: "EOVERFLOW", nesting: false, losesMappingsAtTop: false },
+} as const satisfies Record<string, Profile>;
+
+export type ProfileName = keyof typeof PROFILES;

@@ -1,0 +1,140 @@
+/** Groups come to and leave a container (F21–F23, F35). */
+import { hex, IommuError, type IommuGroup, iommuUnmap } from "@iommukit/core";
+import { disableGroup, forget, replayBind } from "./bind-group.js";
+import { stop } from "./dirty-pages.js";
+import { removeDma } from "./dma-unmap.js";
+import { allocDomain, protFor, VfioDomain, VfioIommuGroup } from "./domain.js";
+import { tryAttachGroup } from "./domain-match.js";
+import { takenAway } from "./iova-ranges.js";
+import { mapRuns } from "./pinning.js";
+import { invalid } from "./range-checks.js";
+import type { VfioIommu } from "./vfio-iommu.js";
+
+/**
+ * Attaches a group to a domain of its own, then moves it to the first compatible one; a new domain gets every mapping and
+ * every bound process. All or nothing.
+ * @throws IommuError EBUSY a vaddr is invalid; EINVAL attached already, nesting, or existing mappings are in the way;
+ *   EPERM interrupts cannot be isolated; what the drivers refuse with
+ */
+export async function attachGroup(iommu: VfioIommu, iommuGroup: IommuGroup): Promise<void> {
+  await iommu.lock.with(async () => {
+    if (iommu.vaddrInvalid > 0)
+      throw new IommuError(
+        "EBUSY",
+        `${iommu.vaddrInvalid} mappings wait for a new vaddr; their memory cannot be pinned`,
+      );
+    if (iommu.findGroup(iommuGroup)) throw invalid(`group ${iommuGroup.id} is in the container already`);
+    const group = new VfioIommuGroup(iommuGroup);
+    const domain = allocDomain(group);
+    try {
+      if (iommu.nesting) throw invalid(`${domain.ops.name} does not offer nesting`);
+      await iommu.env.groups.attachGroup(domain, iommuGroup);
+    } catch (error) {
+      domain.ops.domainFree(domain);
+      throw error;
+    }
+    await settle(iommu, group, new VfioDomain(domain, protFor(group), enforceCoherency(iommu, domain)));
+    iommu.refresh();
+  });
+}
+
+/** The group is attached to `mine`; finds where it stays, or takes it off again. */
+async function settle(iommu: VfioIommu, group: VfioIommuGroup, mine: VfioDomain): Promise<void> {
+  try {
+    checkRegions(iommu, group, mine);
+    if (!iommu.env.params.allowUnsafeInterrupts && !group.isolatedMsi) {
+      iommu.env.printk(
+        'vfio_iommu_type1_attach_group: No interrupt remapping support.  Use the module param "allow_unsafe_interrupts" to enable VFIO IOMMU support on this platform',
+      );
+      throw new IommuError("EPERM", `group ${group.iommuGroup.id}: the platform cannot isolate its interrupts`);
+    }
+    for (const existing of iommu.domains) {
+      if (!(await tryAttachGroup(iommu, group, mine, existing))) continue;
+      existing.groups.unshift(group);
+      mine.domain.ops.domainFree(mine.domain);
+      return;
+    }
+    await replay(iommu, group, mine);
+  } catch (error) {
+    await iommu.env.groups.detachGroup(mine.domain, group.iommuGroup);
+    mine.domain.ops.domainFree(mine.domain);
+    throw error;
+  }
+  mine.groups.unshift(group);
+  iommu.domains.unshift(mine);
+}
+
+function enforceCoherency(iommu: VfioIommu, domain: VfioDomain["domain"]): boolean {
+  return iommu.profile.domainMatch.includes("enforced-coherency") && domain.ops.enforceCacheCoherency(domain);
+}
+
+/** Mappings that stand where the new group cannot go keep it out. @throws IommuError EINVAL */
+function checkRegions(iommu: VfioIommu, group: VfioIommuGroup, mine: VfioDomain): void {
+  for (const { why, start, size } of takenAway(iommu.ranges, mine.domain.aperture, group.reserved)) {
+    const dma = iommu.dmas.find(start, size);
+    if (dma)
+      throw invalid(`the mapping at ${hex(dma.iova)} is outside of what group ${group.iommuGroup.id} allows (${why})`);
+  }
+}
+
+/** vfio_iommu_replay and replay_bind on a domain that is new to the container. */
+async function replay(iommu: VfioIommu, group: VfioIommuGroup, mine: VfioDomain): Promise<void> {
+  const done: { readonly iova: bigint; readonly size: bigint }[] = [];
+  try {
+    for (const dma of iommu.dmas.all()) {
+      await mapRuns(dma, mine, iommu.env.params);
+      done.push(dma);
+    }
+    await replayBind(iommu, group);
+  } catch (error) {
+    for (const { iova, size } of done.reverse()) await iommuUnmap(mine.domain, iova, size);
+    throw error;
+  }
+}
+
+/** The last group takes everything with it: mappings, bound processes, dirty tracking. */
+export async function detachGroup(iommu: VfioIommu, iommuGroup: IommuGroup): Promise<void> {
+  await iommu.lock.with(async () => {
+    const found = iommu.findGroup(iommuGroup);
+    if (!found) return;
+    const { domain, group } = found;
+    // Bonds first, while the group is still in the domain in which they were made; detaching would remove them as well.
+    if (!iommu.has("S-2")) await disableGroup(iommu, group);
+    await iommu.env.groups.detachGroup(domain.domain, iommuGroup);
+    if (iommu.has("S-2")) await disableGroup(iommu, group);
+    domain.groups.splice(domain.groups.indexOf(group), 1);
+    if (domain.groups.length === 0) await dropDomain(iommu, domain);
+    iommu.refresh();
+  });
+}
+
+async function dropDomain(iommu: VfioIommu, domain: VfioDomain): Promise<void> {
+  if (iommu.domains.length === 1) {
+    await removeAll(iommu);
+    await forgetAll(iommu);
+  } else {
+    for (const { iova, size } of iommu.dmas.all()) await iommuUnmap(domain.domain, iova, size);
+  }
+  iommu.domains.splice(iommu.domains.indexOf(domain), 1);
+  domain.domain.ops.domainFree(domain.domain);
+}
+
+async function removeAll(iommu: VfioIommu): Promise<void> {
+  for (const dma of [...iommu.dmas.all()]) await removeDma(iommu, dma);
+}
+
+/** vfio_iommu_free_all_mm: their bonds went with the groups. */
+async function forgetAll(iommu: VfioIommu): Promise<void> {
+  await iommu.mmLock.with(() => {
+    for (const vfioMm of [...iommu.mms]) forget(iommu, vfioMm);
+  });
+}
+
+/** vfio_iommu_type1_release. */
+export async function releaseIommu(iommu: VfioIommu): Promise<void> {
+  await iommu.lock.with(async () => {
+    await forgetAll(iommu);
+    await removeAll(iommu);
+    stop(iommu);
+  });
+}

@@ -1,0 +1,80 @@
+/**
+ * The dirty bits of one mapping and their way into the user's bitmap (F25). A vfio-pci device cannot tell what it wrote, so
+ * every mapped page counts as dirty.
+ *
+ * A mapping that does not start at a multiple of 64 pages from the asked IOVA shares its first word with what is before
+ * it: that word is read back from the user and joined. Kernels shift the stored bitmap itself for that, and later clear only
+ * as many bits as the mapping has pages: what the shift moved beyond them is reported at a later GET (`staleDirtyBits`).
+ */
+import type { UserPointer } from "@iommukit/core";
+import type { VfioDma } from "./dma.js";
+
+const WORD = 64n;
+const ALL = 0xffff_ffff_ffff_ffffn;
+
+/** With one spare word for the shift. */
+export function allocBitmap(size: bigint, pgsize: bigint): BigUint64Array {
+  return new BigUint64Array(words(size / pgsize) + 1);
+}
+
+function words(bits: bigint): number {
+  return Number((bits + WORD - 1n) / WORD);
+}
+
+/** update_user_bitmap: marks everything dirty and copies it out. @throws IommuError EFAULT */
+export async function reportDirty(
+  user: UserPointer,
+  dma: VfioDma,
+  base: bigint,
+  pgsize: bigint,
+  stale: boolean,
+): Promise<void> {
+  const pages = dma.size / pgsize;
+  const first = (dma.iova - base) / pgsize;
+  const shift = first % WORD;
+  const offset = Number(first / WORD) * 8;
+  const stored = dma.bitmap ?? allocBitmap(dma.size, pgsize);
+  setBits(stored, pages);
+  const bits = stale ? stored : stored.slice();
+  if (shift !== 0n) {
+    shiftLeft(bits, shift, words(pages + shift));
+    bits[0] |= toWord(await user.copyFrom(8, offset));
+  }
+  await user.copyTo(toBytes(bits, words(pages + shift)), offset);
+}
+
+/** After a GET: only what is dirty for good stays set, which is nothing here. Bits beyond the last page are not touched. */
+export function clearDirty(dma: VfioDma, pgsize: bigint): void {
+  if (dma.bitmap) clearBits(dma.bitmap, dma.size / pgsize);
+}
+
+function setBits(bits: BigUint64Array, count: bigint): void {
+  const whole = Number(count / WORD);
+  bits.fill(ALL, 0, whole);
+  if (count % WORD !== 0n) bits[whole] |= (1n << (count % WORD)) - 1n;
+}
+
+function clearBits(bits: BigUint64Array, count: bigint): void {
+  const whole = Number(count / WORD);
+  bits.fill(0n, 0, whole);
+  if (count % WORD !== 0n) bits[whole] &= ALL ^ ((1n << (count % WORD)) - 1n);
+}
+
+/** bitmap_shift_left by less than a word, over `length` words; bits of the last one are not masked. */
+function shiftLeft(bits: BigUint64Array, shift: bigint, length: number): void {
+  for (let k = length - 1; k >= 0; k--) {
+    const lower = k > 0 ? bits[k - 1] >> (WORD - shift) : 0n;
+    bits[k] = ((bits[k] << shift) & ALL) | lower;
+  }
+}
+
+function toWord(bytes: Uint8Array): bigint {
+  return new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true);
+}
+
+function toBytes(bits: BigUint64Array, count: number): Uint8Array {
+  const bytes = new Uint8Array(count * 8);
+  const view = new DataView(bytes.buffer);
+  for (let k = 0; k < count; k++) view.setBigUint64(k * 8, bits[k], true);
+  return bytes;
+}

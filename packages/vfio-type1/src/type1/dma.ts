@@ -1,0 +1,40 @@
+/** vfio_dma: one mapping of the caller's memory, with the pages that it pins and the account that pays for them (F14, F20). */
+import type { Mm, PinnedPage, Task } from "@iommukit/core";
+
+/** Who is charged for the pages. Kept for the mapping's life: the process may be gone when it is unmapped. */
+export interface DmaOwner {
+  /** Whose RLIMIT_MEMLOCK counts; its limit is read anew each time. */
+  readonly task: Task;
+  /** The mapping holds a reference to the struct (mmgrab). */
+  readonly mm: Mm;
+  /** CAP_IPC_LOCK at the time of the call: the limit is ignored. */
+  readonly lockCap: boolean;
+}
+
+/** A page of a mapping. `charged` is false for memory that is no RAM of the process: BARs, the zero page of old kernels. */
+export interface DmaPage {
+  readonly pinned: PinnedPage;
+  readonly charged: boolean;
+}
+
+export class VfioDma {
+  size = 0n;
+  readonly pages: DmaPage[] = [];
+  /** UNMAP with VADDR: the memory behind it is about to come back at another address. */
+  vaddrInvalid = false;
+  /** Dirty bits while tracking is on: one for each page, and 64 spare ones for shifting. */
+  bitmap: BigUint64Array | undefined;
+
+  constructor(
+    readonly iova: bigint,
+    public vaddr: bigint,
+    /** IommuProt READ | WRITE. */
+    readonly prot: number,
+    public owner: DmaOwner,
+  ) {}
+
+  /** Inclusive; a mapping may end at 2^64 - 1. */
+  get last(): bigint {
+    return this.iova + this.size - 1n;
+  }
+}

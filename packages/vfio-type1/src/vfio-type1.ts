@@ -1,0 +1,45 @@
+/** VFIO as a service plugin: device nodes, drivers bound, hot plug, leak check. */
+import type { Platform, ServicePlugin } from "@iommukit/core";
+import { CONTAINER_PATH, containerNode } from "./container.js";
+import { PROFILES, type ProfileName } from "./profile.js";
+import { Vfio, type VfioParams } from "./vfio.js";
+
+export interface VfioOptions {
+  /** Which kernel's answers: "iommukit" (Linux 6.12 with BIND and UNBIND) when absent. */
+  readonly profile?: ProfileName;
+  /** Module parameters. */
+  readonly params?: Partial<VfioParams>;
+  /** Devices to bind to vfio-pci; every one that has no driver when absent. */
+  readonly devices?: readonly string[];
+}
+
+/** The Vfio of a platform that has the plugin, for its parameters. */
+export function vfioOf(platform: Platform): Vfio {
+  return platform.resolve(Vfio);
+}
+
+export function vfioType1(options: VfioOptions = {}): ServicePlugin {
+  const chosen = (platform: Platform, bdf: string) =>
+    options.devices ? options.devices.includes(bdf) : platform.device(bdf).driver === undefined;
+  const added = (platform: Platform, bdf: string) => {
+    if (chosen(platform, bdf)) vfioOf(platform).bind(platform.device(bdf));
+  };
+  return {
+    name: "vfio-type1",
+    async install(platform) {
+      platform.container.registerSingleton(Vfio);
+      const vfio = vfioOf(platform);
+      vfio.profile = PROFILES[options.profile ?? "iommukit"];
+      Object.assign(vfio.params, options.params);
+      platform.kernel.nodes.set(CONTAINER_PATH, containerNode(vfio));
+      for (const bdf of platform.devices.keys()) added(platform, bdf);
+    },
+    async deviceAdded(platform, bdf) {
+      added(platform, bdf);
+    },
+    async deviceRemoved(platform, bdf) {
+      await vfioOf(platform).unbind(platform.device(bdf));
+    },
+    leaks: (platform) => vfioOf(platform).leaks(),
+  };
+}

@@ -1,0 +1,89 @@
+/**
+ * The VFIO of one platform: module parameters, groups with their device nodes, containers that are open. It knows core
+ * alone; which IOMMU stands in front of a device it learns from the device.
+ */
+import {
+  type Device,
+  Groups,
+  type IommuGroup,
+  Kernel,
+  PhysicalMemory,
+  Scheduler,
+  Sva,
+  SystemBus,
+  Tracer,
+} from "@iommukit/core";
+import { inject, injectable } from "tsyringe";
+import type { VfioContainer } from "./container.js";
+import { VfioGroup } from "./group.js";
+import { PROFILES, type Profile } from "./profile.js";
+import { SvaDevices } from "./type1/sva-devices.js";
+import type { Type1Environment, Type1Params } from "./type1/vfio-iommu.js";
+
+export const VFIO_PCI = "vfio-pci";
+
+/** Module parameters of vfio, vfio_pci and vfio_iommu_type1. */
+export interface VfioParams extends Type1Params {
+  /** vfio.enable_unsafe_noiommu_mode */
+  enableUnsafeNoiommuMode: boolean;
+}
+
+@injectable()
+export class Vfio implements Type1Environment {
+  profile: Profile = PROFILES.iommukit;
+  readonly params: VfioParams = {
+    dmaEntryLimit: 65535,
+    allowUnsafeInterrupts: false,
+    disableHugepages: false,
+    enableUnsafeNoiommuMode: false,
+  };
+  readonly svaDevices: SvaDevices;
+  readonly containers = new Set<VfioContainer>();
+  readonly #groups = new Map<IommuGroup, VfioGroup>();
+
+  constructor(
+    @inject(Kernel) readonly kernel: Kernel,
+    @inject(Scheduler) readonly scheduler: Scheduler,
+    @inject(Tracer) readonly trace: Tracer,
+    @inject(Groups) readonly groups: Groups,
+    @inject(Sva) readonly sva: Sva,
+    @inject(SystemBus) readonly bus: SystemBus,
+    @inject(PhysicalMemory) readonly memory: PhysicalMemory,
+  ) {
+    this.svaDevices = new SvaDevices(sva);
+  }
+
+  printk(line: string): void {
+    this.kernel.printk(line);
+  }
+
+  /** vfio_pci_probe: the device is VFIO's, and its group has a node. */
+  bind(device: Device): void {
+    device.driver = VFIO_PCI;
+    const { group } = device;
+    if (!group || this.#groups.has(group)) return;
+    const vfioGroup = new VfioGroup(this, group);
+    this.#groups.set(group, vfioGroup);
+    this.kernel.nodes.set(vfioGroup.path, vfioGroup);
+  }
+
+  /** vfio_pci_remove: waits until nobody uses the device, having asked its user to let go. */
+  async unbind(device: Device): Promise<void> {
+    const { group } = device;
+    const vfioGroup = group && this.#groups.get(group);
+    if (device.driver !== VFIO_PCI || !vfioGroup) return;
+    await vfioGroup.removeDevice(device);
+    device.driver = undefined;
+    if (group.devices.some((other) => other !== device && other.driver === VFIO_PCI)) return;
+    this.#groups.delete(group);
+    this.kernel.nodes.delete(vfioGroup.path);
+  }
+
+  /** What is still open or held, one line each. */
+  leaks(): string[] {
+    const containers = [...this.containers].map((container) => `vfio: ${container.describe()}`);
+    const groups = [...this.#groups.values()].filter(({ busy }) => busy).map(({ path }) => `vfio: ${path} is open`);
+    const devices = this.svaDevices.enabled.map(({ name }) => `vfio: SVA is enabled on ${name}`);
+    return [...containers, ...groups, ...devices];
+  }
+}
