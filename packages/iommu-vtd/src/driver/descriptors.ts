@@ -46,15 +46,37 @@ export function iotlbInvalidate(drain: Drain, granularity: "global" | "domain", 
 
 /** @param leafOnly IH: no table was removed, so paging-structure caches stay valid */
 export function iotlbInvalidatePages(drain: Drain, did: number, range: AlignedRange, leafOnly: boolean): Descriptor {
-  return Qi.IOTLB_INVALIDATE.encode({ TYPE: "iotlb", G: "page", DW: drain.DWD, DR: drain.DRD, DID: did, AM: range.mask, IH: leafOnly, ADDR: range.address });
+  return Qi.IOTLB_INVALIDATE.encode({
+    TYPE: "iotlb",
+    G: "page",
+    DW: drain.DWD,
+    DR: drain.DRD,
+    DID: did,
+    AM: range.mask,
+    IH: leafOnly,
+    ADDR: range.address,
+  });
 }
 
 export function pasidIotlbInvalidate(did: number, pasid: number): Descriptor {
   return Qi.PASID_IOTLB_INVALIDATE.encode({ TYPE: "pasidIotlb", G: "pasid", DID: did, PASID: pasid });
 }
 
-export function pasidIotlbInvalidatePages(did: number, pasid: number, range: AlignedRange, leafOnly: boolean): Descriptor {
-  return Qi.PASID_IOTLB_INVALIDATE.encode({ TYPE: "pasidIotlb", G: "page", DID: did, PASID: pasid, AM: range.mask, IH: leafOnly, ADDR: range.address });
+export function pasidIotlbInvalidatePages(
+  did: number,
+  pasid: number,
+  range: AlignedRange,
+  leafOnly: boolean,
+): Descriptor {
+  return Qi.PASID_IOTLB_INVALIDATE.encode({
+    TYPE: "pasidIotlb",
+    G: "page",
+    DID: did,
+    PASID: pasid,
+    AM: range.mask,
+    IH: leafOnly,
+    ADDR: range.address,
+  });
 }
 
 /** What a device-TLB descriptor says of the device. */
@@ -87,12 +109,22 @@ export function deviceTlbInvalidate(device: DeviceTlbTarget, range: AlignedRange
 }
 
 export function pasidDeviceTlbInvalidate(device: DeviceTlbTarget, pasid: number, range: AlignedRange): Descriptor {
-  return Qi.PASID_DEVICE_TLB_INVALIDATE.encode({ TYPE: "pasidDeviceTlb", ...target(device), PASID: pasid, ...sized(range) });
+  return Qi.PASID_DEVICE_TLB_INVALIDATE.encode({
+    TYPE: "pasidDeviceTlb",
+    ...target(device),
+    PASID: pasid,
+    ...sized(range),
+  });
 }
 
 /** Entries of every PASID of the device. */
 export function globalDeviceTlbInvalidate(device: DeviceTlbTarget): Descriptor {
-  return Qi.PASID_DEVICE_TLB_INVALIDATE.encode({ TYPE: "pasidDeviceTlb", ...target(device), G: true, ...sized({ address: 0n, mask: WHOLE_SPACE }) });
+  return Qi.PASID_DEVICE_TLB_INVALIDATE.encode({
+    TYPE: "pasidDeviceTlb",
+    ...target(device),
+    G: true,
+    ...sized({ address: 0n, mask: WHOLE_SPACE }),
+  });
 }
 
 /** Later descriptors start when earlier ones are done; nothing is written, nobody is interrupted. */
@@ -121,7 +153,15 @@ export interface GroupResponse {
 }
 
 export function pageGroupResponse({ rid, pasid, prgi, code, last }: GroupResponse): Descriptor {
-  return Qi.PAGE_GROUP_RESPONSE.encode({ TYPE: "pageGroupResponse", PP: pasid !== undefined, RC: code, RID: rid, PASID: pasid ?? 0, LPIG: last, PRGI: prgi });
+  return Qi.PAGE_GROUP_RESPONSE.encode({
+    TYPE: "pageGroupResponse",
+    PP: pasid !== undefined,
+    RC: code,
+    RID: rid,
+    PASID: pasid ?? 0,
+    LPIG: last,
+    PRGI: prgi,
+  });
 }
 
 /** First and second quad-word, as Linux prints them. */
@@ -129,4 +169,3 @@ export function quadWords(descriptor: Descriptor): [bigint, bigint] {
   const at = (word: number) => (BigInt(descriptor[word + 1] >>> 0) << 32n) | BigInt(descriptor[word] >>> 0);
   return [at(0), at(2)];
 }
-

@@ -47,7 +47,11 @@ export class GlobalCommand {
     mmio.write32(GCMD.offset, (set ? standing | command.lowMask : standing & ~command.lowMask) >>> 0);
     const deadline = scheduler.now + TIMEOUT_NS;
     while (((mmio.read32(GSTS.offset) & status.lowMask) !== 0) !== expected) {
-      if (scheduler.now >= deadline) throw new IommuError("ETIMEDOUT", `${dmar}: GSTS.${status.name} does not become ${expected ? 1 : 0} after GCMD.${command.name}`);
+      if (scheduler.now >= deadline)
+        throw new IommuError(
+          "ETIMEDOUT",
+          `${dmar}: GSTS.${status.name} does not become ${expected ? 1 : 0} after GCMD.${command.name}`,
+        );
       await scheduler.sleep(POLL_NS);
     }
   }

@@ -3,7 +3,19 @@
  * of 4 KiB, 2 MiB and 1 GiB (VT-d 3.6, 3.7). Tables that an unmap covers whole, or that a larger leaf replaces, are handed
  * out to be freed only after the invalidation. Left out: concurrent walkers of one table on several CPUs.
  */
-import { hex, hiOf, IommuError, isErrno, join64, loOf, PAGE_SIZE, type PageAllocator, type PhysicalMemory, physical, type Tracer } from "@iommukit/core";
+import {
+  hex,
+  hiOf,
+  IommuError,
+  isErrno,
+  join64,
+  loOf,
+  PAGE_SIZE,
+  type PageAllocator,
+  type PhysicalMemory,
+  physical,
+  type Tracer,
+} from "@iommukit/core";
 import { SECOND_STAGE_ENTRY } from "../spec/page-table.js";
 import type { PagingFormat } from "./paging-format.js";
 
@@ -75,12 +87,14 @@ export class PageTable {
   map(iova: bigint, pa: number, pgsize: number, count: number, prot: number, snoop: boolean): number {
     const level = levelOfSize(pgsize);
     if (level === 0) throw new IommuError("EINVAL", `no page of ${hex(pgsize)} bytes`);
-    if (iova % BigInt(pgsize) !== 0n || pa % pgsize !== 0) throw new IommuError("EINVAL", `${hex(iova)} → ${hex(pa)} is not aligned to ${hex(pgsize)}`);
+    if (iova % BigInt(pgsize) !== 0n || pa % pgsize !== 0)
+      throw new IommuError("EINVAL", `${hex(iova)} → ${hex(pa)} is not aligned to ${hex(pgsize)}`);
     const bits = this.format.leaf(prot, snoop) | (level > 1 ? this.format.large : 0);
     const first = Number(iova >> 12n);
     let done = 0;
     try {
-      while (done < count) done += this.#mapRun(first + done * span(level), pa + done * pgsize, level, count - done, bits);
+      while (done < count)
+        done += this.#mapRun(first + done * span(level), pa + done * pgsize, level, count - done, bits);
     } catch (error) {
       if (isErrno(error, "ENOMEM") && done > 0) return done * pgsize;
       if (done > 0) this.unmap(iova, pgsize, done, this.retired);
@@ -96,7 +110,8 @@ export class PageTable {
     const run = Math.min(count, ENTRIES - index);
     for (let i = 0; i < run; i++) this.#claim(table + (index + i) * ENTRY_BYTES, level, page + i * span(level));
     const step = span(level) * PAGE_SIZE;
-    for (let i = 0; i < run; i++) this.#store(table + (index + i) * ENTRY_BYTES, level, hiOf(pa + i * step), loOf(pa + i * step) | bits);
+    for (let i = 0; i < run; i++)
+      this.#store(table + (index + i) * ENTRY_BYTES, level, hiOf(pa + i * step), loOf(pa + i * step) | bits);
     return run;
   }
 
@@ -106,7 +121,8 @@ export class PageTable {
     if ((lo & this.format.present) === 0) return;
     const table = physical(this.#memory.load32(entry + 4) & ADDRESS_HI, lo & ADDRESS_LO);
     const leaf = level === 1 || (lo & this.format.large) !== 0;
-    if (leaf || !this.#isEmpty(table, level - 1)) throw new IommuError("EEXIST", `${this.#owner}: ${hex(page * PAGE_SIZE)} is already mapped`);
+    if (leaf || !this.#isEmpty(table, level - 1))
+      throw new IommuError("EEXIST", `${this.#owner}: ${hex(page * PAGE_SIZE)} is already mapped`);
     this.#store(entry, level, 0, 0);
     this.#collect(table, level - 1, this.retired);
   }
@@ -121,7 +137,10 @@ export class PageTable {
         table = this.#allocTable();
         this.#store(entry, at, hiOf(table), loOf(table) | this.format.table);
       } else if (lo & this.format.large) {
-        throw new IommuError("EEXIST", `${this.#owner}: ${hex(page * PAGE_SIZE)} lies in a larger page that is already mapped`);
+        throw new IommuError(
+          "EEXIST",
+          `${this.#owner}: ${hex(page * PAGE_SIZE)} lies in a larger page that is already mapped`,
+        );
       } else {
         table = physical(this.#memory.load32(entry + 4) & ADDRESS_HI, lo & ADDRESS_LO);
       }
@@ -226,7 +245,8 @@ export class PageTable {
       const lo = this.#memory.load32(entry);
       if ((lo & this.format.present) === 0) continue;
       if (level === 1 || lo & this.format.large) return false;
-      if (!this.#isEmpty(physical(this.#memory.load32(entry + 4) & ADDRESS_HI, lo & ADDRESS_LO), level - 1)) return false;
+      if (!this.#isEmpty(physical(this.#memory.load32(entry + 4) & ADDRESS_HI, lo & ADDRESS_LO), level - 1))
+        return false;
     }
     return true;
   }
@@ -248,6 +268,12 @@ export class PageTable {
 
   #store(entry: number, level: number, hi: number, lo: number): void {
     this.#memory.store64(entry, hi, lo);
-    if (this.#trace.enabled) this.#trace.emit("table:written", { by: this.#owner, table: `${this.format.name} level ${level}`, address: entry, value: join64(hi, lo) });
+    if (this.#trace.enabled)
+      this.#trace.emit("table:written", {
+        by: this.#owner,
+        table: `${this.format.name} level ${level}`,
+        address: entry,
+        value: join64(hi, lo),
+      });
   }
 }

@@ -32,7 +32,8 @@ const ss = SECOND_STAGE_ENTRY;
 const fs = FIRST_STAGE_ENTRY;
 
 function refuseNoAccess(prot: number): void {
-  if ((prot & (IommuProt.READ | IommuProt.WRITE)) === 0) throw new IommuError("EINVAL", `a mapping with prot 0x${prot.toString(16)} allows neither reads nor writes`);
+  if ((prot & (IommuProt.READ | IommuProt.WRITE)) === 0)
+    throw new IommuError("EINVAL", `a mapping with prot 0x${prot.toString(16)} allows neither reads nor writes`);
 }
 
 /** @param writeImpliesRead Linux up to 6.12 sets R in every leaf: a write-only mapping is readable */

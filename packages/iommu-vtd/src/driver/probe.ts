@@ -39,7 +39,11 @@ export function probe(mmio: Mmio, options: ProbeOptions = {}): Features {
   const ecap = ECAP.decode(words(mmio.read64(ECAP.offset)));
   if (!ecap.QI) throw new IommuError("ENODEV", "ECAP.QI = 0: the unit has no queued invalidation");
   const scalable = options.mode !== "legacy" && ecap.SMTS && (ecap.SSTS || ecap.FSTS);
-  if (options.mode === "scalable" && !scalable) throw new IommuError("ENODEV", `scalable mode was asked for, but ${ecap.SMTS ? "ECAP.SSTS = ECAP.FSTS" : "ECAP.SMTS"} = 0`);
+  if (options.mode === "scalable" && !scalable)
+    throw new IommuError(
+      "ENODEV",
+      `scalable mode was asked for, but ${ecap.SMTS ? "ECAP.SSTS = ECAP.FSTS" : "ECAP.SMTS"} = 0`,
+    );
   const stage: Stage = scalable && !ecap.SSTS ? "first" : "second";
   const aw = widest(cap.SAGAW);
   const levels = stage === "second" ? levelsOf(aw) : cap.FS5LP && cap.MGAW + 1 > bitsOfLevels(4) ? 5 : 4;

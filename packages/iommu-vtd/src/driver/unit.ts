@@ -1,5 +1,14 @@
 /** What every part of the driver of one remapping unit works with: the surroundings that it was given, and what its chip can do. */
-import type { InterruptController, Kernel, Mmio, PageAllocator, PhysicalMemory, Scheduler, Tracer, Variants } from "@iommukit/core";
+import type {
+  InterruptController,
+  Kernel,
+  Mmio,
+  PageAllocator,
+  PhysicalMemory,
+  Scheduler,
+  Tracer,
+  Variants,
+} from "@iommukit/core";
 import type { Features } from "./probe.js";
 
 export interface Unit {
@@ -22,6 +31,11 @@ export interface Unit {
 export function storeEntry(unit: Unit, table: string, address: number, hi: number, lo: number): void {
   unit.memory.store64(address, hi, lo);
   if (unit.trace.enabled) {
-    unit.trace.emit("table:written", { by: unit.name, table, address, value: (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0) });
+    unit.trace.emit("table:written", {
+      by: unit.name,
+      table,
+      address,
+      value: (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0),
+    });
   }
 }

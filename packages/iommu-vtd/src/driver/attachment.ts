@@ -1,0 +1,173 @@
+/**
+ * Devices on domains: context entries in legacy mode, the PASID table entry for requests without PASID in scalable mode
+ * (VT-d 9.3 to 9.6). A device that is on no domain has no present entry: its DMA is refused.
+ */
+import { IommuError } from "@iommukit/core";
+import { PASID_ENTRY } from "../spec/pasid-table.js";
+import { CONTEXT_ENTRY, SM_CONTEXT_ENTRY } from "../spec/root-context.js";
+import type { DeviceInfo } from "./device-info.js";
+import type { VtdDomain } from "./domain.js";
+import { type DomainIds, FLPT_DEFAULT_DID } from "./domain-ids.js";
+import type { Invalidation } from "./invalidation.js";
+import type { PageRequests } from "./page-requests.js";
+import { PasidTable } from "./pasid-table.js";
+import type { RootTable } from "./root-context.js";
+import type { Unit } from "./unit.js";
+
+export class Attachment {
+  constructor(
+    private readonly unit: Unit,
+    private readonly root: RootTable,
+    private readonly ids: DomainIds,
+    private readonly invalidation: Invalidation,
+    private readonly pageRequests: PageRequests,
+  ) {}
+
+  /** Scalable mode: gives the function its PASID directory. @param bits bits of the PASIDs that it may send; 0 for none */
+  async add(info: DeviceInfo, bits: number): Promise<void> {
+    const { scalable, ecap } = this.unit.features;
+    if (!scalable) return;
+    info.pasidTable = new PasidTable(this.unit, info.device.name, bits);
+    // With RID_PASID any PASID may stand for requests without one, so 0 is left to processes (A3, D2).
+    info.ridPasid = ecap.RPS && bits > 0 ? 2 ** bits - 1 : 0;
+    await this.root.create(info.rid, this.#scalableContext(info));
+    await this.invalidation.contextCreated(info, 0);
+  }
+
+  async remove(info: DeviceInfo): Promise<void> {
+    if (info.domain) await this.detach(info);
+    if (!info.pasidTable) return;
+    this.root.clearPresent(info.rid);
+    await this.invalidation.scalableContextChanged(info, []);
+    this.root.erase(info.rid);
+    info.pasidTable.free();
+    info.pasidTable = undefined;
+  }
+
+  /** PASID, ATS or PRI of the function was switched: tells its context entry. */
+  async featuresChanged(info: DeviceInfo): Promise<void> {
+    const dids = info.domain && info.domain.type !== "blocked" ? [info.domain.did] : [];
+    if (this.unit.features.scalable) {
+      this.root.update(info.rid, this.#scalableContext(info));
+      await this.invalidation.scalableContextChanged(info, dids);
+    } else if (info.domain && info.domain.type !== "blocked") {
+      this.root.update(info.rid, this.#legacyContext(info.domain, info));
+      await this.invalidation.legacyContextRemoved(info, info.domain.did);
+    }
+  }
+
+  /** @throws IommuError EINVAL the domain is snooped for good and the unit cannot; ENOSPC no domain-id left */
+  async attach(domain: VtdDomain, info: DeviceInfo): Promise<void> {
+    if (domain.snoop && !this.unit.features.ecap.SC)
+      throw new IommuError("EINVAL", `${info.device.name}: domain ${domain.id} enforces cache coherency, ECAP.SC = 0`);
+    const needsId = domain.devices.size === 0 && domain.table !== undefined;
+    const did = needsId ? this.ids.alloc() : domain.did;
+    if (info.domain) await this.detach(info);
+    domain.did = did;
+    domain.devices.add(info);
+    info.domain = domain;
+    if (domain.type === "blocked") return;
+    if (this.unit.features.scalable) {
+      await pasidTableOf(info).create(info.ridPasid, this.#pasidEntry(domain));
+      await this.invalidation.pasidEntryCreated(did, info.ridPasid);
+    } else {
+      await this.root.create(info.rid, this.#legacyContext(domain, info));
+      await this.invalidation.contextCreated(info, did);
+    }
+  }
+
+  async detach(info: DeviceInfo): Promise<void> {
+    const { domain } = info;
+    if (!domain) return;
+    if (domain.type !== "blocked") {
+      if (this.unit.features.scalable) await this.tearDownPasid(info, info.ridPasid, false);
+      else {
+        this.root.clearPresent(info.rid);
+        await this.invalidation.legacyContextRemoved(info, domain.did);
+        this.root.erase(info.rid);
+      }
+    }
+    info.domain = undefined;
+    domain.devices.delete(info);
+    if (domain.devices.size > 0) return;
+    this.ids.free(domain.did);
+    domain.did = FLPT_DEFAULT_DID;
+  }
+
+  /**
+   * Takes the translation of a PASID away (H24): not present, caches in order, zeroed, page requests drained.
+   * @param ignoreFaults a process is exiting: DMA that still comes is refused without a record, the entry stays until a
+   *   second call takes it away (C10)
+   */
+  async tearDownPasid(info: DeviceInfo, pasid: number, ignoreFaults: boolean): Promise<void> {
+    const table = pasidTableOf(info);
+    const entry = PASID_ENTRY.decode(table.read(pasid));
+    if (entry.P) {
+      await table.clearPresent(pasid, ignoreFaults);
+      const byDomain = entry.PGTT === "secondStage" || entry.PGTT === "nested";
+      await this.invalidation.pasidEntryRemoved(info, entry.DID, pasid, byDomain);
+    }
+    await table.erase(pasid, ignoreFaults);
+    if (!ignoreFaults) await this.pageRequests.drain(info, pasid, entry.P ? entry.DID : FLPT_DEFAULT_DID);
+  }
+
+  #legacyContext(domain: VtdDomain, info: DeviceInfo): Int32Array {
+    const { features } = this.unit;
+    const common = { P: true, DID: domain.did, AW: features.aw };
+    if (!domain.table) return CONTEXT_ENTRY.encode({ ...common, TT: "passThrough" });
+    return CONTEXT_ENTRY.encode({
+      ...common,
+      TT: info.atsEnabled ? "deviceTlb" : "untranslatedOnly",
+      SSPTPTR: domain.table.root,
+    });
+  }
+
+  #scalableContext(info: DeviceInfo): Int32Array {
+    const { directory, pdts } = pasidTableOf(info);
+    return SM_CONTEXT_ENTRY.encode({
+      P: true,
+      DTE: info.atsEnabled,
+      PASIDE: info.pasidEnabled,
+      PRE: info.priEnabled,
+      PDTS: pdts,
+      PASIDDIRPTR: directory,
+      RID_PASID: info.ridPasid,
+    });
+  }
+
+  #pasidEntry(domain: VtdDomain): Int32Array {
+    const { features } = this.unit;
+    const common = { P: true, DID: domain.did, AW: features.aw, PWSNP: features.ecap.SMPWCS };
+    if (!domain.table) return PASID_ENTRY.encode({ ...common, PGTT: "passThrough" });
+    if (domain.stage === "second")
+      return PASID_ENTRY.encode({ ...common, PGTT: "secondStage", SSPTPTR: domain.table.root });
+    return PASID_ENTRY.encode({
+      ...common,
+      PGTT: "firstStage",
+      FSPTPTR: domain.table.root,
+      FSPM: domain.table.levels === 5 ? "fiveLevel" : "fourLevel",
+      // First-stage leaves have no snoop bit: the entry says it from the start, so that enforcing it later changes nothing.
+      PGSNP: features.ecap.SC,
+    });
+  }
+
+  /** The PASID table entry of a bound process. @param root of its page table */
+  processEntry(root: number, levels: number): Int32Array {
+    const { ecap, aw } = this.unit.features;
+    return PASID_ENTRY.encode({
+      P: true,
+      DID: FLPT_DEFAULT_DID,
+      AW: aw,
+      PGTT: "firstStage",
+      FSPTPTR: root,
+      FSPM: levels === 5 ? "fiveLevel" : "fourLevel",
+      PWSNP: ecap.SMPWCS,
+    });
+  }
+}
+
+export function pasidTableOf(info: DeviceInfo): PasidTable {
+  if (!info.pasidTable)
+    throw new IommuError("ENODEV", `${info.device.name} has no PASID table: the unit is in legacy mode`);
+  return info.pasidTable;
+}

@@ -1,0 +1,38 @@
+/** device_domain_info: what the driver keeps for one function behind the unit. */
+import type { Device } from "@iommukit/core";
+import type { DeviceTlbTarget } from "./descriptors.js";
+import type { VtdDomain } from "./domain.js";
+import type { PasidTable } from "./pasid-table.js";
+
+export class DeviceInfo implements DeviceTlbTarget {
+  domain: VtdDomain | undefined;
+  /** Scalable mode: its PASID directory, and the PASID that stands for requests without one. */
+  pasidTable: PasidTable | undefined;
+  ridPasid = 0;
+  atsEnabled = false;
+  pasidEnabled = false;
+  /** Outstanding page requests that the device was allowed; 0 while PRI is off. */
+  priCredits = 0;
+  qdep = 0;
+  pfsid = 0;
+
+  constructor(readonly device: Device) {}
+
+  get rid(): number {
+    return this.device.rid;
+  }
+
+  get priEnabled(): boolean {
+    return this.priCredits > 0;
+  }
+
+  /** Its device-TLB may hold something that an invalidation can reach: a removed device answers no more (L-24). */
+  get hasDeviceTlb(): boolean {
+    return this.atsEnabled && this.device.pci.present;
+  }
+}
+
+/** The driver's data of a device that it has probed. */
+export function infoOf(device: Device): DeviceInfo {
+  return device.iommuPriv as DeviceInfo;
+}

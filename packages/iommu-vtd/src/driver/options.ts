@@ -1,0 +1,18 @@
+/** How one unit is driven: the kernel's command line and the firmware's DMAR table. */
+import { type FlushQueueOptions, token } from "@iommukit/core";
+import type { ReservedMemory } from "./reserved-regions.js";
+
+export interface VtdDriverOptions {
+  /** The instance on the platform: "vtd". */
+  readonly name: string;
+  /** "legacy" is intel_iommu=sm_off; "scalable" refuses a unit that cannot; the best that the unit can when absent. */
+  readonly mode?: "legacy" | "scalable";
+  /** iommu.strict: false lets unmaps of kernel domains ("dma-fq") wait for a common invalidation. True when absent. */
+  readonly strict?: boolean;
+  readonly flushQueue?: FlushQueueOptions;
+  /** RMRR. */
+  readonly reservedMemory?: readonly ReservedMemory[];
+  /** Index of the unit: n in "dmarN". */
+  readonly index?: number;
+}
+export const VtdDriverOptions = token<VtdDriverOptions>("VtdDriverOptions");

@@ -1,0 +1,85 @@
+/**
+ * Processes on devices: the ops of the 2018 series for VT-d. A bond is a first-stage entry in the device's PASID table that
+ * points at the process's own x86-64 page table (VT-d 3.6, 9.6).
+ */
+import {
+  type Device,
+  IOMMU_SVA_FEAT_IOPF,
+  type IoMm,
+  type IoMmContext,
+  IommuError,
+  type IommuOps,
+  type Mm,
+  type PageTable,
+  type SvaParam,
+} from "@iommukit/core";
+import { type Attachment, pasidTableOf } from "./attachment.js";
+import { alignedRange } from "./descriptors.js";
+import type { DeviceFeatures } from "./device-features.js";
+import { infoOf } from "./device-info.js";
+import { FLPT_DEFAULT_DID } from "./domain-ids.js";
+import type { Invalidation } from "./invalidation.js";
+import { missingForSva } from "./probe.js";
+import type { Unit } from "./unit.js";
+
+/** 2^64: the size that stands for a whole address space. */
+const WHOLE = 1n << 64n;
+
+/** The driver's state of one address space: where its page table is. */
+class ProcessTable {
+  constructor(readonly table: PageTable) {}
+}
+
+export class ProcessBinding {
+  constructor(
+    private readonly unit: Unit,
+    private readonly ops: IommuOps,
+    private readonly features: DeviceFeatures,
+    private readonly attachment: Attachment,
+    private readonly invalidation: Invalidation,
+  ) {}
+
+  /** Enables PASID, ATS and, for IOMMU_SVA_FEAT_IOPF, PRI. PASID 0 is free when another stands for requests without one. */
+  async deviceInit(dev: Device, param: SvaParam): Promise<void> {
+    const info = infoOf(dev);
+    await this.features.enable(info, (param.features & IOMMU_SVA_FEAT_IOPF) !== 0);
+    const { size } = pasidTableOf(info);
+    param.minPasid = Math.max(param.minPasid, info.ridPasid === 0 ? 1 : 0);
+    param.maxPasid = Math.min(param.maxPasid, (info.ridPasid || size) - 1);
+  }
+
+  async deviceShutdown(dev: Device): Promise<void> {
+    const info = infoOf(dev);
+    if (info.pasidEnabled) await this.features.disable(info);
+  }
+
+  /** @throws IommuError EOPNOTSUPP the unit cannot walk the process's tables */
+  async mmAlloc(mm: Mm): Promise<IoMmContext> {
+    const table = mm.pageTable("x86-64");
+    const [first] = missingForSva(this.unit.features, table.vaBits);
+    if (first !== undefined)
+      throw new IommuError("EOPNOTSUPP", `${mm.owner} cannot be shared behind ${this.unit.dmar}: ${first}`);
+    return new ProcessTable(table);
+  }
+
+  async attach(dev: Device, ioMm: IoMm): Promise<void> {
+    const { table } = ioMm.contexts.get(this.ops) as ProcessTable;
+    await pasidTableOf(infoOf(dev)).create(ioMm.pasid, this.attachment.processEntry(table.root, table.levels));
+    await this.invalidation.pasidEntryCreated(FLPT_DEFAULT_DID, ioMm.pasid);
+  }
+
+  detach(dev: Device, ioMm: IoMm): Promise<void> {
+    return this.attachment.tearDownPasid(infoOf(dev), ioMm.pasid, false);
+  }
+
+  /** The process is exiting while the device may still send: no translation and no fault records, until `detach` (C10, L-9). */
+  exit(dev: Device, ioMm: IoMm): Promise<void> {
+    return this.attachment.tearDownPasid(infoOf(dev), ioMm.pasid, !this.unit.variants.has("L-9"));
+  }
+
+  async invalidate(dev: Device, ioMm: IoMm, start: bigint, size: bigint): Promise<void> {
+    if (size === 0n) return;
+    const range = size >= WHOLE ? undefined : alignedRange(start, start + size - 1n);
+    await this.invalidation.flushProcess(infoOf(dev), FLPT_DEFAULT_DID, ioMm.pasid, range);
+  }
+}

@@ -1,0 +1,303 @@
+/**
+ * The VT-d driver (drivers/iommu/intel): brings a unit up and answers the kernel's iommu_ops. It sees registers and memory
+ * only. Its parts: attachment (context and PASID entries), invalidation, page requests, faults, process binding.
+ */
+import {
+  type Device,
+  type DomainType,
+  FlushQueue,
+  hex,
+  InterruptController,
+  type IoMm,
+  type IoMmContext,
+  type IommuCap,
+  type IommuDomain,
+  IommuError,
+  type IommuOps,
+  type IopfResponse,
+  type IotlbGather,
+  iommuPgsize,
+  Kernel,
+  type Mm,
+  Mmio,
+  NO_PASID,
+  PageAllocator,
+  PhysicalMemory,
+  type ReservedRegion,
+  Scheduler,
+  Sva,
+  type SvaParam,
+  Tracer,
+  Variants,
+} from "@iommukit/core";
+import { inject, injectable } from "tsyringe";
+import { Parts } from "./bring-up.js";
+import { pasidBitsOf } from "./device-features.js";
+import { DeviceInfo, infoOf } from "./device-info.js";
+import { VtdDomain } from "./domain.js";
+import { VtdDriverOptions } from "./options.js";
+import { PageTable } from "./page-table.js";
+import { FIRST_STAGE_FORMAT, secondStageFormat } from "./paging-format.js";
+import { probe } from "./probe.js";
+import { reservedRegions } from "./reserved-regions.js";
+import { ProcessBinding } from "./sva.js";
+import type { Unit } from "./unit.js";
+
+@injectable()
+export class VtdDriver implements IommuOps {
+  readonly name = "intel-iommu";
+  readonly #unit: Omit<Unit, "features">;
+  #parts: Parts | undefined;
+  #processes: ProcessBinding | undefined;
+  #nextDomain = 0;
+
+  constructor(
+    @inject(VtdDriverOptions) private readonly options: VtdDriverOptions,
+    @inject(Mmio) mmio: Mmio,
+    @inject(PhysicalMemory) memory: PhysicalMemory,
+    @inject(PageAllocator) pages: PageAllocator,
+    @inject(InterruptController) interrupts: InterruptController,
+    @inject(Scheduler) scheduler: Scheduler,
+    @inject(Tracer) trace: Tracer,
+    @inject(Kernel) kernel: Kernel,
+    @inject(Sva) private readonly sva: Sva,
+    @inject(Variants) variants: Variants,
+  ) {
+    const { name, index = 0 } = options;
+    this.#unit = { name, dmar: `dmar${index}`, mmio, memory, pages, interrupts, scheduler, trace, kernel, variants };
+  }
+
+  /** @throws IommuError ENODEV with the missing bit; ETIMEDOUT the unit does not follow a command */
+  async start(): Promise<void> {
+    const unit: Unit = { ...this.#unit, features: probe(this.#unit.mmio, this.options) };
+    const parts = new Parts(unit, this.sva);
+    this.#parts = parts;
+    this.#processes = new ProcessBinding(unit, this, parts.deviceFeatures, parts.attachment, parts.invalidation);
+    await parts.start();
+  }
+
+  async stop(): Promise<void> {
+    await this.#parts?.stop();
+    this.#parts = undefined;
+  }
+
+  get #on(): Parts {
+    if (!this.#parts) throw new IommuError("ENODEV", `${this.#unit.dmar} has not been started`);
+    return this.#parts;
+  }
+
+  capable(_dev: Device, cap: IommuCap): boolean {
+    const { ecap } = this.#on.unit.features;
+    switch (cap) {
+      case "cache-coherency":
+      case "deferred-flush":
+        return true;
+      case "pre-boot-protection":
+      case "noexec":
+        return false;
+      case "enforce-cache-coherency":
+        return ecap.SC;
+      case "dirty-tracking":
+        return false;
+      case "isolated-msi":
+        return ecap.IR;
+    }
+  }
+
+  async probeDevice(dev: Device): Promise<void> {
+    const { devices, attachment, unit, pageRequests } = this.#on;
+    if (devices.has(dev.rid)) throw new IommuError("EBUSY", `${unit.dmar}: requester id ${hex(dev.rid)} is in use`);
+    const info = new DeviceInfo(dev);
+    await attachment.add(info, pasidBitsOf(unit, info));
+    dev.iommuPriv = info;
+    devices.set(dev.rid, info);
+    this.sva.registerQueueFlush(dev, () => pageRequests.flush(dev.rid));
+  }
+
+  async releaseDevice(dev: Device): Promise<void> {
+    const { devices, attachment, deviceFeatures, pageRequests } = this.#on;
+    const info = infoOf(dev);
+    if (info.pasidEnabled) await deviceFeatures.disable(info);
+    await attachment.remove(info);
+    await pageRequests.lock.with(() => devices.delete(dev.rid));
+    dev.iommuPriv = undefined;
+  }
+
+  reservedRegions(dev: Device): readonly ReservedRegion[] {
+    return reservedRegions(dev.rid, this.options.reservedMemory ?? []);
+  }
+
+  domainAlloc(type: DomainType, dev: Device): IommuDomain {
+    const { features } = this.#on.unit;
+    const lazy = type === "dma" && this.options.strict === false;
+    const domain = new VtdDomain(this.#nextDomain++, lazy ? "dma-fq" : type, this, features.stage);
+    if (type === "sva") throw new IommuError("EOPNOTSUPP", "a process is bound with mmAttach, not with a domain");
+    if (type === "identity" && !features.ecap.PT)
+      throw new IommuError("EOPNOTSUPP", `${this.#unit.dmar}: ECAP.PT = 0: no pass-through`);
+    if (type === "identity" || type === "blocked") return domain;
+    domain.table = this.#newTable(domain);
+    domain.pgsizeBitmap = features.pgsizeBitmap;
+    domain.aperture = { start: 0n, end: (1n << BigInt(features.iovaBits)) - 1n };
+    if (domain.type === "dma-fq")
+      domain.flushQueue = new FlushQueue(
+        this.#unit.scheduler,
+        () => this.flushIotlbAll(domain),
+        this.options.flushQueue,
+      );
+    if (domain.type !== "unmanaged") this.#mapReservedMemory(domain, dev);
+    return domain;
+  }
+
+  #newTable(domain: VtdDomain): PageTable {
+    const { features } = this.#on.unit;
+    const { memory, pages, trace, variants, name } = this.#unit;
+    const format =
+      features.stage === "first" ? FIRST_STAGE_FORMAT : secondStageFormat(variants.has("write-implies-read"));
+    return new PageTable({
+      format,
+      levels: features.levels,
+      owner: `${name} page tables of domain ${domain.id}`,
+      memory,
+      pages,
+      trace,
+    });
+  }
+
+  /** Before any device is on the domain, so nothing has to be invalidated. */
+  #mapReservedMemory(domain: VtdDomain, dev: Device): void {
+    for (const { start, length, type, prot } of this.reservedRegions(dev)) {
+      if (type !== "direct") continue;
+      for (let at = start; at < start + length; ) {
+        const { pgsize, count } = iommuPgsize(domain, at, at, start + length - at);
+        this.map(domain, at, Number(at), pgsize, count, prot);
+        at += BigInt(pgsize) * BigInt(count);
+      }
+    }
+  }
+
+  domainFree(domain: IommuDomain): void {
+    const { flushQueue, table } = domain as VtdDomain;
+    flushQueue?.close();
+    table?.free();
+  }
+
+  async attachDev(domain: IommuDomain, dev: Device): Promise<void> {
+    await this.#on.attachment.attach(domain as VtdDomain, infoOf(dev));
+  }
+
+  async detachDev(domain: IommuDomain, dev: Device): Promise<void> {
+    await this.sva.unbindDeviceAll(dev);
+    const info = infoOf(dev);
+    if (info.domain === domain) await this.#on.attachment.detach(info);
+  }
+
+  map(domain: IommuDomain, iova: bigint, pa: number, pgsize: number, count: number, prot: number): number {
+    const target = domain as VtdDomain;
+    const size = BigInt(pgsize) * BigInt(count);
+    const { start, end } = domain.aperture;
+    if ((domain.pgsizeBitmap & BigInt(pgsize)) === 0n)
+      throw new IommuError("EINVAL", `page size ${hex(pgsize)} is not in ${hex(domain.pgsizeBitmap)}`);
+    if (iova < start || iova + size - 1n > end)
+      throw new IommuError("ERANGE", `${hex(iova)}+${hex(size)} leaves the aperture ${hex(start)}-${hex(end)}`);
+    const mapped = tableOf(target).map(iova, pa, pgsize, count, prot, target.snoop);
+    target.hasMappings = true;
+    const { trace, name } = this.#unit;
+    if (trace.enabled) trace.emit("iommu:mapped", { unit: name, domain: domain.id, iova, pa, size: mapped });
+    return mapped;
+  }
+
+  unmap(domain: IommuDomain, iova: bigint, pgsize: number, count: number, gather: IotlbGather): number {
+    gather.freelist ??= [];
+    const unmapped = tableOf(domain as VtdDomain).unmap(iova, pgsize, count, gather.freelist);
+    if (unmapped === 0) return 0;
+    const last = iova + BigInt(unmapped) - 1n;
+    if (iova < gather.start) gather.start = iova;
+    if (last > gather.end) gather.end = last;
+    gather.pgsize = pgsize;
+    const { trace, name } = this.#unit;
+    if (trace.enabled) trace.emit("iommu:unmapped", { unit: name, domain: domain.id, iova, size: unmapped });
+    return unmapped;
+  }
+
+  async iotlbSyncMap(domain: IommuDomain, iova: bigint, size: bigint): Promise<void> {
+    const target = domain as VtdDomain;
+    const retired = tableOf(target).retired.splice(0);
+    await this.#on.invalidation.flushMapped(target, iova, iova + size - 1n, retired.length > 0);
+    tableOf(target).release(retired);
+  }
+
+  /** Strict: invalidates the gathered range. Lazy (`gather.queued` on a "dma-fq" domain): leaves it to the flush queue. */
+  async iotlbSync(domain: IommuDomain, gather: IotlbGather): Promise<void> {
+    if (gather.end < gather.start) return;
+    const target = domain as VtdDomain;
+    const table = tableOf(target);
+    const freelist = gather.freelist ?? [];
+    if (gather.queued && target.flushQueue) return target.flushQueue.queue(() => table.release(freelist));
+    await this.#on.invalidation.flushRange(target, gather.start, gather.end, freelist.length === 0);
+    table.release(freelist);
+  }
+
+  flushIotlbAll(domain: IommuDomain): Promise<void> {
+    return this.#on.invalidation.flushAll(domain as VtdDomain);
+  }
+
+  iovaToPhys(domain: IommuDomain, iova: bigint): number | undefined {
+    const { table, type } = domain as VtdDomain;
+    return type === "identity" ? Number(iova) : table?.iovaToPhys(iova);
+  }
+
+  enforceCacheCoherency(domain: IommuDomain): boolean {
+    const target = domain as VtdDomain;
+    if (!this.#on.unit.features.ecap.SC || !target.table) return false;
+    // Second-stage leaves carry the bit: those that exist without it cannot be changed under the device.
+    if (target.stage === "second" && target.hasMappings && !target.snoop) return false;
+    target.snoop = true;
+    return true;
+  }
+
+  get #binding(): ProcessBinding {
+    if (!this.#processes) throw new IommuError("ENODEV", `${this.#unit.dmar} has not been started`);
+    return this.#processes;
+  }
+
+  svaDeviceInit(dev: Device, param: SvaParam): Promise<void> {
+    return this.#binding.deviceInit(dev, param);
+  }
+
+  svaDeviceShutdown(dev: Device): Promise<void> {
+    return this.#binding.deviceShutdown(dev);
+  }
+
+  mmAlloc(_domain: IommuDomain, mm: Mm): Promise<IoMmContext> {
+    return this.#binding.mmAlloc(mm);
+  }
+
+  /** The page table belongs to the process. */
+  mmFree(): void {}
+
+  mmAttach(_domain: IommuDomain, dev: Device, ioMm: IoMm): Promise<void> {
+    return this.#binding.attach(dev, ioMm);
+  }
+
+  mmDetach(_domain: IommuDomain, dev: Device, ioMm: IoMm): Promise<void> {
+    return this.#binding.detach(dev, ioMm);
+  }
+
+  mmExit(_domain: IommuDomain, dev: Device, ioMm: IoMm): Promise<void> {
+    return this.#binding.exit(dev, ioMm);
+  }
+
+  mmInvalidate(_domain: IommuDomain, dev: Device, ioMm: IoMm, start: bigint, size: bigint): Promise<void> {
+    return this.#binding.invalidate(dev, ioMm, start, size);
+  }
+
+  async pageResponse(dev: Device, { pasid, grpid, code, responseNeedsPasid }: IopfResponse): Promise<void> {
+    if (dev.iommuPriv === undefined) return;
+    await this.#on.pageRequests.respond(dev.rid, responseNeedsPasid ? pasid : NO_PASID, grpid, code);
+  }
+}
+
+function tableOf(domain: VtdDomain): PageTable {
+  if (!domain.table) throw new IommuError("EINVAL", `domain ${domain.id} (${domain.type}) has no page table`);
+  return domain.table;
+}
