@@ -50,6 +50,11 @@ export class Kernel {
     return task;
   }
 
+  /** An empty address space, for exec. */
+  createMm(owner: string): Mm {
+    return this.mms.create(owner);
+  }
+
   forkMm(mm: Mm): Promise<Mm> {
     return this.mms.fork(mm, `fork of ${mm.owner}`);
   }

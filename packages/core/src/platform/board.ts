@@ -8,7 +8,7 @@ import { Kernel } from "../kernel/kernel.js";
 import { Scheduler, VirtualTimeScheduler } from "../kernel/scheduler.js";
 import { FirstFitPages, PageAllocator, type PageAllocatorOptions } from "../memory/page-allocator.js";
 import { type MemoryRegion, PhysicalMemory, SlabMemory } from "../memory/physical-memory.js";
-import { AddressSpaces } from "../mm/address-spaces.js";
+import { type AddressSpaceOptions, AddressSpaces } from "../mm/address-spaces.js";
 import { MainlineSva } from "../sva/mainline-sva.js";
 import { Sva } from "../sva/sva.js";
 import { SvaCore } from "../sva/sva-core.js";
@@ -22,6 +22,8 @@ export interface BoardOptions {
   /** Replaces the RAM model: a versioned memory, a shared one. */
   readonly memory?: PhysicalMemory;
   readonly pages?: PageAllocatorOptions;
+  /** Processes: address bits, zero page, huge pages. */
+  readonly mm?: AddressSpaceOptions;
   /** Which SVA core: the 2018 series' (the default), or mainline's behind the same interface. */
   readonly sva?: "seed" | "mainline";
   /** Known bugs to switch on, by name ("S-8"); none when absent. */
@@ -38,7 +40,8 @@ export function createBoard(options: BoardOptions): DependencyContainer {
   const pages = new FirstFitPages(memory, memory.regions, options.pages);
   const bus = new AddressDecoder(memory);
   const interrupts = new BoardInterrupts();
-  const kernel = new Kernel(scheduler, trace, new AddressSpaces(memory, bus, pages, scheduler, trace));
+  const spaces = new AddressSpaces(memory, bus, pages, scheduler, trace, options.mm);
+  const kernel = new Kernel(scheduler, trace, spaces);
   bus.attach(doorbell("msi", DOORBELL_BASE, DOORBELL_SIZE, (address, data) => interrupts.deliver(address, data)));
   const enabled = variants(options.variants);
   const Core = options.sva === "mainline" ? MainlineSva : SvaCore;
@@ -49,6 +52,7 @@ export function createBoard(options: BoardOptions): DependencyContainer {
   board.registerInstance(PageAllocator, pages);
   board.registerInstance<SystemBus>(SystemBus, bus);
   board.registerInstance<InterruptController>(InterruptController, interrupts);
+  board.registerInstance(AddressSpaces, spaces);
   board.registerInstance(Kernel, kernel);
   board.registerInstance<Sva>(Sva, new Core(scheduler, trace, kernel, enabled));
   board.registerInstance(Groups, new Groups(scheduler, trace));
