@@ -100,12 +100,15 @@ export class Bonds {
 
   /** Waits for the thread that removes the bond. Only `gone` may be looked at: the bond is freed before we wake. */
   async gone(bond: BondRecord): Promise<void> {
-    if (this.variants.has("S-8")) {
-      const frees = bond.waiters++ === 0;
-      await bond.wq.wait(() => !bond.mmExitActive);
-      if (frees) bond.gone = true;
-    }
-    await bond.wq.wait(() => bond.gone && !bond.param.mmList.has(bond));
+    if (this.variants.has("S-8")) return this.#goneOfSeed(bond);
+    await bond.wq.wait(() => bond.gone);
+  }
+
+  /** The first waiter frees the bond, the others look at it once more. */
+  async #goneOfSeed(bond: BondRecord): Promise<void> {
+    const frees = bond.waiters++ === 0;
+    await bond.wq.wait(() => !bond.mmExitActive);
+    if (frees) await this.detach(bond);
   }
 
   /** Drains, detaches, drains, unlinks. Whoever calls it has claimed the bond (`leaving`). */

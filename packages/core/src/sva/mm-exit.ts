@@ -37,6 +37,7 @@ export class MmExit {
     const { trace } = this.kernel;
     if (trace.enabled) trace.emit("bond:exited", { device: device.name, pasid: ioMm.pasid, mm: ioMm.mm.id, result });
     if (result !== 0) this.#retire(bond);
+    if (this.variants.has("S-8") && bond.waiters > 0) return;
     await ioMm.mutex.with(async () => {
       if (bond.attached) await domain.ops.mmExit(domain, device, ioMm);
     });

@@ -45,7 +45,11 @@ export class SvaCore implements Sva {
   ) {
     const lock = new Mutex(scheduler, trace, "iommu_sva_lock", "spin");
     const handler = new MmFaultHandler((pasid) => this.iommuSvaFind(pasid), variants);
-    this.#iopf = new IopfQueues(kernel, (fault) => handler.handle(fault), variants);
+    const handle = (fault: IopfFault) => {
+      const mutex = variants.has("L-5") ? this.ioMms.withPasid(fault.pasid)?.mutex : undefined;
+      return mutex ? mutex.with(() => handler.handle(fault)) : handler.handle(fault);
+    };
+    this.#iopf = new IopfQueues(kernel, handle, variants);
     this.#devices = new SvaDevices(this.#iopf, variants);
     this.ioMms = new IoMms(kernel, pasids, (ioMm) => new SvaNotifier(ioMm, this.ioMms, () => this.mmReleased(ioMm)));
     this.bonds = new Bonds(kernel, lock, this.ioMms, this.#iopf, variants);
