@@ -95,11 +95,11 @@ export class VfioContainer implements FileOps {
   /** vfio_container_attach_group: the group's DMA becomes the container's. */
   async attach(group: VfioGroup): Promise<void> {
     await this.#lock.with(async () => {
-      group.claimDma();
+      await group.claimDma();
       try {
         if (this.#iommu) await attachGroup(this.#iommu, group.iommuGroup);
       } catch (error) {
-        group.releaseDma();
+        await group.releaseDma();
         throw error;
       }
       this.#groups.add(group);
@@ -109,7 +109,7 @@ export class VfioContainer implements FileOps {
   async detach(group: VfioGroup): Promise<void> {
     await this.#lock.with(async () => {
       if (this.#iommu) await detachGroup(this.#iommu, group.iommuGroup);
-      group.releaseDma();
+      await group.releaseDma();
       this.#groups.delete(group);
       if (this.#groups.size > 0 || !this.#iommu) return;
       await releaseIommu(this.#iommu);

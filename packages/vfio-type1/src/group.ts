@@ -6,7 +6,6 @@ import {
   hex,
   IommuError,
   type IommuGroup,
-  isErrno,
   Mutex,
   O,
   OpenFile,
@@ -23,7 +22,8 @@ import {
   VFIO_GROUP_UNSET_CONTAINER,
 } from "./uapi/ioctls.js";
 import { decodeStruct, encodeStruct } from "./uapi/struct.js";
-import { VFIO_PCI, type Vfio } from "./vfio.js";
+import type { Vfio } from "./vfio.js";
+import { VFIO_PCI } from "./vfio-pci.js";
 
 /** Drivers that do no DMA and may stay in a group that is assigned. */
 const HARMLESS_DRIVERS: ReadonlySet<string> = new Set([VFIO_PCI, "pci-stub", "pcieport"]);
@@ -128,22 +128,18 @@ export class VfioGroup implements DeviceNode {
   }
 
   /** iommu_group_claim_dma_owner. @throws IommuError EPERM a kernel driver does DMA in the group */
-  claimDma(): void {
+  async claimDma(): Promise<void> {
     const obstacle = this.#obstacle();
     if (obstacle)
       throw new IommuError(
         "EPERM",
         `group ${this.iommuGroup.id} is not viable: ${obstacle.name} is bound to ${obstacle.driver}`,
       );
-    try {
-      this.vfio.groups.claimDmaOwner(this.iommuGroup, this);
-    } catch (error) {
-      throw isErrno(error) ? new IommuError("EPERM", error.message, { cause: error }) : error;
-    }
+    await this.vfio.groups.claimDmaOwner(this.iommuGroup, this);
   }
 
-  releaseDma(): void {
-    this.vfio.groups.releaseDmaOwner(this.iommuGroup);
+  releaseDma(): Promise<void> {
+    return this.vfio.groups.releaseDmaOwner(this.iommuGroup);
   }
 
   async #unsetContainer(): Promise<number> {

@@ -12,6 +12,7 @@ import {
   Sva,
   SystemBus,
   Tracer,
+  Variants,
 } from "@iommukit/core";
 import { inject, injectable } from "tsyringe";
 import type { VfioContainer } from "./container.js";
@@ -19,8 +20,7 @@ import { VfioGroup } from "./group.js";
 import { PROFILES, type Profile } from "./profile.js";
 import { SvaDevices } from "./type1/sva-devices.js";
 import type { Type1Environment, Type1Params } from "./type1/vfio-iommu.js";
-
-export const VFIO_PCI = "vfio-pci";
+import { VFIO_PCI } from "./vfio-pci.js";
 
 /** Module parameters of vfio, vfio_pci and vfio_iommu_type1. */
 export interface VfioParams extends Type1Params {
@@ -49,6 +49,7 @@ export class Vfio implements Type1Environment {
     @inject(Sva) readonly sva: Sva,
     @inject(SystemBus) readonly bus: SystemBus,
     @inject(PhysicalMemory) readonly memory: PhysicalMemory,
+    @inject(Variants) readonly variants: Variants,
   ) {
     this.svaDevices = new SvaDevices(sva);
   }

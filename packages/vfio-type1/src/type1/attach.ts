@@ -99,9 +99,8 @@ export async function detachGroup(iommu: VfioIommu, iommuGroup: IommuGroup): Pro
     if (!found) return;
     const { domain, group } = found;
     // Bonds first, while the group is still in the domain in which they were made; detaching would remove them as well.
-    if (!iommu.has("S-2")) await disableGroup(iommu, group);
+    await disableGroup(iommu, group);
     await iommu.env.groups.detachGroup(domain.domain, iommuGroup);
-    if (iommu.has("S-2")) await disableGroup(iommu, group);
     domain.groups.splice(domain.groups.indexOf(group), 1);
     if (domain.groups.length === 0) await dropDomain(iommu, domain);
     iommu.refresh();

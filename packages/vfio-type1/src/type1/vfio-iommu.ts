@@ -1,5 +1,14 @@
 /** vfio_iommu: the address space of one container with a type1 IOMMU. State and locks; what the ioctls do stands beside it. */
-import { type Groups, type IommuGroup, Mutex, PAGE_SIZE, type Scheduler, type Sva, type Tracer } from "@iommukit/core";
+import {
+  type Groups,
+  type IommuGroup,
+  Mutex,
+  PAGE_SIZE,
+  type Scheduler,
+  type Sva,
+  type Tracer,
+  type Variants,
+} from "@iommukit/core";
 import type { Profile } from "../profile.js";
 import { U64_MAX } from "../uapi/struct.js";
 import { DmaList } from "./dma-list.js";
@@ -21,6 +30,8 @@ export interface Type1Params {
 export interface Type1Environment {
   readonly profile: Profile;
   readonly params: Type1Params;
+  /** Defects that are switched on one by one, besides those of the profile. */
+  readonly variants: Variants;
   readonly scheduler: Scheduler;
   readonly trace: Tracer;
   readonly groups: Groups;
@@ -64,7 +75,7 @@ export class VfioIommu {
   }
 
   has(defect: Profile["defects"][number]): boolean {
-    return this.profile.defects.includes(defect);
+    return this.profile.defects.includes(defect) || this.env.variants.has(defect);
   }
 
   /** The smallest page that every domain takes. */

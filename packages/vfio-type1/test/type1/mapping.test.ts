@@ -1,0 +1,102 @@
+import { describe, expect, it } from "vitest";
+import { VfioContainer, VfioExtension } from "../../src/index.js";
+import { A, B, closeClean, containerWith, errnoOf, machine, memory, PAGE } from "../support/machine.js";
+
+describe("VFIO_IOMMU_MAP_DMA", () => {
+  it("pins the pages, maps them in every domain and charges the process (F14, F20)", async () => {
+    const m = await machine({ iommus: 2, devices: [A, "0001:00:06.0"] });
+    await m.run(async (task) => {
+      const container = await containerWith(m, task, [A, "0001:00:06.0"]);
+      const vaddr = await memory(task, 4);
+      await container.mapDma({ iova: 0x10000n, vaddr, size: 4n * PAGE });
+      expect(m.domainOf(A)).not.toBe(m.domainOf("0001:00:06.0"));
+      for (const bdf of [A, "0001:00:06.0"]) expect(m.domainOf(bdf).pages.size).toBe(4);
+      expect(task.mm?.lockedVm).toBe(4);
+      expect(await container.unmapDma({ iova: 0n, size: 0x100000n })).toBe(4n * PAGE);
+      expect(task.mm?.lockedVm).toBe(0);
+    });
+    await closeClean(m);
+  });
+
+  it("takes a mapping out of the first domain again when the second refuses it (F22)", async () => {
+    const m = await machine({ iommus: 2, devices: [A, "0001:00:06.0"] });
+    await m.run(async (task) => {
+      const container = await containerWith(m, task, [A, "0001:00:06.0"]);
+      const vaddr = await memory(task, 4);
+      // Newest first: the domain behind the second IOMMU is mapped before the other one.
+      m.ops(0).fail("map", "ENOMEM");
+      expect(await errnoOf(container.mapDma({ iova: 0n, vaddr, size: 4n * PAGE }))).toBe("ENOMEM");
+      for (const bdf of [A, "0001:00:06.0"]) expect(m.domainOf(bdf).pages.size).toBe(0);
+      expect(task.mm?.lockedVm).toBe(0);
+      expect((await container.info()).dmaAvail).toBe(65535);
+    });
+    await closeClean(m);
+  });
+
+  it("is refused with EINVAL before SET_IOMMU (F4, V-9)", async () => {
+    const m = await machine();
+    await m.run(async (task) => {
+      const container = await VfioContainer.open(task);
+      await container.attach(m.group(A));
+      const vaddr = await memory(task, 1);
+      await expect(container.mapDma({ iova: 0n, vaddr, size: PAGE })).rejects.toThrow(
+        "EINVAL: ioctl 0x3b71 on a container without an IOMMU: SET_IOMMU first",
+      );
+    });
+    await closeClean(m);
+  });
+});
+
+describe("the domain compatibility check", () => {
+  it("puts groups behind one IOMMU into one domain, and says why (F22)", async () => {
+    const m = await machine();
+    await m.run(async (task) => {
+      await containerWith(m, task, [A, B]);
+      expect(m.domainOf(A)).toBe(m.domainOf(B));
+      expect(m.seen("domain:compared")).toMatchObject([
+        { compatible: true, group: m.group(B), reason: "same ops (fake-iommu), same prot (4)" },
+      ]);
+    });
+    await closeClean(m);
+  });
+
+  it("keeps groups behind two IOMMUs apart: their ops are not the same object", async () => {
+    const m = await machine({ iommus: 2, devices: [A, "0001:00:06.0"] });
+    await m.run(async (task) => {
+      const container = await containerWith(m, task, [A, "0001:00:06.0"]);
+      expect(m.seen("domain:compared")).toMatchObject([{ compatible: false, reason: /^ops differ/ }]);
+      expect(await container.bind()).toBeGreaterThan(0);
+      expect(m.platform.sva.inUse()).toMatchObject({ bonds: 2, pasids: 1 });
+    });
+    await closeClean(m);
+  });
+
+  it("replays mappings into the domain of a group that comes later", async () => {
+    const m = await machine({ iommus: 2, devices: [A, "0001:00:06.0"] });
+    await m.run(async (task) => {
+      const container = await containerWith(m, task, [A]);
+      const vaddr = await memory(task, 2);
+      await container.mapDma({ iova: 0x10000n, vaddr, size: 2n * PAGE });
+      await container.attach(m.group("0001:00:06.0"));
+      expect(m.domainOf("0001:00:06.0").pages).toEqual(m.domainOf(A).pages);
+    });
+    await closeClean(m);
+  });
+});
+
+describe("a container", () => {
+  it("loses its mappings and its IOMMU with the last group (F3, F23)", async () => {
+    const m = await machine();
+    await m.run(async (task) => {
+      const container = await VfioContainer.open(task);
+      const group = await container.attach(m.group(A));
+      await container.setIommu(VfioExtension.TYPE1_IOMMU);
+      const vaddr = await memory(task, 1);
+      await container.mapDma({ iova: 0n, vaddr, size: PAGE });
+      await group.unsetContainer();
+      expect(task.mm?.lockedVm).toBe(0);
+      expect(await errnoOf(container.mapDma({ iova: 0n, vaddr, size: PAGE }))).toBe("EINVAL");
+    });
+    await closeClean(m);
+  });
+});
