@@ -41,7 +41,7 @@ export class Kernel {
 
   /** A new process with an address space of its own, unless one is given. */
   spawn(options: TaskOptions = {}): Task {
-    const pid = options.pid ?? this.#nextPid++;
+    const pid = options.pid ?? this.nextPid();
     if (this.tasks.has(pid)) throw new IommuError("EEXIST", `pid ${pid} is in use`);
     const name = options.name ?? `task-${pid}`;
     const task = new Task(this, pid, { ...options, name, mm: options.mm ?? this.mms.create(`pid ${pid} (${name})`) });
@@ -50,13 +50,19 @@ export class Kernel {
     return task;
   }
 
+  /** The lowest pid that was never given out and is not in use. */
+  nextPid(): number {
+    while (this.tasks.has(this.#nextPid)) this.#nextPid++;
+    return this.#nextPid++;
+  }
+
   /** An empty address space, for exec. */
   createMm(owner: string): Mm {
     return this.mms.create(owner);
   }
 
-  forkMm(mm: Mm): Promise<Mm> {
-    return this.mms.fork(mm, `fork of ${mm.owner}`);
+  forkMm(mm: Mm, owner: string): Promise<Mm> {
+    return this.mms.fork(mm, owner);
   }
 
   remove(task: Task): void {

@@ -97,8 +97,9 @@ export class Task {
 
   /** Same descriptors and a copy-on-write copy of the address space. */
   async fork(name = `${this.name}-child`): Promise<Task> {
-    const mm = this.mm ? await this.kernel.forkMm(this.mm) : undefined;
-    const child = this.kernel.spawn({ name, credentials: this.credentials, limits: this.limits, mm });
+    const pid = this.kernel.nextPid();
+    const mm = this.mm ? await this.kernel.forkMm(this.mm, `pid ${pid} (${name})`) : undefined;
+    const child = this.kernel.spawn({ pid, name, credentials: this.credentials, limits: this.limits, mm });
     child.#fds = this.#fds.clone();
     child.dumpable = this.dumpable;
     return child;

@@ -173,9 +173,11 @@ export class AddressSpace extends DemandPaging implements VmaOwner {
   // What the system calls are made of. The caller holds the mmap_lock.
 
   /** @throws IommuError ESRCH when the last user is gone */
-  async locked<T>(body: () => Promise<T>): Promise<T> {
-    if (this.mmUsers === 0) throw new IommuError("ESRCH", `${this.owner} has exited`);
-    return this.mmapLock.with(body);
+  locked<T>(body: () => Promise<T>): Promise<T> {
+    return this.mmapLock.with(() => {
+      if (this.mmUsers === 0) throw new IommuError("ESRCH", `${this.owner} has exited`);
+      return body();
+    });
   }
 
   /** Pages of a byte range that must start on a page. @throws IommuError EINVAL */

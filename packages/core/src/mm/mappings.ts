@@ -192,7 +192,7 @@ export class Mappings {
   /** 512 pages, some perhaps not resident, become one block at `pa`; `fill` copies when nobody writes any more. */
   async collapse(first: number, pa: number, flags: number, fill: () => void): Promise<void> {
     const freed: number[] = [];
-    this.pages.forEach(first, first + BLOCK_PAGES, (page, resident) => {
+    this.pages.forEach(first, first + BLOCK_PAGES, (_page, resident) => {
       freed.push(resident.pa);
       // Until the block is there the pages stay resident, but nobody reaches them.
       resident.hidden = true;
@@ -227,9 +227,12 @@ export class Mappings {
   }
 
   #map(table: TableWriter, page: number, resident: ResidentPage): void {
-    if (!this.pages.inBlock(page)) return table.map(page, resident.pa, resident.flags);
-    const first = this.pages.get(blockOf(page)) as ResidentPage;
-    return table.map(blockOf(page), first.pa, first.flags, 21);
+    if (this.pages.inBlock(page)) {
+      const first = this.pages.get(blockOf(page)) as ResidentPage;
+      table.map(blockOf(page), first.pa, first.flags, 21);
+    } else {
+      table.map(page, resident.pa, resident.flags);
+    }
   }
 
   #tryShow(page: number): void {

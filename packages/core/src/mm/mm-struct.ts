@@ -109,8 +109,10 @@ export abstract class MmStruct implements Mm {
   /** exit_mmap: notifiers hear release while everything is still mapped, then the mappings go. */
   async #exit(): Promise<void> {
     await this.mappings.notifiers.release();
-    await this.mappings.remove(0, Number.POSITIVE_INFINITY);
-    this.closeMappings();
+    await this.mmapLock.with(async () => {
+      await this.mappings.remove(0, Number.POSITIVE_INFINITY);
+      this.closeMappings();
+    });
     const { trace } = this.environment;
     if (trace.enabled) trace.emit("mm:released", { mm: this.id });
     this.mmdrop();
