@@ -1,0 +1,378 @@
+/**
+ * A data accelerator with shared and dedicated work queues, modelled on what Intel DSA and HiSilicon's accelerators offer to
+ * user space: descriptors of 64 bytes with a PASID, batches, completion records, block-on-fault or fault reporting, drain
+ * and abort. Left out: groups and traffic classes, delta records, DIF.
+ */
+import { type DevicePlugin, NO_PASID, type PciBar, parseBdf, RegisterFile } from "@iommukit/core";
+import type { ConfigReset } from "../../config-space.js";
+import { type DevicePorts, devicePorts } from "../../device-ports.js";
+import type { AtsOptions, FunctionOptions, PasidOptions, PriOptions } from "../../function-options.js";
+import { PciDevice, type PlacementOptions } from "../../pci-device.js";
+import { DESCRIPTOR } from "./descriptor.js";
+import { EnginePool, swerrorPasid } from "./engine-pool.js";
+import { Operations } from "./operations.js";
+import {
+  BAR0_SIZE,
+  CAPABILITY,
+  CMD,
+  CMDSTS,
+  Command,
+  CommandError,
+  GENSTS,
+  INTCAUSE,
+  MSIX_PBA,
+  MSIX_TABLE,
+  PORTAL_SIZE,
+  Portal,
+  REGISTERS_SIZE,
+  SubmissionError,
+  SWERROR,
+  SWERROR_ADDRESS,
+  VERSION,
+  WQCFG,
+  WQSTS,
+} from "./registers.js";
+import { type DecodedDescriptor, decodeDescriptor, type WorkItem, WorkQueueUnit } from "./work.js";
+
+export interface AcceleratorOptions extends PlacementOptions {
+  /** Work queues, 1 to 16. Default: 8. */
+  readonly workQueues?: number;
+  /** Descriptors that are processed at the same time. Default: 4. */
+  readonly engines?: number;
+  /** Descriptors that all queues together hold. Default: 128. */
+  readonly totalSize?: number;
+  /** MSI-X vectors. Default: 9. */
+  readonly vectors?: number;
+  /** ATS, PRI and PASID; null for a device without. Defaults: 64 × 4 entries, 512 requests, 20 bits. */
+  readonly ats?: AtsOptions | null;
+  readonly pri?: PriOptions | null;
+  readonly pasid?: PasidOptions | null;
+  /** Behind a root port instead of in the root complex. Set by topology. */
+  readonly portType?: "endpoint" | "root complex integrated endpoint";
+}
+
+const MAX_TRANSFER_LOG2 = 31;
+const MAX_BATCH_LOG2 = 10;
+
+function acceleratorFunction(options: AcceleratorOptions, behindPort: boolean): FunctionOptions {
+  const { workQueues = 8, vectors = 9, ats = {}, pri = {}, pasid = {} } = options;
+  const bars: PciBar[] = [
+    { index: 0, size: BAR0_SIZE, kind: "mem64", prefetchable: true },
+    { index: 2, size: 2 ** Math.ceil(Math.log2(workQueues * PORTAL_SIZE)), kind: "mem64", prefetchable: true },
+  ];
+  return {
+    vendor: 0x1234,
+    device: 0x5a01,
+    classCode: 0x088000,
+    revision: 1,
+    bars,
+    portType: options.portType ?? (behindPort ? "endpoint" : "root complex integrated endpoint"),
+    functionLevelReset: true,
+    msix: { vectors, bar: 0, table: MSIX_TABLE, pba: MSIX_PBA },
+    ats: ats ?? undefined,
+    pri: pri ?? undefined,
+    pasid: pasid ?? undefined,
+  };
+}
+
+export class Accelerator extends PciDevice {
+  readonly #file: RegisterFile;
+  readonly #queues: readonly WorkQueueUnit[];
+  readonly #pool: EnginePool;
+  readonly #portals: Uint8Array;
+  /** Counts resets: a command that a reset overtook must not report. */
+  #era = 0;
+
+  constructor(
+    private readonly options: AcceleratorOptions,
+    ports: DevicePorts,
+  ) {
+    super(acceleratorFunction(options, ports.upstream.length > 0), options, ports);
+    const { workQueues = 8, engines = 4, vectors = 9 } = options;
+    this.#queues = Array.from({ length: workQueues }, (_, index) => new WorkQueueUnit(index));
+    const perQueue = this.#queues.flatMap(({ index }) => [WQCFG[index], WQSTS[index]]);
+    this.#file = new RegisterFile(this.bdf, REGISTERS_SIZE, [
+      ...[VERSION, CAPABILITY, CMD, CMDSTS, GENSTS, INTCAUSE, SWERROR, SWERROR_ADDRESS],
+      ...perQueue,
+    ]);
+    this.#file.onWrite(CMD, () => this.#command());
+    for (const queue of this.#queues) {
+      this.#file.guard(WQCFG[queue.index], () => (queue.enabled ? 0 : -1));
+      this.#file.onRead(WQSTS[queue.index], () => this.#showQueue(queue));
+    }
+    this.#portals = new Uint8Array(workQueues * PORTAL_SIZE);
+    this.#presetRegisters();
+    const limits = { maxTransferSize: 2 ** MAX_TRANSFER_LOG2, maxBatchSize: 2 ** MAX_BATCH_LOG2 };
+    this.#pool = new EnginePool(
+      { name: this.bdf, engines, vectors, ...limits },
+      this.#queues,
+      new Operations(this.dma),
+      ports.scheduler,
+      (vector) => this.interrupts.raise(vector),
+      (error, item, address) => this.#softwareError(error, item, address),
+    );
+  }
+
+  #presetRegisters(): void {
+    const { workQueues = 8, engines = 4, totalSize = 128 } = this.options;
+    const capability = CAPABILITY.encode({
+      WorkQueues: workQueues,
+      Engines: engines,
+      TotalSize: totalSize,
+      MaxTransferSizeLog2: MAX_TRANSFER_LOG2,
+      MaxBatchSizeLog2: MAX_BATCH_LOG2,
+      BlockOnFaultSupport: this.pri !== undefined,
+    });
+    this.#file.set(CAPABILITY, capability[0], capability[1]);
+  }
+
+  // BARs.
+
+  protected override readRegion(bar: number, offset: number, into: Uint8Array): boolean {
+    if (bar === 2) {
+      into.set(this.#portals.subarray(offset, offset + into.length));
+      return true;
+    }
+    if (offset % 4 !== 0 || (into.length !== 4 && into.length !== 8)) return false;
+    const view = new DataView(into.buffer, into.byteOffset, into.length);
+    for (let at = 0; at < into.length; at += 4)
+      view.setUint32(at, offset + at < REGISTERS_SIZE ? this.#file.read32(offset + at) : 0, true);
+    return true;
+  }
+
+  protected override writeRegion(bar: number, offset: number, bytes: Uint8Array): boolean {
+    if (bar === 2) return this.#writePortal(Math.floor(offset / PORTAL_SIZE), offset % PORTAL_SIZE, bytes);
+    const aligned = offset % bytes.length === 0 && (bytes.length === 4 || bytes.length === 8);
+    if (!aligned || offset >= REGISTERS_SIZE) return aligned;
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    if (bytes.length === 8) this.#file.write64(offset, view.getBigUint64(0, true));
+    else this.#file.write32(offset, view.getUint32(0, true));
+    return true;
+  }
+
+  #writePortal(index: number, offset: number, bytes: Uint8Array): boolean {
+    const queue = this.#queues[index];
+    const page = index * PORTAL_SIZE;
+    if (offset === Portal.DESCRIPTOR && bytes.length === DESCRIPTOR.bytes) {
+      const descriptor = decodeDescriptor(bytes);
+      return this.#submit(queue, descriptor, this.#pasidOf(queue, descriptor.pasid, true), descriptor.privileged);
+    }
+    if (offset === Portal.PASID && bytes.length === 4) {
+      this.#portals.set(bytes, page + offset);
+      return true;
+    }
+    if (offset !== Portal.DOORBELL || bytes.length !== 8) return false;
+    this.#portals.set(bytes, page + offset);
+    const view = new DataView(this.#portals.buffer, page);
+    const said = view.getUint32(Portal.PASID, true);
+    this.#ring(
+      queue,
+      this.#pasidOf(queue, said & 0xf_ffff, said >>> 31 === 1),
+      view.getBigUint64(Portal.DOORBELL, true),
+    );
+    return true;
+  }
+
+  /** A dedicated queue has its PASID; in a shared one the submitter says it. */
+  #pasidOf({ settings }: WorkQueueUnit, said: number, valid: boolean): number {
+    return settings.pasid ?? (valid ? said : NO_PASID);
+  }
+
+  #setStatus(queue: WorkQueueUnit, retry: boolean): void {
+    this.#portals[queue.index * PORTAL_SIZE + Portal.STATUS] = retry ? 1 : 0;
+  }
+
+  #submit(queue: WorkQueueUnit, descriptor: DecodedDescriptor, pasid: number, privileged: boolean): boolean {
+    const item = queue.item(descriptor, pasid, queue.settings.dedicated ? queue.settings.privileged : privileged);
+    this.#setStatus(queue, queue.enabled && queue.full && !queue.settings.dedicated);
+    if (!queue.enabled) this.#softwareError(SubmissionError.QUEUE_DISABLED, item, 0n);
+    else if (!queue.full) {
+      queue.waiting.push(item);
+      this.#pool.kick();
+    } else if (queue.settings.dedicated) this.#softwareError(SubmissionError.QUEUE_FULL, item, 0n);
+    return true;
+  }
+
+  /** The descriptor is in memory: an engine fetches it as if it were a batch of one. */
+  #ring(queue: WorkQueueUnit, pasid: number, address: bigint): void {
+    this.ports.scheduler.spawn(`${this.bdf} doorbell ${queue.index}`, async () => {
+      const bytes = new Uint8Array(DESCRIPTOR.bytes);
+      const { blockOnFault } = queue.settings;
+      const got = await this.dma.read(pasid, address, bytes, {
+        onFault: blockOnFault ? "request" : "report",
+        owner: queue,
+      });
+      const descriptor = decodeDescriptor(bytes);
+      if (got.status === 0) this.#submit(queue, descriptor, pasid, descriptor.privileged);
+      else this.#softwareError(0x22, queue.item(descriptor, pasid, false), got.address);
+    });
+  }
+
+  #softwareError(error: number, item: WorkItem, address: bigint): void {
+    const { words } = this.#file;
+    if (SWERROR.Valid.get(words, SWERROR.index) === 1) {
+      SWERROR.Overflow.set(words, SWERROR.index, 1);
+      return;
+    }
+    const { opcode } = item.descriptor;
+    const entry = SWERROR.encode({
+      Valid: true,
+      Error: error,
+      WorkQueue: item.queue,
+      Opcode: opcode,
+      ...swerrorPasid(item),
+    });
+    this.#file.set(SWERROR, entry[0], entry[1]);
+    SWERROR_ADDRESS.Address.setBig(words, SWERROR_ADDRESS.index, address);
+    INTCAUSE.SoftwareError.set(words, INTCAUSE.index, 1);
+    this.interrupts.raise(0);
+  }
+
+  // Commands.
+
+  #showQueue(queue: WorkQueueUnit): void {
+    const status = WQSTS[queue.index].encode({ Enabled: queue.enabled, Occupancy: queue.waiting.length });
+    this.#file.set(WQSTS[queue.index], status[0]);
+  }
+
+  #command(): void {
+    const { words } = this.#file;
+    if (CMDSTS.Active.get(words, CMDSTS.index) === 1) return;
+    const interrupt = CMD.RequestInterrupt.decode(words, CMD.index);
+    CMDSTS.encode({ Active: true }, words, CMDSTS.index);
+    const waits = this.#carryOut(CMD.Command.get(words, CMD.index), CMD.Operand.get(words, CMD.index));
+    if (typeof waits === "number") {
+      this.#commandDone(waits, interrupt);
+      return;
+    }
+    const era = this.#era;
+    this.ports.scheduler.spawn(`${this.bdf} command`, async () => {
+      const error = await waits();
+      if (era === this.#era) this.#commandDone(error, interrupt);
+    });
+  }
+
+  #commandDone(error: number, interrupt: boolean): void {
+    CMDSTS.encode({ ErrorCode: error }, this.#file.words, CMDSTS.index);
+    INTCAUSE.CommandCompletion.set(this.#file.words, INTCAUSE.index, 1);
+    if (interrupt) this.interrupts.raise(0);
+  }
+
+  /** @returns the error code, or what has to be waited for until it is known */
+  #carryOut(command: number, operand: number): number | (() => Promise<number>) {
+    const device = this.#deviceCommand(command, operand);
+    if (device !== undefined) return device;
+    const queue = this.#queues[operand];
+    if (command < Command.ENABLE_WQ || command > Command.RESET_WQ) return CommandError.UNKNOWN;
+    if (queue === undefined) return CommandError.NO_SUCH_QUEUE;
+    return this.#queueCommand(command, queue);
+  }
+
+  #deviceCommand(command: number, operand: number): number | (() => Promise<number>) | undefined {
+    const { words } = this.#file;
+    const everything = () => true;
+    switch (command) {
+      case Command.ENABLE_DEVICE:
+        if (GENSTS.Enabled.get(words, GENSTS.index) === 1) return CommandError.NOT_DISABLED;
+        GENSTS.Enabled.set(words, GENSTS.index, 1);
+        return CommandError.NONE;
+      case Command.DISABLE_DEVICE:
+        GENSTS.Enabled.set(words, GENSTS.index, 0);
+        for (const queue of this.#queues) queue.enabled = false;
+        return () => this.#drain(everything);
+      case Command.DRAIN_ALL:
+        return () => this.#drain(everything);
+      case Command.ABORT_ALL:
+        return () => this.#abort(everything);
+      case Command.RESET_DEVICE:
+        for (const queue of this.#queues) queue.enabled = false;
+        GENSTS.Enabled.set(words, GENSTS.index, 0);
+        return () => this.#abort(everything);
+      case Command.DRAIN_PASID:
+        return () => this.#drain(({ pasid }) => pasid === operand);
+      case Command.ABORT_PASID:
+        return async () => {
+          await this.#abort(({ pasid }) => pasid === operand);
+          await this.stopPasid(operand);
+          return CommandError.NONE;
+        };
+      default:
+        return undefined;
+    }
+  }
+
+  #queueCommand(command: number, queue: WorkQueueUnit): number | (() => Promise<number>) {
+    const mine = (item: WorkItem) => item.queue === queue.index;
+    switch (command) {
+      case Command.ENABLE_WQ:
+        return this.#enableQueue(queue);
+      case Command.DISABLE_WQ:
+        queue.enabled = false;
+        return () => this.#drain(mine);
+      case Command.DRAIN_WQ:
+        return () => this.#drain(mine);
+      case Command.ABORT_WQ:
+        return () => this.#abort(mine);
+      default:
+        queue.enabled = false;
+        this.#file.set(WQCFG[queue.index], 0);
+        return () => this.#abort(mine);
+    }
+  }
+
+  #enableQueue(queue: WorkQueueUnit): number {
+    const register = WQCFG[queue.index];
+    const { words } = this.#file;
+    if (GENSTS.Enabled.get(words, GENSTS.index) === 0) return CommandError.NOT_ENABLED;
+    if (queue.enabled) return CommandError.NOT_DISABLED;
+    const config = register.decode(words, register.index);
+    const used = this.#queues.filter(({ enabled }) => enabled).reduce((sum, { settings }) => sum + settings.size, 0);
+    if (config.Size === 0 || used + config.Size > (this.options.totalSize ?? 128))
+      return CommandError.BAD_CONFIGURATION;
+    const dedicated = config.Mode === "dedicated";
+    queue.settings = {
+      size: config.Size,
+      threshold: config.Threshold,
+      dedicated,
+      blockOnFault: config.BlockOnFaultEnable,
+      pasid: config.PASIDEnable ? (dedicated ? config.PASID : undefined) : NO_PASID,
+      privileged: config.PrivilegedEnable,
+      priority: config.Priority,
+    };
+    queue.enabled = true;
+    return CommandError.NONE;
+  }
+
+  async #drain(which: (item: WorkItem) => boolean): Promise<number> {
+    await this.#pool.drained(which);
+    return CommandError.NONE;
+  }
+
+  async #abort(which: (item: WorkItem) => boolean): Promise<number> {
+    for (const queue of this.#queues) queue.abort(which);
+    await this.dma.cancel(({ owner }) => (owner as WorkItem | undefined)?.aborted === true);
+    await this.#pool.drained((item) => item.aborted);
+    return CommandError.NONE;
+  }
+
+  protected override resetDevice(_kind: ConfigReset): void {
+    this.#era++;
+    for (const queue of this.#queues) {
+      queue.abort(() => true);
+      queue.enabled = false;
+    }
+    this.#file.reset();
+    this.#presetRegisters();
+    this.#portals.fill(0);
+    this.#pool.wake();
+  }
+}
+
+/** A data accelerator at `bdf`; behind the IOMMU of the bdf's segment. */
+export function accelerator(options: AcceleratorOptions): DevicePlugin {
+  return {
+    name: `accelerator ${options.bdf}`,
+    segment: parseBdf(options.bdf).segment,
+    create: (container) => [new Accelerator(options, devicePorts(container))],
+  };
+}
