@@ -1,0 +1,193 @@
+/**
+ * The address space of a running process as an `Mm`. Mappings come from /proc/PID/maps, and their permissions are
+ * enforced here: /proc/PID/mem ignores them. Bytes are the process's own. Page tables are ours, in simulated RAM.
+ *
+ * The process does not tell us when it changes its mappings. `refresh` looks again, and takes out of the tables, with
+ * the notifiers that that needs, what is no longer allowed; every fault looks again when it meets something unknown.
+ */
+import {
+  Access,
+  type FaultResult,
+  IommuError,
+  type MmEnvironment,
+  MmStruct,
+  PageFlag,
+  type PinnedPage,
+  type ResidentPage,
+} from "@iommukit/core";
+import type { LiveFrames } from "./live-frames.js";
+import { findEntry, type MapsEntry } from "./maps.js";
+import type { ProcessFiles } from "./process-files.js";
+
+const PAGE_SHIFT = 12n;
+/** User addresses of x86-64 and arm64 Linux end here; above is only the vsyscall page, which no table of ours holds. */
+const ADDRESS_END = 1n << 47n;
+
+export class LiveMm extends MmStruct {
+  #maps: MapsEntry[] = [];
+  readonly #pins = new Map<number, number>();
+  readonly #freed = new Set<number>();
+  #gone = false;
+
+  constructor(
+    environment: MmEnvironment,
+    readonly files: ProcessFiles,
+    private readonly frames: LiveFrames,
+  ) {
+    super(environment, `process ${files.pid}`);
+    this.#readMaps();
+  }
+
+  /** The process has ended, or runs another program. */
+  get gone(): boolean {
+    return this.#gone;
+  }
+
+  /** The mapping of an address; asks the process again before it says that there is none. */
+  findVma(address: bigint): MapsEntry | undefined {
+    const known = findEntry(this.#maps, address);
+    if (known || this.mmUsers === 0) return known;
+    this.#readMaps();
+    return findEntry(this.#maps, address);
+  }
+
+  vmas(): readonly MapsEntry[] {
+    return this.#maps;
+  }
+
+  read(address: bigint, into: Uint8Array): Promise<number> {
+    return this.#access(
+      address,
+      into,
+      (vma) => vma.read,
+      (from, part) => this.files.read(from, part),
+    );
+  }
+
+  write(address: bigint, bytes: Uint8Array): Promise<number> {
+    return this.#access(
+      address,
+      bytes,
+      (vma) => vma.write,
+      (from, part) => this.files.write(from, part),
+    );
+  }
+
+  async #access(
+    address: bigint,
+    bytes: Uint8Array,
+    allowed: (vma: MapsEntry) => boolean,
+    transfer: (from: bigint, part: Uint8Array) => number,
+  ): Promise<number> {
+    let done = 0;
+    while (done < bytes.length) {
+      const at = address + BigInt(done);
+      const vma = this.findVma(at);
+      if (!vma || !allowed(vma)) break;
+      const part = bytes.subarray(done, Math.min(bytes.length, done + Number(vma.end - at)));
+      const count = transfer(at, part);
+      done += count;
+      if (count < part.length) break;
+    }
+    return done;
+  }
+
+  /** Holds the frame of a page; what the process does with the page afterwards is its own affair. */
+  async pin(address: bigint, write: boolean): Promise<PinnedPage> {
+    const result = await this.fault(address, write ? Access.WRITE : Access.READ);
+    const page = Number(address >> PAGE_SHIFT);
+    const resident = this.mappings.pages.get(page);
+    if (result !== "ok" || !resident) {
+      throw new IommuError("EFAULT", `page 0x${address.toString(16)} of ${this.owner} cannot be pinned: ${result}`);
+    }
+    const { pa } = resident;
+    this.#pins.set(pa, (this.#pins.get(pa) ?? 0) + 1);
+    return { pa, reserved: false, unpin: () => this.#unpin(pa) };
+  }
+
+  #unpin(pa: number): void {
+    const pins = (this.#pins.get(pa) ?? 0) - 1;
+    if (pins > 0) this.#pins.set(pa, pins);
+    else {
+      this.#pins.delete(pa);
+      if (this.#freed.delete(pa)) this.frames.free(pa);
+    }
+  }
+
+  /**
+   * Looks at the process again: an exit or an exec ends this address space, a mapping that went or lost rights leaves
+   * the tables. @returns false when the process is gone
+   */
+  async refresh(): Promise<boolean> {
+    if (this.#gone || this.mmUsers === 0) return false;
+    if (!this.files.alive()) {
+      this.#gone = true;
+      // The process's own reference: with it go the notifiers, the mappings and the files.
+      await this.mmput();
+      return false;
+    }
+    await this.mmapLock.with(() => this.#revalidate());
+    return true;
+  }
+
+  async #revalidate(): Promise<void> {
+    this.#readMaps();
+    const lost: number[] = [];
+    const narrowed: number[] = [];
+    this.mappings.pages.forEach(0, Number.POSITIVE_INFINITY, (page, { flags }) => {
+      const vma = findEntry(this.#maps, BigInt(page) << PAGE_SHIFT);
+      if (!vma?.read) lost.push(page);
+      else if (flagsOf(vma) !== (flags & (PageFlag.WRITE | PageFlag.EXEC | PageFlag.USER))) narrowed.push(page);
+    });
+    for (const page of lost) await this.mappings.remove(page, page + 1);
+    for (const page of narrowed) {
+      const vma = findEntry(this.#maps, BigInt(page) << PAGE_SHIFT);
+      const set = vma ? flagsOf(vma) : 0;
+      await this.mappings.update(page, page + 1, set, (PageFlag.WRITE | PageFlag.EXEC) & ~set);
+    }
+  }
+
+  protected async makeResident(vma: MapsEntry, page: number, write: boolean): Promise<FaultResult> {
+    const address = BigInt(page) << PAGE_SHIFT;
+    // Reading a byte makes the host's kernel fault the page in; 0 bytes: the page is beyond the end of its file, or all is gone.
+    if (this.files.read(address, new Uint8Array(1)) === 0) return "bus";
+    const state = PageFlag.ACCESSED | (write ? PageFlag.DIRTY : 0);
+    this.mappings.add(page, this.frames.allocate(this.files, address), flagsOf(vma) | state);
+    return "ok";
+  }
+
+  protected async makeWritable(vma: MapsEntry, page: number, _resident: ResidentPage): Promise<FaultResult> {
+    await this.mappings.update(page, page + 1, flagsOf(vma) | PageFlag.ACCESSED | PageFlag.DIRTY, 0);
+    return "ok";
+  }
+
+  protected freePage(pa: number): void {
+    if (this.#pins.has(pa)) this.#freed.add(pa);
+    else this.frames.free(pa);
+  }
+
+  protected closeMappings(): void {
+    this.#maps = [];
+    this.files.close();
+  }
+
+  /** Rights may have come since the mappings were read last. */
+  override fault(address: bigint, access: number): Promise<FaultResult> {
+    const vma = this.findVma(address);
+    if (vma && this.mmUsers > 0 && !permits(vma, access)) this.#readMaps();
+    return super.fault(address, access);
+  }
+
+  #readMaps(): void {
+    this.#maps = this.files.maps().filter(({ end }) => end <= ADDRESS_END);
+  }
+}
+
+function flagsOf(vma: MapsEntry): number {
+  return PageFlag.USER | (vma.write ? PageFlag.WRITE : 0) | (vma.exec ? PageFlag.EXEC : 0);
+}
+
+function permits(vma: MapsEntry, access: number): boolean {
+  const wants = (bit: number) => (access & bit) !== 0;
+  return (!wants(Access.READ) || vma.read) && (!wants(Access.WRITE) || vma.write) && (!wants(Access.EXEC) || vma.exec);
+}
