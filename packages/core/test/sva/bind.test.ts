@@ -33,12 +33,12 @@ describe("__iommu_sva_bind_device", () => {
   const refusals: {
     why: string;
     code: Errno;
-    prepare(m: Machine): Promise<{ dev: Device; mm: Mm; flags: number }>;
+    prepare: (m: Machine) => Promise<{ dev: Device; mm: Mm; flags: number }>;
   }[] = [
     {
       why: "the device has no domain",
       code: "EINVAL",
-      async prepare({ svaDevice, mm }) {
+      prepare: async ({ svaDevice, mm }) => {
         const dev = await svaDevice();
         if (dev.group) dev.group.domain = undefined;
         return { dev, mm: mm(), flags: IOPF };
@@ -61,7 +61,7 @@ describe("__iommu_sva_bind_device", () => {
     {
       why: "the process is bound to the device",
       code: "EEXIST",
-      async prepare({ svaDevice, sva, mm }) {
+      prepare: async ({ svaDevice, sva, mm }) => {
         const [dev, process] = [await svaDevice(), mm()];
         await sva.bindDeviceLocked(dev, process, IOPF);
         return { dev, mm: process, flags: IOPF };
@@ -70,7 +70,7 @@ describe("__iommu_sva_bind_device", () => {
     {
       why: "the process is bound to another device with other flags",
       code: "EDOM",
-      async prepare({ svaDevice, sva, mm }) {
+      prepare: async ({ svaDevice, sva, mm }) => {
         const process = mm();
         await sva.bindDeviceLocked(await svaDevice(), process, IOPF);
         return { dev: await svaDevice("0000:02:00.0"), mm: process, flags: 0 };
@@ -79,7 +79,7 @@ describe("__iommu_sva_bind_device", () => {
     {
       why: "the PASID of the process is above the device's range",
       code: "ERANGE",
-      async prepare({ svaDevice, sva, mm }) {
+      prepare: async ({ svaDevice, sva, mm }) => {
         const first = await svaDevice();
         await sva.bindDeviceLocked(first, mm(), IOPF);
         const process = mm();
@@ -90,7 +90,7 @@ describe("__iommu_sva_bind_device", () => {
     {
       why: "the driver cannot share address spaces",
       code: "ENODEV",
-      async prepare({ svaDevice, ops, mm }) {
+      prepare: async ({ svaDevice, ops, mm }) => {
         const dev = await svaDevice();
         Object.defineProperty(ops, "mmAttach", { value: undefined });
         return { dev, mm: mm(), flags: IOPF };
@@ -99,7 +99,7 @@ describe("__iommu_sva_bind_device", () => {
     {
       why: "the driver has no memory for its context",
       code: "ENOMEM",
-      async prepare({ svaDevice, ops, mm }) {
+      prepare: async ({ svaDevice, ops, mm }) => {
         ops.fail("mmAlloc", "ENOMEM");
         return { dev: await svaDevice(), mm: mm(), flags: IOPF };
       },
@@ -107,7 +107,7 @@ describe("__iommu_sva_bind_device", () => {
     {
       why: "there is no memory for the bond",
       code: "ENOMEM",
-      async prepare({ svaDevice, kernel, mm }) {
+      prepare: async ({ svaDevice, kernel, mm }) => {
         kernel.allocationFails = (what) => what === "iommu_bond";
         return { dev: await svaDevice(), mm: mm(), flags: IOPF };
       },
@@ -115,7 +115,7 @@ describe("__iommu_sva_bind_device", () => {
     {
       why: "every PASID of the device's range is taken",
       code: "ENOSPC",
-      async prepare({ svaDevice, sva, mm }) {
+      prepare: async ({ svaDevice, sva, mm }) => {
         const dev = await svaDevice("0000:01:00.0", { maxPasid: 2 });
         await sva.bindDeviceLocked(dev, mm(), IOPF);
         await sva.bindDeviceLocked(dev, mm(), IOPF);
@@ -125,7 +125,7 @@ describe("__iommu_sva_bind_device", () => {
     {
       why: "the driver refuses to attach",
       code: "EBUSY",
-      async prepare({ svaDevice, ops, mm }) {
+      prepare: async ({ svaDevice, ops, mm }) => {
         ops.fail("mmAttach", "EBUSY");
         return { dev: await svaDevice(), mm: mm(), flags: IOPF };
       },
@@ -133,7 +133,7 @@ describe("__iommu_sva_bind_device", () => {
     {
       why: "the process has exited",
       code: "ESRCH",
-      async prepare({ svaDevice, mm }) {
+      prepare: async ({ svaDevice, mm }) => {
         const process = mm();
         await process.mmput();
         return { dev: await svaDevice(), mm: process, flags: IOPF };

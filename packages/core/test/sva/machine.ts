@@ -27,7 +27,10 @@ interface SvaDeviceOptions {
   readonly maxPasid?: number;
 }
 
-export function machine(bugs: readonly string[] = []) {
+export function machine<S extends SvaCore = SvaCore>(
+  bugs: readonly string[] = [],
+  Core: new (...args: ConstructorParameters<typeof SvaCore>) => S = SvaCore as never,
+) {
   const scheduler = new VirtualTimeScheduler();
   const trace = new Tracer(() => scheduler.now);
   const events: TraceRecord[] = [];
@@ -38,7 +41,7 @@ export function machine(bugs: readonly string[] = []) {
   const pages = new FirstFitPages(memory, memory.regions);
   const mms = new AddressSpaces(memory, new AddressDecoder(memory), pages, scheduler, trace);
   const kernel = new Kernel(scheduler, trace, mms);
-  const sva = new SvaCore(scheduler, trace, kernel, variants(bugs));
+  const sva = new Core(scheduler, trace, kernel, variants(bugs));
   const groups = new Groups(scheduler, trace);
   const iommu = new FakeIommu(scheduler);
 
