@@ -137,7 +137,7 @@ export class Attachment {
 
   #pasidEntry(domain: VtdDomain): Int32Array {
     const { features } = this.unit;
-    const common = { P: true, DID: domain.did, AW: features.aw, PWSNP: features.ecap.SMPWCS };
+    const common = this.#commonFields(domain.did);
     if (!domain.table) return PASID_ENTRY.encode({ ...common, PGTT: "passThrough" });
     if (domain.stage === "second")
       return PASID_ENTRY.encode({ ...common, PGTT: "secondStage", SSPTPTR: domain.table.root });
@@ -153,16 +153,19 @@ export class Attachment {
 
   /** The PASID table entry of a bound process. @param root of its page table */
   processEntry(root: number, levels: number): Int32Array {
-    const { ecap, aw } = this.unit.features;
+    const common = this.#commonFields(FLPT_DEFAULT_DID);
     return PASID_ENTRY.encode({
-      P: true,
-      DID: FLPT_DEFAULT_DID,
-      AW: aw,
+      ...common,
       PGTT: "firstStage",
       FSPTPTR: root,
       FSPM: levels === 5 ? "fiveLevel" : "fourLevel",
-      PWSNP: ecap.SMPWCS,
     });
+  }
+
+  /** AW is reserved where there is no second stage. */
+  #commonFields(did: number) {
+    const { ecap, aw } = this.unit.features;
+    return { P: true, DID: did, AW: ecap.SSTS ? aw : 0, PWSNP: ecap.SMPWCS };
   }
 }
 

@@ -14,7 +14,9 @@ import type { Unit } from "./unit.js";
 export const QI_LENGTH = 256;
 /** Status words of slots. */
 const Status = { FREE: 0, IN_USE: 1, DONE: 2, ABORT: 3 } as const;
+/** Polling starts at 1 µs and slows down with the time waited: device-TLBs may take a minute. */
 const POLL_NS = 1_000;
+const POLL_SLOWDOWN = 8;
 /** How often a submission that a device let time out is tried. */
 const MAX_TRIES = 3;
 
@@ -110,6 +112,7 @@ export class InvalidationQueue {
   /** "gone": timed out, and the device is not there any more. */
   async #complete(submission: Submission): Promise<"done" | "aborted" | "gone"> {
     const { memory, scheduler } = this.unit;
+    const start = scheduler.now;
     let gone = false;
     for (;;) {
       const status = memory.load32(this.#statusAt(submission.wait));
@@ -119,7 +122,7 @@ export class InvalidationQueue {
       }
       const timedOut = this.#checkFault();
       if (timedOut !== undefined) gone = timedOut !== 0 && !this.isPresent(timedOut) && !this.unit.variants.has("L-24");
-      else await scheduler.sleep(POLL_NS);
+      else await scheduler.sleep(Math.max(POLL_NS, (scheduler.now - start) / POLL_SLOWDOWN));
     }
   }
 

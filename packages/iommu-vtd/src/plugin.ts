@@ -1,0 +1,47 @@
+/** VT-d as a plugin: the one place where the unit and its driver meet. */
+import { ChipPorts, type IommuPlugin, Mmio, Variants } from "@iommukit/core";
+import { VtdDriverOptions } from "./driver/options.js";
+import { VtdDriver } from "./driver/vtd-driver.js";
+import { VtdHardware } from "./hardware/vtd-hardware.js";
+import { presets, sapphireRapidsLike, type VtdPreset } from "./presets.js";
+
+export interface VtdOptions extends Omit<VtdDriverOptions, "name" | "index"> {
+  /** A preset or its name; "sapphire-rapids-like" when absent. */
+  readonly preset?: VtdPreset | string;
+  /** Known bugs to switch on in this unit's driver, beside those of the platform: names of VTD_VARIANTS. */
+  readonly variants?: readonly string[];
+}
+
+/**
+ * A remapping unit with its driver: `createPlatform({ iommus: [vtd()] })`.
+ * @throws RangeError no preset has that name
+ */
+export function vtd(options: VtdOptions = {}): IommuPlugin {
+  const preset = presetOf(options.preset ?? sapphireRapidsLike);
+  return {
+    name: "vtd",
+    description: `Intel VT-d, ${preset.name}: ${preset.description}`,
+    create(container, name) {
+      const chip = new VtdHardware(container.resolve(ChipPorts), { name, preset });
+      const shared = container.resolve(Variants);
+      const own = new Set(options.variants);
+      container.registerInstance<Variants>(Variants, { has: (variant) => own.has(variant) || shared.has(variant) });
+      container.registerInstance<Mmio>(Mmio, chip);
+      container.registerInstance<VtdDriverOptions>(VtdDriverOptions, { ...options, name, index: indexOf(name) });
+      const ops = container.resolve(VtdDriver);
+      return { name, chip, ops, start: () => ops.start(), stop: () => ops.stop() };
+    },
+  };
+}
+
+function presetOf(preset: VtdPreset | string): VtdPreset {
+  if (typeof preset !== "string") return preset;
+  const named = presets[preset];
+  if (!named) throw new RangeError(`no preset "${preset}"; there are ${Object.keys(presets).join(", ")}`);
+  return named;
+}
+
+/** "vtd" is dmar0, "vtd.1" is dmar1. */
+function indexOf(name: string): number {
+  return Number(name.split(".")[1] ?? 0);
+}
