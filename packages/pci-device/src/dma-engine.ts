@@ -264,9 +264,9 @@ export class DmaEngine {
     const range = ats?.atc.open("use", transfer.pasid, transfer.hi, transfer.lo, ats.atc.shift);
     const status = ats === undefined ? transfer.untranslated() : transfer.useCached(ats);
     await this.scheduler.point(`data of ${this.requester.bdf}`);
-    const moved = status !== DmaStatus.OK || transfer.cancelled || transfer.move();
+    const moved = status === DmaStatus.OK && !transfer.cancelled ? transfer.move() : status;
     if (range) ats?.close(range);
-    return moved ? status : DmaStatus.BUS_ERROR;
+    return moved;
   }
 
   /** The IOMMU lets a stalled transaction go on, or ends it. */

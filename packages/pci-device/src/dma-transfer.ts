@@ -72,7 +72,8 @@ export class DmaTransfer {
     this.cancelled = false;
     // An aligned write of four bytes without a PASID cannot be told from an interrupt message.
     const message = bytes.length === 4 && pasid === NO_PASID && (lo & 3) === 0 && (access & Access.WRITE) !== 0;
-    this.access = message ? access | Access.MSI : access;
+    const flush = bytes.length === 0 && (access & Access.READ) !== 0;
+    this.access = access | (message ? Access.MSI : 0) | (flush ? Access.ZERO_LENGTH : 0);
   }
 
   get finished(): boolean {
@@ -81,10 +82,11 @@ export class DmaTransfer {
 
   /** Moves what can be moved. @returns a DmaStatus; OK when all is done */
   advance(): number {
+    if (this.bytes.length === 0) return this.#resolve();
     while (this.done < this.bytes.length) {
-      const status = this.#resolve();
+      const found = this.#resolve();
+      const status = found === DmaStatus.OK ? this.move() : found;
       if (status !== DmaStatus.OK) return status;
-      if (!this.move()) return DmaStatus.BUS_ERROR;
     }
     return DmaStatus.OK;
   }
@@ -201,19 +203,26 @@ export class DmaTransfer {
     }
   }
 
-  /** Copies what the last translation reaches. @returns false where no memory answers */
-  move(): boolean {
+  /** Copies what the last translation reaches, or delivers the interrupt. @returns a DmaStatus */
+  move(): number {
     const left = this.bytes.length - this.done;
-    if (this.#shift === 0) {
-      this.skip(left);
-      return true;
-    }
+    if (this.#shift === 0) return this.#deliver();
     const count = Math.min(left, room(this.#shift, this.lo));
     const part = count === this.bytes.length ? this.bytes : this.bytes.subarray(this.done, this.done + count);
     const pa = physical(this.#paHi, this.#paLo);
-    if (!((this.access & Access.WRITE) !== 0 ? this.bus.write(pa, part) : this.bus.read(pa, part))) return false;
+    const answered = (this.access & Access.WRITE) !== 0 ? this.bus.write(pa, part) : this.bus.read(pa, part);
+    if (!answered) return DmaStatus.BUS_ERROR;
     this.skip(count);
-    return true;
+    return DmaStatus.OK;
+  }
+
+  #deliver(): number {
+    const [b0, b1, b2, b3] = this.bytes;
+    const data = (b0 | (b1 << 8) | (b2 << 16) | (b3 << 24)) >>> 0;
+    const status = this.port.interrupt?.(this.requester.requesterId, physical(this.hi, this.lo), data);
+    if (status === TranslationStatus.FAULT) return DmaStatus.FAULT;
+    this.skip(this.bytes.length);
+    return DmaStatus.OK;
   }
 
   /** Goes on behind the next `count` bytes without moving them. */

@@ -170,8 +170,8 @@ export class PageRequestInterface {
     const group = this.#groups.get(prgi);
     const matches =
       group?.rid === rid && (!this.options.pasidRequired || group.pasid === NO_PASID || group.pasid === pasid);
-    if (!group || !matches) return this.status.unexpectedIndex();
-    if (code === PrgResponseCode.SUCCESS) this.#finish(group, "success");
+    if (!group || !matches) this.status.unexpectedIndex();
+    else if (code === PrgResponseCode.SUCCESS) this.#finish(group, "success");
     else if (code === PrgResponseCode.INVALID_REQUEST) this.#finish(group, "invalid");
     else this.#fail();
   }

@@ -5,7 +5,6 @@
 import {
   ATS_CAPABILITY,
   type InvalidateRequest,
-  PASID_CAPABILITY,
   PCI_EXPRESS_CAPABILITY,
   type PciBar,
   PRI_CAPABILITY,

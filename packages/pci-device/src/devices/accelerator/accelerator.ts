@@ -150,26 +150,26 @@ export class Accelerator extends PciDevice {
     return true;
   }
 
+  /** Accesses of any width gather in the page; the one that reaches a structure's last byte sets it off. */
   #writePortal(index: number, offset: number, bytes: Uint8Array): boolean {
     const queue = this.#queues[index];
-    const page = index * PORTAL_SIZE;
-    if (offset === Portal.DESCRIPTOR && bytes.length === DESCRIPTOR.bytes) {
-      const descriptor = decodeDescriptor(bytes);
-      return this.#submit(queue, descriptor, this.#pasidOf(queue, descriptor.pasid, true), descriptor.privileged);
+    const end = offset + bytes.length;
+    const writable = end <= Portal.STATUS || (offset >= Portal.PASID && end <= Portal.DOORBELL + 8);
+    if (queue === undefined || !writable) return false;
+    const page = this.#portals.subarray(index * PORTAL_SIZE, (index + 1) * PORTAL_SIZE);
+    page.set(bytes, offset);
+    if (end === DESCRIPTOR.bytes) {
+      const descriptor = decodeDescriptor(page);
+      this.#submit(queue, descriptor, this.#pasidOf(queue, descriptor.pasid, true), descriptor.privileged);
+    } else if (end === Portal.DOORBELL + 8) {
+      const view = new DataView(page.buffer, page.byteOffset);
+      const said = view.getUint32(Portal.PASID, true);
+      this.#ring(
+        queue,
+        this.#pasidOf(queue, said & 0xf_ffff, said >>> 31 === 1),
+        view.getBigUint64(Portal.DOORBELL, true),
+      );
     }
-    if (offset === Portal.PASID && bytes.length === 4) {
-      this.#portals.set(bytes, page + offset);
-      return true;
-    }
-    if (offset !== Portal.DOORBELL || bytes.length !== 8) return false;
-    this.#portals.set(bytes, page + offset);
-    const view = new DataView(this.#portals.buffer, page);
-    const said = view.getUint32(Portal.PASID, true);
-    this.#ring(
-      queue,
-      this.#pasidOf(queue, said & 0xf_ffff, said >>> 31 === 1),
-      view.getBigUint64(Portal.DOORBELL, true),
-    );
     return true;
   }
 
@@ -182,7 +182,7 @@ export class Accelerator extends PciDevice {
     this.#portals[queue.index * PORTAL_SIZE + Portal.STATUS] = retry ? 1 : 0;
   }
 
-  #submit(queue: WorkQueueUnit, descriptor: DecodedDescriptor, pasid: number, privileged: boolean): boolean {
+  #submit(queue: WorkQueueUnit, descriptor: DecodedDescriptor, pasid: number, privileged: boolean): void {
     const item = queue.item(descriptor, pasid, queue.settings.dedicated ? queue.settings.privileged : privileged);
     this.#setStatus(queue, queue.enabled && queue.full && !queue.settings.dedicated);
     if (!queue.enabled) this.#softwareError(SubmissionError.QUEUE_DISABLED, item, 0n);
@@ -190,7 +190,6 @@ export class Accelerator extends PciDevice {
       queue.waiting.push(item);
       this.#pool.kick();
     } else if (queue.settings.dedicated) this.#softwareError(SubmissionError.QUEUE_FULL, item, 0n);
-    return true;
   }
 
   /** The descriptor is in memory: an engine fetches it as if it were a batch of one. */

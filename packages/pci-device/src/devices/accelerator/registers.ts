@@ -152,13 +152,16 @@ export const MAX_QUEUES = 16;
 export const WQCFG = Array.from({ length: MAX_QUEUES }, (_, n) => relocated(WQCFG0, 0x400 + 16 * n, `WQCFG${n}`));
 export const WQSTS = Array.from({ length: MAX_QUEUES }, (_, n) => relocated(WQSTS0, 0x408 + 16 * n, `WQSTS${n}`));
 
-/** Offsets in a portal page. A write of 64 bytes at 0 submits a descriptor (MOVDIR64B, ENQCMD). */
+/**
+ * Offsets in a portal page. Writing the 64 bytes at 0 submits a descriptor: at once (MOVDIR64B, ENQCMD) or piece by piece
+ * in order, as programs do that can only make smaller accesses; the last byte counts.
+ */
 export const Portal = {
   DESCRIPTOR: 0x000,
   /** Whether the last submission was accepted: what ENQCMD leaves in the zero flag. 0: yes, 1: try again. */
   STATUS: 0x040,
   /** Address space for DOORBELL: PASID in bits 19:0, bit 31 set when there is one. Dedicated queues have their own. */
   PASID: 0x048,
-  /** A write of 8 bytes: the device reads the descriptor from that address of the address space. */
+  /** 8 bytes; the last one rings: the device reads the descriptor from that address of the address space. */
   DOORBELL: 0x050,
 } as const;
