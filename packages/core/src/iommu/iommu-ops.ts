@@ -31,6 +31,11 @@ export interface IommuOps {
   /** @throws IommuError EOPNOTSUPP for a type that the hardware cannot do, ENOMEM */
   domainAlloc(type: DomainType, dev: Device): IommuDomain;
   domainFree(domain: IommuDomain): void;
+  /**
+   * VFIO_TYPE1_NESTING_IOMMU: an unmanaged domain that is not attached yet translates at stage 2. Absent: the driver has no such kind.
+   * @throws IommuError EBUSY attached already; EOPNOTSUPP no stage 2
+   */
+  enableNesting?(domain: IommuDomain): void;
   /** Leaves the device on its old domain when it throws. */
   attachDev(domain: IommuDomain, dev: Device): Promise<void>;
   /** Back to blocked. Removes all bonds of the device first. */

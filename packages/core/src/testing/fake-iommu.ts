@@ -17,7 +17,7 @@ import type { SvaParam } from "../sva/device-init.js";
 import type { IoMm } from "../sva/io-mm.js";
 
 export type FakeOp = {
-  [K in keyof IommuOps]: IommuOps[K] extends (...args: never[]) => unknown ? K : never;
+  [K in keyof IommuOps]-?: IommuOps[K] extends (...args: never[]) => unknown ? K : never;
 }[keyof IommuOps];
 
 /** Page tables as a plain map, and a PASID table as another. */

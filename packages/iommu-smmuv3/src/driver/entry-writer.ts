@@ -80,6 +80,8 @@ export class EntryWriter {
     private readonly memory: PhysicalMemory,
     private readonly scheduler: Scheduler,
     private readonly rules: EntryRules,
+    /** Told of every store. */
+    private readonly stored: (address: number, hi: number, lo: number) => void = () => {},
   ) {}
 
   read(pa: number): Int32Array {
@@ -109,6 +111,7 @@ export class EntryWriter {
     const before = this.read(pa);
     for (const qword of qwords((at) => differs(before, value, at))) {
       this.memory.store64(pa + 8 * qword, value[2 * qword + 1], value[2 * qword]);
+      this.stored(pa + 8 * qword, value[2 * qword + 1], value[2 * qword]);
       await this.scheduler.point("entry store");
     }
   }

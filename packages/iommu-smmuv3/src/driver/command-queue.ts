@@ -1,0 +1,166 @@
+/**
+ * The command queue (IHI 0070 3.5, 4.7; G39). Many threads insert at once without a lock: whoever finds no owner owns the range that
+ * starts at its commands, and others that come meanwhile add to that range. The owner waits until the previous range is published
+ * and all slots of its own are filled, then moves CMDQ_PROD over it. CMD_SYNC makes all earlier commands complete.
+ */
+import { IommuError, WaitQueue } from "@iommukit/core";
+import { CMD_SYNC, OPCODE } from "../spec/commands.js";
+import { CMDQ_BASE, CMDQ_CONS, CMDQ_PROD } from "../spec/registers.js";
+import type { DriverContext } from "./driver-context.js";
+import { BATCH_COMMANDS, type Smmuv3Features } from "./probe.js";
+import { printDoublewords, QueueMemory } from "./queue.js";
+import { writeRegister } from "./registers.js";
+
+export type Command = Int32Array;
+
+const COMMAND_WORDS = 4;
+const CERROR = { NONE: 0, ILL: 1, ABT: 2, ATC_INV_SYNC: 3 } as const;
+const CERROR_TEXT = ["No error", "Illegal command", "Abort on command fetch", "ATC invalidate timeout"];
+/** CMD_SYNC.MSH and MSIAttr: inner shareable, inner and outer write-back (Linux: ARM_SMMU_SH_ISH, MEMATTR_OIWB). */
+const MESSAGE = { MSH: 3, MSIAttr: 0xf } as const;
+
+export class CommandQueue {
+  readonly #memory: QueueMemory;
+  readonly #changed: WaitQueue;
+  /** Slots that have been given out and hold their command. */
+  readonly #filled: boolean[];
+  readonly #polled: boolean;
+  /** Commands given a slot, published by CMDQ_PROD, and known to be consumed, since the reset. */
+  #prod = 0;
+  #published = 0;
+  #cons = 0;
+  #owned = false;
+
+  /** @throws IommuError ENOMEM */
+  constructor(
+    private readonly context: DriverContext,
+    features: Smmuv3Features,
+  ) {
+    const shift = Math.min(
+      features.cmdqShift,
+      Math.max(context.options.queueShift ?? 12, Math.log2(BATCH_COMMANDS) + 1),
+    );
+    this.#memory = new QueueMemory(context, "cmdq", shift, COMMAND_WORDS);
+    this.#changed = new WaitQueue(context.scheduler, "cmdq owner");
+    this.#filled = new Array<boolean>(this.#memory.ring.entries).fill(false);
+    this.#polled = (context.options.disableMsiPolling ?? true) || !features.msi || !features.coherent;
+  }
+
+  /** Tells the hardware where the queue is; both pointers start over. While the queue is disabled. */
+  reset(): void {
+    const { mmio } = this.context;
+    this.#prod = 0;
+    this.#cons = 0;
+    this.#published = 0;
+    writeRegister(mmio, CMDQ_BASE, { LOG2SIZE: this.#memory.shift, ADDR: this.#memory.base, RA: true });
+    writeRegister(mmio, CMDQ_PROD, { WR: 0 });
+    writeRegister(mmio, CMDQ_CONS, { RD: 0 });
+  }
+
+  /** Inserts commands; they run some time later, in order. */
+  async issue(...commands: readonly Command[]): Promise<void> {
+    for (let at = 0; at < commands.length; at += BATCH_COMMANDS)
+      await this.#insert(commands.slice(at, at + BATCH_COMMANDS));
+  }
+
+  /**
+   * Inserts commands and waits until they and all before them have completed.
+   * @returns false when that took more than a second; the log says so
+   */
+  async issueSync(...commands: readonly Command[]): Promise<boolean> {
+    const last = Math.max(0, Math.ceil(commands.length / BATCH_COMMANDS) - 1) * BATCH_COMMANDS;
+    await this.issue(...commands.slice(0, last));
+    return this.#waitFor(await this.#insert(commands.slice(last), true));
+  }
+
+  /** @returns the number of the last command: the CMD_SYNC when there is one */
+  async #insert(commands: readonly Command[], sync = false): Promise<number> {
+    const count = commands.length + (sync ? 1 : 0);
+    await this.#makeRoom(count);
+    const first = this.#prod;
+    const last = first + count - 1;
+    const owner = !this.#owned;
+    this.#prod += count;
+    this.#owned = true;
+    for (const [i, command] of commands.entries()) await this.#fill(first + i, command);
+    if (sync) await this.#fill(last, this.#sync(last));
+    if (owner) await this.#publish(first);
+    return last;
+  }
+
+  async #makeRoom(count: number): Promise<void> {
+    const { entries } = this.#memory.ring;
+    const room = () => this.#prod + count - this.#cons <= entries || this.#prod + count - this.#readCons() <= entries;
+    if (room() || (await this.context.poll(room))) return;
+    this.context.print("CMDQ timeout");
+    throw new IommuError("ETIMEDOUT", `${this.context.name}: the command queue has been full for a second`);
+  }
+
+  #readCons(): number {
+    this.#cons = this.#memory.ring.count(this.context.mmio.read32(CMDQ_CONS.offset), this.#cons);
+    return this.#cons;
+  }
+
+  async #fill(number: number, command: Command): Promise<void> {
+    this.#memory.write(number, command);
+    await this.context.scheduler.point("cmdq store");
+    this.#filled[this.#memory.ring.index(number)] = true;
+    this.#changed.wakeAll();
+  }
+
+  /** Moves CMDQ_PROD from `first` to the last slot that is given out by then. */
+  async #publish(first: number): Promise<void> {
+    const { ring } = this.#memory;
+    await this.#changed.wait(() => this.#published === first);
+    const end = this.#prod;
+    this.#owned = false;
+    await this.#changed.wait(() => this.#allFilled(first, end));
+    for (let number = first; number < end; number++) this.#filled[ring.index(number)] = false;
+    this.#published = end;
+    this.context.mmio.write32(CMDQ_PROD.offset, ring.pointer(end));
+    this.#changed.wakeAll();
+  }
+
+  #allFilled(first: number, end: number): boolean {
+    for (let number = first; number < end; number++) if (!this.#filled[this.#memory.ring.index(number)]) return false;
+    return true;
+  }
+
+  #sync(number: number): Command {
+    if (this.#polled) return CMD_SYNC.encode({ Opcode: OPCODE.SYNC, CS: "none" });
+    // The message overwrites the command's own first word, which is not zero before.
+    return CMD_SYNC.encode({ Opcode: OPCODE.SYNC, CS: "irq", ...MESSAGE, MSIAddress: this.#memory.at(number) });
+  }
+
+  async #waitFor(sync: number): Promise<boolean> {
+    await this.#changed.wait(() => this.#published > sync);
+    // Whoever fills the slot anew has read CMDQ_CONS before.
+    const signalled = () => this.#cons > sync || this.context.memory.load32(this.#memory.at(sync)) === 0;
+    if (await this.context.poll(this.#polled ? () => this.#readCons() > sync : signalled)) return true;
+    const hex = (value: number) => `0x${value.toString(16).padStart(8, "0")}`;
+    const { mmio } = this.context;
+    const hardware = `hwprod ${hex(mmio.read32(CMDQ_PROD.offset))}, hwcons ${hex(mmio.read32(CMDQ_CONS.offset))}`;
+    this.context.print(`CMD_SYNC timeout at ${hex(this.#memory.ring.pointer(sync))} [${hardware}]`);
+    return false;
+  }
+
+  /**
+   * GERROR.CMDQ_ERR is active: the queue stands still at CMDQ_CONS (G29). Makes it possible to go on; the caller acknowledges.
+   * An illegal command becomes a CMD_SYNC; a fetch is repeated; after an ATC timeout the CMD_SYNC is.
+   */
+  skipError(): void {
+    const cons = this.context.mmio.read32(CMDQ_CONS.offset);
+    const error = CMDQ_CONS.ERR.get(Int32Array.of(cons | 0));
+    this.context.print(`CMDQ error (cons 0x${cons.toString(16).padStart(8, "0")}): ${CERROR_TEXT[error] ?? "Unknown"}`);
+    if (error === CERROR.ABT) this.context.print("retrying command fetch");
+    if (error === CERROR.ABT || error === CERROR.NONE || error === CERROR.ATC_INV_SYNC) return;
+    const number = this.#memory.ring.count(cons, this.#cons);
+    this.context.print("skipping command in error state:");
+    printDoublewords(this.context, this.#memory.read(number));
+    this.#memory.write(number, CMD_SYNC.encode({ Opcode: OPCODE.SYNC, CS: "none" }));
+  }
+
+  free(): void {
+    this.#memory.free();
+  }
+}
