@@ -336,6 +336,7 @@ export class Accelerator extends PciDevice {
       blockOnFault: config.BlockOnFaultEnable,
       pasid: config.PASIDEnable ? (dedicated ? config.PASID : undefined) : NO_PASID,
       privileged: config.PrivilegedEnable,
+      untaggedCompletion: config.UntaggedCompletion,
       priority: config.Priority,
     };
     queue.enabled = true;

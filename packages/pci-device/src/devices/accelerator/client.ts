@@ -21,6 +21,8 @@ export interface WorkQueueConfig {
   readonly pasid?: number | "submitter";
   readonly privileged?: boolean;
   readonly priority?: number;
+  /** Completion records are written without PASID: to memory that was mapped with MAP_DMA. */
+  readonly untaggedCompletion?: boolean;
 }
 
 export type DescriptorFields = Parameters<typeof DESCRIPTOR.encode>[0];
@@ -84,6 +86,7 @@ export class AcceleratorClient {
       pasid = NO_PASID,
       privileged = false,
       priority = 0,
+      untaggedCompletion = false,
     } = config;
     const register = WQCFG[queue];
     const words = register.encode({
@@ -95,6 +98,7 @@ export class AcceleratorClient {
       PrivilegedEnable: privileged,
       PASID: typeof pasid === "number" && pasid !== NO_PASID ? pasid : 0,
       Priority: priority,
+      UntaggedCompletion: untaggedCompletion,
     });
     await this.write32(register.offset, words[0]);
     await this.write32(register.offset + 4, words[1]);

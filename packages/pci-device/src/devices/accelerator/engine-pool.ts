@@ -110,7 +110,8 @@ export class EnginePool {
     const { completionAddress, requestRecord, requestInterrupt, interruptHandle } = item.descriptor;
     const failed = done.status !== CompletionStatus.SUCCESS;
     if (completionAddress !== undefined && completionAddress % 32n === 0n && (requestRecord || failed)) {
-      const put = await this.operations.write(item, completionAddress, recordBytes(done));
+      const pasid = this.queues[item.queue].settings.untaggedCompletion ? NO_PASID : item.pasid;
+      const put = await this.operations.write(item, completionAddress, recordBytes(done), pasid);
       if (put.status !== DmaStatus.OK && !item.aborted)
         this.report(CompletionStatus.COMPLETION_ADDRESS_TRANSLATION, item, put.address);
     } else if (failed) this.report(done.status, item, done.faultAddress ?? 0n);

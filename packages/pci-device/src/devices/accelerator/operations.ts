@@ -78,8 +78,8 @@ export class Operations {
     return this.dma.read(item.pasid, address, into, this.#options(item));
   }
 
-  write(item: WorkItem, address: bigint, bytes: Uint8Array): Promise<DmaResult> {
-    return this.dma.write(item.pasid, address, bytes, this.#options(item));
+  write(item: WorkItem, address: bigint, bytes: Uint8Array, pasid = item.pasid): Promise<DmaResult> {
+    return this.dma.write(pasid, address, bytes, this.#options(item));
   }
 
   #options(item: WorkItem) {

@@ -62,6 +62,8 @@ export interface QueueSettings {
   readonly pasid: number | undefined;
   readonly privileged: boolean;
   readonly priority: number;
+  /** Completion records go to memory of the requester itself, whatever the descriptor's PASID. */
+  readonly untaggedCompletion: boolean;
 }
 
 export class WorkQueueUnit {
@@ -76,6 +78,7 @@ export class WorkQueueUnit {
     pasid: NO_PASID,
     privileged: false,
     priority: 0,
+    untaggedCompletion: false,
   };
 
   constructor(readonly index: number) {}
