@@ -43,7 +43,7 @@ export class CommandQueue {
     this.#memory = new QueueMemory(context, "cmdq", shift, COMMAND_WORDS);
     this.#changed = new WaitQueue(context.scheduler, "cmdq owner");
     this.#filled = new Array<boolean>(this.#memory.ring.entries).fill(false);
-    this.#polled = (context.options.disableMsiPolling ?? true) || !features.msi || !features.coherent;
+    this.#polled = (context.options.disableMsiPolling ?? false) || !features.msi || !features.coherent;
   }
 
   /** Tells the hardware where the queue is; both pointers start over. While the queue is disabled. */

@@ -24,7 +24,7 @@ export interface Smmuv3DriverOptions {
   readonly canStall?: (bdf: string) => boolean;
   /** Firmware says that the device's walks are coherent; by default as IDR0.COHACC. */
   readonly coherent?: boolean;
-  /** arm-smmu-v3.disable_msipolling: wait for CMD_SYNC by reading CMDQ_CONS. Default true. */
+  /** arm-smmu-v3.disable_msipolling: wait for CMD_SYNC by reading CMDQ_CONS. Default false. */
   readonly disableMsiPolling?: boolean;
   /** Interrupts by message when IDR0.MSI allows. Default true. */
   readonly messageInterrupts?: boolean;
