@@ -1,0 +1,30 @@
+/** Masks of bits that have to be zero in a table entry on this unit: reserved fields, fields whose feature is missing, and address bits above the host's width. */
+import type { AnyLayout } from "@iommukit/core";
+
+export interface ReservedOptions {
+  /** Fields that this unit treats as reserved. */
+  readonly missing?: readonly string[];
+  /** Single bits that this unit treats as reserved: [from, to], inclusive. */
+  readonly bits?: readonly (readonly [number, number])[];
+  /** Host address width: higher bits of address fields are reserved. */
+  readonly haw: number;
+}
+
+export function reservedMask(table: AnyLayout, { missing = [], bits = [], haw }: ReservedOptions): Int32Array {
+  const mask = new Int32Array(table.words);
+  const set = (from: number, to: number) => {
+    for (let bit = from; bit <= to; bit++) mask[bit >> 5] |= 1 << (bit & 31);
+  };
+  for (const field of table.fields) {
+    if (field.spec.kind === "reserved" || missing.includes(field.name)) set(field.lsb, field.msb);
+    else if (field.spec.kind === "addr") set((field.lsb & ~63) + haw, field.msb);
+  }
+  for (const [from, to] of bits) set(from, to);
+  return mask;
+}
+
+/** True when one of the bits of `mask` is set in the entry at word `at`. */
+export function violates(words: Int32Array, at: number, mask: Int32Array): boolean {
+  for (let i = 0; i < mask.length; i++) if ((words[at + i] & mask[i]) !== 0) return true;
+  return false;
+}

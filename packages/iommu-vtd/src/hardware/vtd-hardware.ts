@@ -1,0 +1,228 @@
+/**
+ * A VT-d remapping unit: registers for its driver, translation for the functions of one segment. This file wires the parts;
+ * each part has a file of its own, and request-path.ts takes a request through them.
+ */
+import {
+  type AtsCompletion,
+  type ChipPorts,
+  type HardwareUnit,
+  type InvalidateCompletion,
+  type IommuChip,
+  type PageRequest,
+  RegisterFile,
+  type Translation,
+} from "@iommukit/core";
+import type { VtdPreset } from "../presets.js";
+import {
+  AFLOG,
+  CAP,
+  ECAP,
+  FE,
+  FIXED_REGISTERS,
+  frcdRegisters,
+  GSTS,
+  ICS,
+  IE,
+  IQA,
+  IQT,
+  IRTA,
+  iotlbRegisters,
+  PE,
+  PQA,
+  PQH,
+  PQT,
+  PRS,
+  VER,
+} from "../spec/registers.js";
+import { Capabilities } from "./capabilities.js";
+import { ConfigLookup } from "./config-lookup.js";
+import { EventInterrupt } from "./event-interrupt.js";
+import { FaultRecording } from "./fault-recording.js";
+import { GlobalCommand } from "./global-command.js";
+import { InterruptRemapping } from "./interrupt-remapping.js";
+import { Invalidate } from "./invalidate.js";
+import { InvalidationQueue } from "./invalidation-queue.js";
+import { PageRequests } from "./page-requests.js";
+import { ProtectedMemory } from "./protected-memory.js";
+import { RegisterInvalidation } from "./register-invalidation.js";
+import { RequestPath } from "./request-path.js";
+import { TableWalk } from "./table-walk.js";
+import { Iotlb } from "./translation-cache.js";
+
+export interface VtdHardwareOptions {
+  /** Unique on the platform: "vtd", "vtd.1". */
+  readonly name: string;
+  readonly preset: VtdPreset;
+}
+
+export class VtdHardware implements IommuChip {
+  readonly name: string;
+  readonly capabilities: Capabilities;
+  readonly registers: RegisterFile;
+  readonly config: ConfigLookup;
+  readonly walk: TableWalk;
+  readonly iotlb: Iotlb;
+  readonly interrupts: InterruptRemapping;
+  readonly units: readonly HardwareUnit[];
+  readonly #queue: InvalidationQueue;
+  readonly #faults: FaultRecording;
+  readonly #global: GlobalCommand;
+  readonly #pages: PageRequests;
+  readonly #path: RequestPath;
+
+  constructor(ports: ChipPorts, { name, preset }: VtdHardwareOptions) {
+    this.name = name;
+    const caps = new Capabilities(preset);
+    this.capabilities = caps;
+    const frcd = frcdRegisters(caps.cap.FRO, caps.faultRecords);
+    const iotlbs = iotlbRegisters(caps.ecap.IRO);
+    const all = [...FIXED_REGISTERS, iotlbs.IVA, iotlbs.IOTLB, ...frcd.flatMap(({ LO, HI }) => [LO, HI])];
+    const end = Math.max(...all.map(({ offset, bytes }) => offset + bytes));
+    const file = new RegisterFile(name, Math.ceil(end / 4096) * 4096, all);
+    this.registers = file;
+    this.config = new ConfigLookup(name, caps, ports.memory, ports.trace);
+    this.walk = new TableWalk(name, caps, ports.memory, ports.trace);
+    this.iotlb = new Iotlb(preset.caches.iotlb);
+    this.interrupts = new InterruptRemapping(name, caps, () => this.#faults, ports);
+    this.interrupts.compatibilityPasses = () => GSTS.CFIS.get(file.words, GSTS.index) === 1;
+    const invalidate = new Invalidate(
+      name,
+      caps,
+      this.config,
+      this.iotlb,
+      this.walk.firstStageCache,
+      this.walk.secondStage.cache,
+      this.interrupts.cache,
+      ports.trace,
+    );
+    const completion = new EventInterrupt(name, "invalidation", file, IE, ports);
+    file.onWrite(ICS, () => {
+      if (ICS.IWC.get(file.words, ICS.index) === 0) completion.serviced();
+    });
+    this.#queue = new InvalidationQueue({
+      unit: name,
+      caps,
+      file,
+      config: this.config,
+      invalidate,
+      event: completion,
+      ports,
+      respond: (response) => this.#pages.respond(response),
+    });
+    this.#faults = new FaultRecording(
+      name,
+      caps,
+      file,
+      frcd,
+      new EventInterrupt(name, "fault", file, FE, ports),
+      ports,
+      () => this.#queue.kick(),
+    );
+    this.#queue.faults = this.#faults;
+    const pageEvent = new EventInterrupt(name, "page-request", file, PE, ports);
+    this.#pages = new PageRequests({
+      unit: name,
+      file,
+      config: this.config,
+      faults: this.#faults,
+      invalidate,
+      event: pageEvent,
+      ports,
+    });
+    this.#global = new GlobalCommand({
+      caps,
+      file,
+      config: this.config,
+      invalidate,
+      queue: this.#queue,
+      interrupts: this.interrupts,
+      faults: this.#faults,
+    });
+    this.#path = new RequestPath({
+      unit: name,
+      caps,
+      config: this.config,
+      walk: this.walk,
+      iotlb: this.iotlb,
+      faults: this.#faults,
+      global: this.#global,
+      interrupts: this.interrupts,
+      protectedMemory: new ProtectedMemory(caps, file),
+      trace: ports.trace,
+    });
+    new RegisterInvalidation(caps, file, iotlbs, this.config, this.#queue, invalidate);
+    this.units = [this.#queue];
+    this.#hideMissing();
+    this.reset();
+  }
+
+  /** Registers of features that the unit does not have read as zero and ignore writes. */
+  #hideMissing(): void {
+    const { ecap } = this.capabilities;
+    const file = this.registers;
+    const hide = (present: boolean, registers: readonly Parameters<RegisterFile["guard"]>[0][]) => {
+      if (!present) for (const register of registers) file.guard(register, () => 0);
+    };
+    hide(ecap.QI, [IQT, IQA, ICS, ...Object.values(IE)]);
+    hide(ecap.PRS, [PQH, PQT, PQA, PRS, ...Object.values(PE)]);
+    hide(ecap.IR, [IRTA]);
+    hide(false, [AFLOG]);
+  }
+
+  reset(): void {
+    const { preset, capWords, ecapWords, ecap } = this.capabilities;
+    const file = this.registers;
+    file.reset();
+    const [major, minor] = preset.version;
+    file.set(VER, (major << 4) | minor);
+    file.set(CAP, capWords[0], capWords[1]);
+    file.set(ECAP, ecapWords[0], ecapWords[1]);
+    if (!ecap.QI) file.set(IE.CTL, 0);
+    if (!ecap.PRS) file.set(PE.CTL, 0);
+    this.config.reset();
+    this.iotlb.invalidateAll();
+    this.walk.firstStageCache.invalidateAll();
+    this.walk.secondStage.cache.invalidateAll();
+    this.interrupts.reset();
+    this.#queue.reset();
+    this.#faults.reset();
+    this.#global.reset();
+  }
+
+  read32(offset: number): number {
+    return this.registers.read32(offset);
+  }
+
+  write32(offset: number, value: number): void {
+    this.registers.write32(offset, value);
+  }
+
+  read64(offset: number): bigint {
+    return this.registers.read64(offset);
+  }
+
+  write64(offset: number, value: bigint): void {
+    this.registers.write64(offset, value);
+  }
+
+  translate(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
+    return this.#path.translate(rid, pasid, hi, lo, access, out);
+  }
+
+  translationRequest(rid: number, pasid: number, hi: number, lo: number, access: number, out: AtsCompletion): number {
+    return this.#path.translationRequest(rid, pasid, hi, lo, access, out);
+  }
+
+  interrupt(rid: number, address: number, data: number): number {
+    return this.interrupts.deliver(rid, address, data);
+  }
+
+  /** Without page requests, or while translation is off, the message is an Unsupported Request: it gets no answer. */
+  pageRequest(request: PageRequest): void {
+    if (this.#global.translating && this.capabilities.ecap.PRS) this.#pages.accept(request);
+  }
+
+  invalidateCompletion(completion: InvalidateCompletion): void {
+    this.#queue.deviceTlb.complete(completion);
+  }
+}

@@ -1,0 +1,289 @@
+/** A unit on a bench: memory, recorded messages, devices, and helpers that build tables and program registers as software does. */
+import {
+  AtsCompletion,
+  type ChipPorts,
+  hiOf,
+  type InvalidateRequest,
+  join64,
+  type Layout,
+  loOf,
+  NO_PASID,
+  type PrgResponse,
+  SlabMemory,
+  type TraceRecord,
+  Tracer,
+  Translation,
+  VirtualTimeScheduler,
+} from "@iommukit/core";
+import { VtdHardware } from "../../src/hardware/vtd-hardware.js";
+import { everything, type VtdPreset } from "../../src/presets.js";
+import { FRCD } from "../../src/spec/faults.js";
+import { PASID_DIRECTORY_ENTRY, PASID_ENTRY } from "../../src/spec/pasid-table.js";
+import {
+  CAP,
+  CCMD,
+  FSTS,
+  frcdRegisters,
+  GCMD,
+  GSTS,
+  IQA,
+  IQH,
+  IQT,
+  iotlbRegisters,
+  RTADDR,
+} from "../../src/spec/registers.js";
+import { CONTEXT_ENTRY, ROOT_ENTRY, SM_CONTEXT_ENTRY, SM_ROOT_ENTRY } from "../../src/spec/root-context.js";
+
+export const RAM = 0x1_0000_0000;
+export const RID = 0x0110;
+export const ROOT = RAM;
+export const CONTEXTS = RAM + 0x1000;
+export const DIRECTORY = RAM + 0x2000;
+export const PASIDS = RAM + 0x3000;
+export const QUEUE = RAM + 0x4000;
+export const STATUS = RAM + 0x6000;
+export const PRQ = RAM + 0x7000;
+/** First page for page tables. */
+export const TABLES = RAM + 0x10000;
+
+type AnyTable = Layout;
+
+export class Bench {
+  readonly scheduler = new VirtualTimeScheduler();
+  readonly trace = new Tracer(() => this.scheduler.now);
+  readonly memory = new SlabMemory([{ base: RAM, size: 0x100_0000 }]);
+  readonly messages: { address: number; data: number }[] = [];
+  readonly wires: string[] = [];
+  readonly invalidations: InvalidateRequest[] = [];
+  readonly responses: PrgResponse[] = [];
+  readonly chip: VtdHardware;
+  readonly out = new Translation();
+  readonly ats = new AtsCompletion();
+  /** Devices answer invalidations at once. */
+  answers = true;
+  /** A function is behind RID. */
+  present = true;
+  #nextTable = TABLES;
+  #tail = 0;
+
+  constructor(preset: VtdPreset = everything) {
+    const ports: ChipPorts = {
+      memory: this.memory,
+      message: (address, data) => {
+        this.messages.push({ address, data });
+        return true;
+      },
+      wire: (line, level) => {
+        if (level) this.wires.push(line);
+      },
+      requesters: {
+        find: (rid) =>
+          this.present
+            ? {
+                invalidate: (request) => {
+                  this.invalidations.push(request);
+                  if (this.answers) this.chip.invalidateCompletion({ rid, itagVector: 1 << request.itag, count: 1 });
+                },
+                pageResponse: (response) => this.responses.push(response),
+                stallResolved: () => {},
+              }
+            : undefined,
+      },
+      scheduler: this.scheduler,
+      trace: this.trace,
+    };
+    this.chip = new VtdHardware(ports, { name: "vtd", preset });
+  }
+
+  /** Every event while `body` runs. */
+  traced(body: () => void): TraceRecord[] {
+    const records: TraceRecord[] = [];
+    const stop = this.trace.subscribe((record) => records.push(record));
+    body();
+    stop();
+    return records;
+  }
+
+  put(pa: number, table: unknown, values: Record<string, unknown>): void {
+    const words = (table as AnyTable).encode(values as never);
+    for (let i = 0; i < words.length; i += 2) this.memory.store64(pa + i * 4, words[i + 1], words[i]);
+  }
+
+  store(pa: number, value: bigint): void {
+    this.memory.store64(pa, Number(BigInt.asIntN(32, value >> 32n)), Number(BigInt.asIntN(32, value)));
+  }
+
+  load(pa: number): bigint {
+    return this.memory.load64(pa);
+  }
+
+  table(): number {
+    this.#nextTable += 0x1000;
+    return this.#nextTable - 0x1000;
+  }
+
+  command(bit: keyof typeof GCMD & string, on = true): void {
+    const field = GCMD.field(bit);
+    const status = this.chip.read32(GSTS.offset) & 0x96ff_ffff;
+    this.chip.write32(GCMD.offset, (on ? status | field.lowMask : status & ~field.lowMask) >>> 0);
+  }
+
+  setRoot(ttm: number, root = ROOT): void {
+    this.chip.write64(RTADDR.offset, BigInt(root) | BigInt(ttm << 10));
+    this.command("SRTP");
+  }
+
+  /** Legacy mode: root, context entry for RID, translation on. */
+  legacy(context: Record<string, unknown>): void {
+    this.put(ROOT + (RID >> 8) * 16, ROOT_ENTRY, { P: 1, CTP: CONTEXTS });
+    this.put(this.contextAddress(false), CONTEXT_ENTRY, { P: 1, AW: 2, DID: 7, ...context });
+    this.setRoot(0);
+    this.command("TE");
+  }
+
+  contextAddress(scalable: boolean): number {
+    return CONTEXTS + (scalable ? (RID & 0x7f) * 32 : (RID & 0xff) * 16);
+  }
+
+  /** Scalable mode: root, context, directory, the PASID entries given, translation and the queue on. */
+  scalable(pasids: Record<number, Record<string, unknown>>, context: Record<string, unknown> = {}): void {
+    this.put(ROOT + (RID >> 8) * 16, SM_ROOT_ENTRY, { LP: 1, LCTP: CONTEXTS });
+    this.put(this.contextAddress(true), SM_CONTEXT_ENTRY, {
+      P: 1,
+      DTE: 1,
+      PASIDE: 1,
+      PRE: 1,
+      PDTS: 0,
+      PASIDDIRPTR: DIRECTORY,
+      ...context,
+    });
+    this.put(DIRECTORY, PASID_DIRECTORY_ENTRY, { P: 1, SMPTBLPTR: PASIDS });
+    for (const [pasid, values] of Object.entries(pasids))
+      this.put(PASIDS + Number(pasid) * 64, PASID_ENTRY, { P: 1, PWSNP: 1, DID: 1, ...values });
+    this.setRoot(1);
+    this.enableQueue(true);
+    this.command("TE");
+  }
+
+  enableQueue(wide: boolean, pages = 0): void {
+    this.chip.write64(IQT.offset, 0n);
+    this.chip.write64(IQA.offset, BigInt(QUEUE) | (wide ? 0x800n : 0n) | BigInt(pages));
+    this.#tail = 0;
+    this.command("QIE");
+  }
+
+  /** Queues descriptors and rings. */
+  submit(...descriptors: Int32Array[]): void {
+    const wide = (this.chip.read64(IQA.offset) & 0x800n) !== 0n;
+    const size = 4096 << Number(this.chip.read64(IQA.offset) & 7n);
+    for (const words of descriptors) {
+      this.memory.fill(QUEUE + this.#tail, wide ? 32 : 16, 0);
+      for (let i = 0; i < words.length; i++) this.memory.store32(QUEUE + this.#tail + i * 4, words[i]);
+      this.#tail = (this.#tail + (wide ? 32 : 16)) % size;
+    }
+    this.chip.write64(IQT.offset, BigInt(this.#tail));
+  }
+
+  get head(): number {
+    return Number(this.chip.read64(IQH.offset));
+  }
+
+  get tail(): number {
+    return this.#tail;
+  }
+
+  set tail(value: number) {
+    this.#tail = value;
+  }
+
+  get status(): ReturnType<typeof FSTS.decode> {
+    return FSTS.decode(new Int32Array([this.chip.read32(FSTS.offset)]));
+  }
+
+  frcdOffset(index: number): number {
+    const cap = CAP.decode(this.#words64(CAP.offset));
+    return frcdRegisters(cap.FRO, cap.NFR + 1)[index].LO.offset;
+  }
+
+  #words64(offset: number): Int32Array {
+    return new Int32Array([this.chip.read32(offset) | 0, this.chip.read32(offset + 4) | 0]);
+  }
+
+  fault(index = 0): ReturnType<typeof FRCD.decode> {
+    const at = this.frcdOffset(index);
+    return FRCD.decode(new Int32Array([0, 4, 8, 12].map((delta) => this.chip.read32(at + delta) | 0)));
+  }
+
+  clearFault(index = 0): void {
+    this.chip.write32(this.frcdOffset(index) + 12, 0x8000_0000);
+  }
+
+  /** Reason of the one fault that stands recorded, cleared; 0 for none. */
+  takeReason(): number {
+    const { F, FR } = this.fault(0);
+    if (!F) return 0;
+    this.clearFault(0);
+    return FR;
+  }
+
+  translate(address: bigint, access: number, pasid = NO_PASID, rid = RID): number {
+    return this.chip.translate(
+      rid,
+      pasid,
+      Number(BigInt.asIntN(32, address >> 32n)),
+      Number(BigInt.asIntN(32, address)),
+      access,
+      this.out,
+    );
+  }
+
+  get pa(): number {
+    return Number(join64(this.out.hi, this.out.lo));
+  }
+
+  translationRequest(address: bigint, access: number, pasid = NO_PASID, rid = RID): number {
+    return this.chip.translationRequest(
+      rid,
+      pasid,
+      Number(BigInt.asIntN(32, address >> 32n)),
+      Number(BigInt.asIntN(32, address)),
+      access,
+      this.ats,
+    );
+  }
+
+  pageRequest(fields: Partial<Parameters<VtdHardware["pageRequest"]>[0]> & { address?: number }): void {
+    const { address = 0, ...rest } = fields;
+    this.chip.pageRequest({
+      rid: RID,
+      pasid: NO_PASID,
+      hi: hiOf(address),
+      lo: loOf(address),
+      read: true,
+      write: false,
+      execute: false,
+      privileged: false,
+      last: true,
+      prgi: 3,
+      ...rest,
+    });
+  }
+
+  /** Writes the entry of each level on the way to `address`; the leaf last. @returns physical address of the leaf entry */
+  map(root: number, levels: number, address: bigint, leaf: bigint, link: bigint, leafLevel = 1): number {
+    let table = root;
+    for (let level = levels; level > leafLevel; level--) {
+      const at = table + Number((address >> BigInt(3 + 9 * level)) & 0x1ffn) * 8;
+      if (this.load(at) === 0n) this.store(at, BigInt(this.table()) | link);
+      table = Number(this.load(at) & 0xf_ffff_ffff_f000n);
+    }
+    const at = table + Number((address >> BigInt(3 + 9 * leafLevel)) & 0x1ffn) * 8;
+    this.store(at, leaf);
+    return at;
+  }
+
+  invalidateEverything(): void {
+    this.chip.write64(CCMD.offset, 0xa000_0000_0000_0000n);
+    this.chip.write64(iotlbRegisters(this.chip.capabilities.ecap.IRO).IOTLB.offset, 0x9000_0000_0000_0000n);
+  }
+}
