@@ -3,6 +3,8 @@ export * from "./driver/entry-writer.js";
 export * from "./driver/invalidation-array.js";
 export * from "./driver/page-table.js";
 export * from "./driver/page-table-geometry.js";
+export * from "./hardware/smmuv3-hardware.js";
+export * from "./presets.js";
 export * from "./spec/commands.js";
 export * from "./spec/context-descriptor.js";
 export * from "./spec/events.js";

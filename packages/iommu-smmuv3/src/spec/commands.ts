@@ -191,22 +191,22 @@ function tlbiAddress(name: string, spec: string, by: { vmid?: boolean; asid?: bo
   );
 }
 
-export const CMD_TLBI_NH_ALL = tlbi("CMD_TLBI_NH_ALL", "IHI0070 4.4.1", { vmid: true });
-export const CMD_TLBI_NH_ASID = tlbi("CMD_TLBI_NH_ASID", "IHI0070 4.4.1", { vmid: true, asid: true });
-export const CMD_TLBI_NH_VA = tlbiAddress("CMD_TLBI_NH_VA", "IHI0070 4.4.1", { vmid: true, asid: true });
-export const CMD_TLBI_NH_VAA = tlbiAddress("CMD_TLBI_NH_VAA", "IHI0070 4.4.1", { vmid: true });
-export const CMD_TLBI_EL3_ALL = tlbi("CMD_TLBI_EL3_ALL", "IHI0070 4.4.3", {});
-export const CMD_TLBI_EL3_VA = tlbiAddress("CMD_TLBI_EL3_VA", "IHI0070 4.4.3", {});
-export const CMD_TLBI_EL2_ALL = tlbi("CMD_TLBI_EL2_ALL", "IHI0070 4.4.2", {});
-export const CMD_TLBI_EL2_ASID = tlbi("CMD_TLBI_EL2_ASID", "IHI0070 4.4.2", { asid: true });
-export const CMD_TLBI_EL2_VA = tlbiAddress("CMD_TLBI_EL2_VA", "IHI0070 4.4.2", { asid: true });
-export const CMD_TLBI_EL2_VAA = tlbiAddress("CMD_TLBI_EL2_VAA", "IHI0070 4.4.2", {});
-export const CMD_TLBI_S12_VMALL = tlbi("CMD_TLBI_S12_VMALL", "IHI0070 4.4.4", { vmid: true });
-export const CMD_TLBI_S2_IPA = tlbiAddress("CMD_TLBI_S2_IPA", "IHI0070 4.4.4", {
+export const CMD_TLBI_NH_ALL = tlbi("CMD_TLBI_NH_ALL", "IHI0070 4.4.2.1", { vmid: true });
+export const CMD_TLBI_NH_ASID = tlbi("CMD_TLBI_NH_ASID", "IHI0070 4.4.2.2", { vmid: true, asid: true });
+export const CMD_TLBI_NH_VA = tlbiAddress("CMD_TLBI_NH_VA", "IHI0070 4.4.2.4", { vmid: true, asid: true });
+export const CMD_TLBI_NH_VAA = tlbiAddress("CMD_TLBI_NH_VAA", "IHI0070 4.4.2.3", { vmid: true });
+export const CMD_TLBI_EL3_ALL = tlbi("CMD_TLBI_EL3_ALL", "IHI0070 4.4.2.5", {});
+export const CMD_TLBI_EL3_VA = tlbiAddress("CMD_TLBI_EL3_VA", "IHI0070 4.4.2.6", {});
+export const CMD_TLBI_EL2_ALL = tlbi("CMD_TLBI_EL2_ALL", "IHI0070 4.4.2.7", {});
+export const CMD_TLBI_EL2_ASID = tlbi("CMD_TLBI_EL2_ASID", "IHI0070 4.4.2.10", { asid: true });
+export const CMD_TLBI_EL2_VA = tlbiAddress("CMD_TLBI_EL2_VA", "IHI0070 4.4.2.8", { asid: true });
+export const CMD_TLBI_EL2_VAA = tlbiAddress("CMD_TLBI_EL2_VAA", "IHI0070 4.4.2.9", {});
+export const CMD_TLBI_S12_VMALL = tlbi("CMD_TLBI_S12_VMALL", "IHI0070 4.4.3.2", { vmid: true });
+export const CMD_TLBI_S2_IPA = tlbiAddress("CMD_TLBI_S2_IPA", "IHI0070 4.4.3.1", {
   vmid: true,
   meaning: "intermediate physical address",
 });
-export const CMD_TLBI_NSNH_ALL = tlbi("CMD_TLBI_NSNH_ALL", "IHI0070 4.4.4", {});
+export const CMD_TLBI_NSNH_ALL = tlbi("CMD_TLBI_NSNH_ALL", "IHI0070 4.4.4.1", {});
 
 export const CMD_ATC_INV = layout(
   { name: "CMD_ATC_INV", bits: 128, spec: "IHI0070 4.5.1" },
@@ -243,7 +243,7 @@ export const CMD_PRI_RESP = layout(
 );
 
 export const CMD_RESUME = layout(
-  { name: "CMD_RESUME", bits: 128, spec: "IHI0070 4.6.1" },
+  { name: "CMD_RESUME", bits: 128, spec: "IHI0070 4.7.1" },
   {
     Opcode: opcode,
     _9_8: reserved(9, 8),
@@ -259,7 +259,7 @@ export const CMD_RESUME = layout(
 );
 
 export const CMD_STALL_TERM = layout(
-  { name: "CMD_STALL_TERM", bits: 128, spec: "IHI0070 4.6.2" },
+  { name: "CMD_STALL_TERM", bits: 128, spec: "IHI0070 4.7.2" },
   {
     Opcode: opcode,
     _9_8: reserved(9, 8),

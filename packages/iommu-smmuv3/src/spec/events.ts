@@ -117,33 +117,68 @@ export const F_BAD_ATS_TREQ = layout(
   { name: "F_BAD_ATS_TREQ", bits: 256, spec: "IHI0070 7.3.6", summary: "An ATS Translation Request was refused." },
   {
     ...head,
-    Span: uint(67, 64, "the request's length field"),
-    _95_68: reserved(95, 68),
-    _96: reserved(96),
-    P: bit(97, "the request has Privileged Mode Requested"),
-    X: bit(98, "the request has Execute Requested"),
-    W: bit(99, "the request wants write: NW = 0"),
+    Span: uint(71, 64, "translation units that were asked for"),
+    _95_72: reserved(95, 72),
+    PRIV: bit(96, "Privileged Mode Requested, before STE overrides"),
+    X: bit(97, "Execute Requested"),
+    W: bit(98, "write is wanted: NW = 0"),
+    R: bit(99, "read is wanted: always"),
     _127_100: reserved(127, 100),
     InputAddr: inputAddr,
     _255_192: reserved(255, 192),
   },
 );
 
-export const F_STREAM_DISABLED = headOnly(
-  "F_STREAM_DISABLED",
-  "IHI0070 7.3.7",
-  "A transaction without a substream on a stream with S1DSS = 0, or with SubstreamID 0 and S1DSS = 2.",
+export const F_STREAM_DISABLED = layout(
+  {
+    name: "F_STREAM_DISABLED",
+    bits: 256,
+    spec: "IHI0070 7.3.7",
+    summary: "No substream where S1DSS = 0, or SubstreamID 0 where S1DSS = 2.",
+  },
+  {
+    ID: id,
+    _31_8: reserved(31, 8),
+    StreamID: streamId,
+    _255_64: reserved(255, 64),
+  },
 );
-export const F_TRANSL_FORBIDDEN = withInput(
-  "F_TRANSL_FORBIDDEN",
-  "IHI0070 7.3.8",
-  "An ATS Translated transaction of a stream that may not send one.",
+
+export const F_TRANSL_FORBIDDEN = layout(
+  {
+    name: "F_TRANSL_FORBIDDEN",
+    bits: 256,
+    spec: "IHI0070 7.3.8",
+    summary: "An ATS Translated transaction of a stream that may not send one.",
+  },
+  {
+    ID: id,
+    _31_8: reserved(31, 8),
+    StreamID: streamId,
+    _98_64: reserved(98, 64),
+    RnW: bit(99, "read"),
+    _127_100: reserved(127, 100),
+    InputAddr: inputAddr,
+    _255_192: reserved(255, 192),
+  },
 );
-export const C_BAD_SUBSTREAMID = headOnly(
-  "C_BAD_SUBSTREAMID",
-  "IHI0070 7.3.9",
-  "The SubstreamID is outside of the CD table or the stream has none.",
+
+export const C_BAD_SUBSTREAMID = layout(
+  {
+    name: "C_BAD_SUBSTREAMID",
+    bits: 256,
+    spec: "IHI0070 7.3.9",
+    summary: "The SubstreamID is outside of the CD table or the stream has none.",
+  },
+  {
+    ID: id,
+    _11_8: reserved(11, 8),
+    SubstreamID: substreamId,
+    StreamID: streamId,
+    _255_64: reserved(255, 64),
+  },
 );
+
 export const F_CD_FETCH = fetch(
   "F_CD_FETCH",
   "IHI0070 7.3.10",
@@ -202,8 +237,19 @@ export const E_PAGE_REQUEST = layout(
   },
   {
     ...head,
-    Hints: uint(127, 64, "span and permissions that are hinted at"),
-    InputAddr: inputAddr,
+    _96_64: reserved(96, 64),
+    uX: bit(97, "unprivileged execute"),
+    uW: bit(98, "unprivileged write"),
+    uR: bit(99, "unprivileged read"),
+    _100: reserved(100),
+    pX: bit(101, "privileged execute"),
+    pW: bit(102, "privileged write"),
+    pR: bit(103, "privileged read"),
+    _107_104: reserved(107, 104),
+    Span: uint(115, 108, "pages"),
+    _127_116: reserved(127, 116),
+    _139_128: reserved(139, 128),
+    InputAddr: addr(191, 140, "first page"),
     _255_192: reserved(255, 192),
   },
 );

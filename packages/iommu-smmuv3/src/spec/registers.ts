@@ -162,7 +162,7 @@ export const CR0 = register(
     VMW: oneOf(
       8,
       6,
-      { exact: 0, ignore1: 1, ignore2: 2, ignore4: 3, ignore8: 4 },
+      { exact: 0, ignore1: 1, ignore2: 2, ignore3: 3, ignore4: 4 },
       "low VMID bits that invalidation by VMID ignores",
     ),
     _9: reserved(9),
@@ -241,7 +241,7 @@ export const GBPA = register(
     MTCFG: bit(4, "override the memory type"),
     _7_5: reserved(7, 5),
     ALLOCCFG: uint(11, 8, "allocation hints"),
-    SHCFG: oneOf(13, 12, { nonShareable: 0, incoming: 1, outer: 2, inner: 3 }, "shareability", { reset: 1 }),
+    SHCFG: oneOf(13, 12, { nonShareable: 0, incoming: 1, outer: 2, inner: 3 }, "shareability"),
     _15_14: reserved(15, 14),
     PRIVCFG: oneOf(17, 16, { incoming: 0, reserved: 1, unprivileged: 2, privileged: 3 }, "privilege override"),
     INSTCFG: oneOf(19, 18, { incoming: 0, reserved: 1, data: 2, instruction: 3 }, "instruction/data override"),
@@ -269,7 +269,7 @@ export const IRQ_CTRL = register(
 );
 
 export const IRQ_CTRLACK = register(
-  { name: "IRQ_CTRLACK", offset: 0x54, bits: 32, spec: "IHI0070 6.3.17" },
+  { name: "IRQ_CTRLACK", offset: 0x54, bits: 32, spec: "IHI0070 6.3.18" },
   {
     GERROR_IRQEN: bit(0, "interrupt on global errors", ro),
     PRIQ_IRQEN: bit(1, "interrupt on page requests", ro),
@@ -283,7 +283,7 @@ export const GERROR = register(
     name: "GERROR",
     offset: 0x60,
     bits: 32,
-    spec: "IHI0070 6.3.18",
+    spec: "IHI0070 6.3.19",
     summary: "An error is active where GERROR differs from GERRORN.",
   },
   {
@@ -303,7 +303,7 @@ export const GERROR = register(
 );
 
 export const GERRORN = register(
-  { name: "GERRORN", offset: 0x64, bits: 32, spec: "IHI0070 6.3.19" },
+  { name: "GERRORN", offset: 0x64, bits: 32, spec: "IHI0070 6.3.20" },
   {
     CMDQ_ERR: bit(0, "acknowledges GERROR.CMDQ_ERR by being equal"),
     _1: reserved(1),
@@ -344,12 +344,12 @@ function irqConfig2(name: string, offset: number, spec: string) {
   );
 }
 
-export const GERROR_IRQ_CFG0 = irqConfig0("GERROR_IRQ_CFG0", 0x68, "IHI0070 6.3.20");
-export const GERROR_IRQ_CFG1 = irqConfig1("GERROR_IRQ_CFG1", 0x70, "IHI0070 6.3.21");
-export const GERROR_IRQ_CFG2 = irqConfig2("GERROR_IRQ_CFG2", 0x74, "IHI0070 6.3.22");
+export const GERROR_IRQ_CFG0 = irqConfig0("GERROR_IRQ_CFG0", 0x68, "IHI0070 6.3.21");
+export const GERROR_IRQ_CFG1 = irqConfig1("GERROR_IRQ_CFG1", 0x70, "IHI0070 6.3.22");
+export const GERROR_IRQ_CFG2 = irqConfig2("GERROR_IRQ_CFG2", 0x74, "IHI0070 6.3.23");
 
 export const STRTAB_BASE = register(
-  { name: "STRTAB_BASE", offset: 0x80, bits: 64, spec: "IHI0070 6.3.23" },
+  { name: "STRTAB_BASE", offset: 0x80, bits: 64, spec: "IHI0070 6.3.24" },
   {
     _5_0: reserved(5, 0),
     ADDR: addr(51, 6, "stream table, aligned to its size"),
@@ -360,7 +360,7 @@ export const STRTAB_BASE = register(
 );
 
 export const STRTAB_BASE_CFG = register(
-  { name: "STRTAB_BASE_CFG", offset: 0x88, bits: 32, spec: "IHI0070 6.3.24" },
+  { name: "STRTAB_BASE_CFG", offset: 0x88, bits: 32, spec: "IHI0070 6.3.25" },
   {
     LOG2SIZE: uint(5, 0, "log2 of the number of StreamIDs"),
     SPLIT: oneOf(10, 6, { span4K: 6, span16K: 8, span64K: 10 }, "StreamID bits that the second level resolves"),
@@ -371,7 +371,7 @@ export const STRTAB_BASE_CFG = register(
 );
 
 export const CMDQ_BASE = register(
-  { name: "CMDQ_BASE", offset: 0x90, bits: 64, spec: "IHI0070 6.3.25" },
+  { name: "CMDQ_BASE", offset: 0x90, bits: 64, spec: "IHI0070 6.3.26" },
   {
     LOG2SIZE: uint(4, 0, "log2 of the number of commands"),
     ADDR: addr(51, 5, "command queue, aligned to its size"),
@@ -382,7 +382,7 @@ export const CMDQ_BASE = register(
 );
 
 export const CMDQ_PROD = register(
-  { name: "CMDQ_PROD", offset: 0x98, bits: 32, spec: "IHI0070 6.3.26" },
+  { name: "CMDQ_PROD", offset: 0x98, bits: 32, spec: "IHI0070 6.3.27" },
   {
     WR: uint(19, 0, "next index to be written, with the wrap bit above it"),
     _31_20: reserved(31, 20),
@@ -390,7 +390,7 @@ export const CMDQ_PROD = register(
 );
 
 export const CMDQ_CONS = register(
-  { name: "CMDQ_CONS", offset: 0x9c, bits: 32, spec: "IHI0070 6.3.27" },
+  { name: "CMDQ_CONS", offset: 0x9c, bits: 32, spec: "IHI0070 6.3.28" },
   {
     RD: uint(19, 0, "next index to be consumed, with the wrap bit above it"),
     _23_20: reserved(23, 20),
@@ -406,7 +406,7 @@ export const CMDQ_CONS = register(
 );
 
 export const EVENTQ_BASE = register(
-  { name: "EVENTQ_BASE", offset: 0xa0, bits: 64, spec: "IHI0070 6.3.28" },
+  { name: "EVENTQ_BASE", offset: 0xa0, bits: 64, spec: "IHI0070 6.3.29" },
   {
     LOG2SIZE: uint(4, 0, "log2 of the number of events"),
     ADDR: addr(51, 5, "event queue, aligned to its size"),
@@ -417,7 +417,7 @@ export const EVENTQ_BASE = register(
 );
 
 export const EVENTQ_PROD = register(
-  { name: "EVENTQ_PROD", offset: 0x100a8, bits: 32, spec: "IHI0070 6.3.29" },
+  { name: "EVENTQ_PROD", offset: 0x100a8, bits: 32, spec: "IHI0070 6.3.95" },
   {
     WR: uint(19, 0, "next index to be written, with the wrap bit above it"),
     _30_20: reserved(30, 20),
@@ -426,7 +426,7 @@ export const EVENTQ_PROD = register(
 );
 
 export const EVENTQ_CONS = register(
-  { name: "EVENTQ_CONS", offset: 0x100ac, bits: 32, spec: "IHI0070 6.3.30" },
+  { name: "EVENTQ_CONS", offset: 0x100ac, bits: 32, spec: "IHI0070 6.3.96" },
   {
     RD: uint(19, 0, "next index to be read, with the wrap bit above it"),
     _30_20: reserved(30, 20),
@@ -434,12 +434,12 @@ export const EVENTQ_CONS = register(
   },
 );
 
-export const EVENTQ_IRQ_CFG0 = irqConfig0("EVENTQ_IRQ_CFG0", 0xb0, "IHI0070 6.3.31");
-export const EVENTQ_IRQ_CFG1 = irqConfig1("EVENTQ_IRQ_CFG1", 0xb8, "IHI0070 6.3.32");
-export const EVENTQ_IRQ_CFG2 = irqConfig2("EVENTQ_IRQ_CFG2", 0xbc, "IHI0070 6.3.33");
+export const EVENTQ_IRQ_CFG0 = irqConfig0("EVENTQ_IRQ_CFG0", 0xb0, "IHI0070 6.3.30");
+export const EVENTQ_IRQ_CFG1 = irqConfig1("EVENTQ_IRQ_CFG1", 0xb8, "IHI0070 6.3.31");
+export const EVENTQ_IRQ_CFG2 = irqConfig2("EVENTQ_IRQ_CFG2", 0xbc, "IHI0070 6.3.32");
 
 export const PRIQ_BASE = register(
-  { name: "PRIQ_BASE", offset: 0xc0, bits: 64, spec: "IHI0070 6.3.34" },
+  { name: "PRIQ_BASE", offset: 0xc0, bits: 64, spec: "IHI0070 6.3.33" },
   {
     LOG2SIZE: uint(4, 0, "log2 of the number of page requests"),
     ADDR: addr(51, 5, "page request queue, aligned to its size"),
@@ -450,7 +450,7 @@ export const PRIQ_BASE = register(
 );
 
 export const PRIQ_PROD = register(
-  { name: "PRIQ_PROD", offset: 0x100c8, bits: 32, spec: "IHI0070 6.3.35" },
+  { name: "PRIQ_PROD", offset: 0x100c8, bits: 32, spec: "IHI0070 6.3.97" },
   {
     WR: uint(19, 0, "next index to be written, with the wrap bit above it"),
     _30_20: reserved(30, 20),
@@ -459,7 +459,7 @@ export const PRIQ_PROD = register(
 );
 
 export const PRIQ_CONS = register(
-  { name: "PRIQ_CONS", offset: 0x100cc, bits: 32, spec: "IHI0070 6.3.36" },
+  { name: "PRIQ_CONS", offset: 0x100cc, bits: 32, spec: "IHI0070 6.3.98" },
   {
     RD: uint(19, 0, "next index to be read, with the wrap bit above it"),
     _30_20: reserved(30, 20),
@@ -467,11 +467,11 @@ export const PRIQ_CONS = register(
   },
 );
 
-export const PRIQ_IRQ_CFG0 = irqConfig0("PRIQ_IRQ_CFG0", 0xd0, "IHI0070 6.3.37");
-export const PRIQ_IRQ_CFG1 = irqConfig1("PRIQ_IRQ_CFG1", 0xd8, "IHI0070 6.3.38");
+export const PRIQ_IRQ_CFG0 = irqConfig0("PRIQ_IRQ_CFG0", 0xd0, "IHI0070 6.3.34");
+export const PRIQ_IRQ_CFG1 = irqConfig1("PRIQ_IRQ_CFG1", 0xd8, "IHI0070 6.3.35");
 
 export const PRIQ_IRQ_CFG2 = register(
-  { name: "PRIQ_IRQ_CFG2", offset: 0xdc, bits: 32, spec: "IHI0070 6.3.39" },
+  { name: "PRIQ_IRQ_CFG2", offset: 0xdc, bits: 32, spec: "IHI0070 6.3.36" },
   {
     MEMATTR: uint(3, 0, "memory type of the message"),
     SH: oneOf(5, 4, SHAREABILITY, "shareability of the message"),

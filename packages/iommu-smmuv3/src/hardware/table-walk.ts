@@ -1,0 +1,309 @@
+/**
+ * Stage 1, alone or nested in stage 2 (VMSAv8-64, Arm ARM D8; order of faults 7.3.22, flag updates 3.13). In a nested
+ * stream every table is found through stage 2 and so is the output. Results stand in the object's fields.
+ */
+import { physical } from "@iommukit/core";
+import { EVENT, EVENT_CLASS } from "../spec/events.js";
+import { exceeds, highMaskFrom, lowMaskFrom, shiftRight } from "./address-bits.js";
+import type { ChipContext } from "./chip-context.js";
+import type { ContextConfig } from "./context-config.js";
+import * as bits from "./descriptor-bits.js";
+import { contiguousShift, type Stage2Walk } from "./stage2-walk.js";
+import type { StreamConfig } from "./stream-config.js";
+import { ENTRY, PERM, TLB_KIND, type TranslationCache } from "./translation-cache.js";
+import { blockAllowed, contiguousEntries, levelShift, type WalkConfig } from "./walk-config.js";
+
+export class TableWalk {
+  /** Final output page, cut to `shift`. */
+  hi = 0;
+  lo = 0;
+  shift = 12;
+  /** Stage 1 PERM bits, stage 2's eight higher, S1_CLEAN and S2_CLEAN. */
+  perms = 0;
+  /** Output of stage 1, cut to `stage1Shift`. */
+  ipaHi = 0;
+  ipaLo = 0;
+  stage1Shift = 12;
+  #level = 3;
+  #global = false;
+
+  constructor(
+    private readonly chip: ChipContext,
+    private readonly tlb: TranslationCache,
+    private readonly walks: TranslationCache,
+    private readonly stage2: Stage2Walk,
+  ) {}
+
+  /**
+   * Walks for a virtual address that lies in `table`'s range. `need` must be permitted or F_PERMISSION follows; `want` decides
+   * about dirty state. A request that may be content with less (ATS) has need = 0.
+   * @returns 0, or the event number with `fault` filled
+   */
+  walk(
+    stream: StreamConfig,
+    context: ContextConfig,
+    table: WalkConfig,
+    hi: number,
+    lo: number,
+    need: number,
+    want: number,
+  ): number {
+    const event = this.#stage1(stream, context, table, hi, lo, need, want);
+    if (event !== 0) return event;
+    const granted = want & this.perms;
+    if (!stream.s2) {
+      this.hi = this.ipaHi;
+      this.lo = this.ipaLo;
+      this.shift = this.stage1Shift;
+    } else if (granted !== 0) {
+      const offsetHi = hi & ~highMaskFrom(this.stage1Shift);
+      const offsetLo = lo & ~lowMaskFrom(this.stage1Shift);
+      const { stage2 } = this;
+      const failed = stage2.translate(
+        stream,
+        this.ipaHi | offsetHi,
+        this.ipaLo | offsetLo,
+        need,
+        granted,
+        EVENT_CLASS.IN,
+      );
+      if (failed !== 0) return failed;
+      this.#combine(hi, lo);
+    } else {
+      // Nothing is granted at stage 1: the IPA is not translated (3.9.1.2).
+      return 0;
+    }
+    this.#keep(stream, context, table.granule, hi, lo);
+    return 0;
+  }
+
+  /** The smaller of both stages' pages, as an output address. */
+  #combine(hi: number, lo: number): void {
+    const { stage2 } = this;
+    this.shift = Math.min(this.stage1Shift, stage2.shift);
+    // Bits between the smaller and the larger page come from the side that has them as an offset.
+    const ipaHi = this.ipaHi | (hi & ~highMaskFrom(this.stage1Shift));
+    const ipaLo = this.ipaLo | (lo & ~lowMaskFrom(this.stage1Shift));
+    this.hi = (stage2.hi | (ipaHi & ~highMaskFrom(stage2.shift))) & highMaskFrom(this.shift);
+    this.lo = (stage2.lo | (ipaLo & ~lowMaskFrom(stage2.shift))) & lowMaskFrom(this.shift);
+    this.perms |= (stage2.perms & PERM.ALL) << PERM.STAGE2;
+    this.perms |= stage2.perms & PERM.S2_CLEAN;
+  }
+
+  #stage1(
+    stream: StreamConfig,
+    context: ContextConfig,
+    table: WalkConfig,
+    hi: number,
+    lo: number,
+    need: number,
+    want: number,
+  ): number {
+    const { fault, features, ports } = this.chip;
+    const { granule } = table;
+    const stride = granule - 3;
+    if (table.disabled) return fault.stage1(EVENT.F_TRANSLATION);
+    let level = table.startLevel;
+    let tableHi = table.tableHi;
+    let tableLo = table.tableLo;
+    let indexBits = table.bits - levelShift(granule, level);
+    let hierarchy = 0;
+    const cached = this.walks.lookup(TLB_KIND.VA, stream.world, context.asid, context.aset, stream.vmid, hi, lo);
+    if (cached >= 0) {
+      tableHi = this.walks.words[cached + ENTRY.OUT_HI];
+      tableLo = this.walks.words[cached + ENTRY.OUT_LO];
+      hierarchy = this.walks.words[cached + ENTRY.PERMS];
+      level = this.walks.levelOf(cached) + 1;
+      indexBits = stride;
+    }
+    for (;;) {
+      const shift = levelShift(granule, level);
+      const index = shiftRight(hi, lo, shift) & ((1 << indexBits) - 1);
+      let atHi = tableHi;
+      let atLo = tableLo | (index << 3);
+      if (stream.s2) {
+        const failed = this.#tableThroughStage2(stream, atHi, atLo);
+        if (failed !== 0) return failed;
+        const { stage2 } = this;
+        const offsetMask = ~highMaskFrom(stage2.shift);
+        atHi = stage2.hi | (atHi & offsetMask);
+        atLo = stage2.lo | (atLo & ~lowMaskFrom(stage2.shift));
+      }
+      const words = ports.memory.view(atHi, atLo, 2);
+      if (words === null) {
+        fault.stage1(EVENT.F_WALK_EABT);
+        fault.cls = EVENT_CLASS.TT;
+        return fault.fetch(EVENT.F_WALK_EABT, atHi, atLo);
+      }
+      const dLo = words[ports.memory.viewAt];
+      const dHi = words[ports.memory.viewAt + 1];
+      if (ports.trace.enabled) this.chip.tableRead(`S1 L${level}`, index, atHi, atLo, words, ports.memory.viewAt);
+      if ((dLo & bits.TYPE_VALID) === 0) return fault.stage1(EVENT.F_TRANSLATION);
+      const isTable = (dLo & 3) === bits.TYPE_TABLE;
+      let outHi = dHi & bits.ADDRESS_HI;
+      const outLo = dLo & lowMaskFrom(granule);
+      if (table.wide) outHi |= ((dLo >>> 12) & 0xf) << 16;
+      if (isTable && level < 3) {
+        if (exceeds(outHi, outLo, table.outputBits)) return fault.stage1(EVENT.F_ADDR_SIZE);
+        if (!table.had) hierarchy |= dHi & bits.HIERARCHICAL_HI;
+        this.#keepTable(stream, context, granule, hi, lo, shift, level, outHi, outLo, hierarchy);
+        tableHi = outHi;
+        tableLo = outLo;
+        indexBits = stride;
+        level++;
+        continue;
+      }
+      if (isTable !== (level === 3) || (level < 3 && !blockAllowed(granule, level, features.oasBits))) {
+        return fault.stage1(EVENT.F_TRANSLATION);
+      }
+      const blockHi = outHi & highMaskFrom(shift);
+      const blockLo = outLo & lowMaskFrom(shift);
+      if (exceeds(blockHi, blockLo, table.outputBits)) return fault.stage1(EVENT.F_ADDR_SIZE);
+      if ((dLo & bits.AF) === 0 && !context.ha && !context.affd) return fault.stage1(EVENT.F_ACCESS);
+      let perms = stage1Perms(dLo, dHi, hierarchy, context);
+      const clean =
+        context.hd &&
+        (dLo & bits.AP_READ_ONLY) !== 0 &&
+        (dHi & bits.DBM_HI) !== 0 &&
+        (hierarchy & bits.APTABLE_READ_ONLY_HI) === 0;
+      let dirties = false;
+      if (clean) {
+        const writable = stage1Perms(dLo & ~bits.AP_READ_ONLY, dHi, hierarchy, context);
+        dirties = (want & writable & (PERM.UW | PERM.PW)) !== 0 && (need & ~writable) === 0;
+        if (dirties) perms = writable;
+      }
+      if ((need & ~perms) !== 0 || panForbids(context, need, perms)) return fault.stage1(EVENT.F_PERMISSION);
+      const updatedLo = ((context.ha ? dLo | bits.AF : dLo) & ~(dirties ? bits.AP_READ_ONLY : 0)) | 0;
+      if (updatedLo !== dLo) {
+        if (stream.s2) {
+          const failed = this.#writeThroughStage2(stream, tableHi, tableLo | (index << 3));
+          if (failed !== 0) return failed;
+        }
+        if (!this.#update(atHi, atLo, dHi, dLo, updatedLo, level)) continue;
+      }
+      this.perms = clean && !dirties ? perms | PERM.S1_CLEAN : perms;
+      this.#level = level;
+      this.#global = !context.single && (dLo & bits.NG) === 0;
+      const hint = (dHi & bits.CONTIGUOUS_HI) !== 0 && this.chip.preset.caches.contiguousHint;
+      const whole = hint ? contiguousShift(shift, contiguousEntries(granule, level), hi, lo, blockHi, blockLo) : shift;
+      this.stage1Shift = whole;
+      this.ipaHi = blockHi & highMaskFrom(whole);
+      this.ipaLo = blockLo & lowMaskFrom(whole);
+      return 0;
+    }
+  }
+
+  #tableThroughStage2(stream: StreamConfig, hi: number, lo: number): number {
+    const failed = this.stage2.translate(stream, hi, lo, PERM.PR, PERM.PR, EVENT_CLASS.TT);
+    if (failed !== 0) return failed;
+    if (!stream.s2Ptw || (this.stage2.perms & PERM.S2_DEVICE) === 0) return 0;
+    return this.chip.fault.stage2(EVENT.F_PERMISSION, EVENT_CLASS.TT, hi, lo);
+  }
+
+  /** A flag update is a write: stage 2 must permit it (3.13.5). */
+  #writeThroughStage2(stream: StreamConfig, hi: number, lo: number): number {
+    const failed = this.stage2.translate(stream, hi, lo, PERM.PW, PERM.PW, EVENT_CLASS.TT);
+    if (failed !== 0) this.chip.fault.ttRnW = 0;
+    return failed;
+  }
+
+  /** False when somebody changed the descriptor in between: it is read again. */
+  #update(hi: number, lo: number, dHi: number, dLo: number, updatedLo: number, level: number): boolean {
+    const { ports, name } = this.chip;
+    const address = physical(hi, lo);
+    if (!ports.memory.compareExchange64(address, dHi, dLo, dHi, updatedLo)) return false;
+    if (ports.trace.enabled) {
+      const value = (BigInt(dHi >>> 0) << 32n) | BigInt(updatedLo >>> 0);
+      ports.trace.emit("table:updated", { unit: name, table: `S1 L${level}`, address, value });
+    }
+    return true;
+  }
+
+  #keepTable(
+    stream: StreamConfig,
+    context: ContextConfig,
+    granule: number,
+    hi: number,
+    lo: number,
+    shift: number,
+    level: number,
+    nextHi: number,
+    nextLo: number,
+    hierarchy: number,
+  ): void {
+    const { asid, aset } = context;
+    const at = this.walks.insert(
+      TLB_KIND.VA,
+      stream.world,
+      asid,
+      aset,
+      stream.vmid,
+      false,
+      hi,
+      lo,
+      shift,
+      level,
+      granule,
+      shift,
+    );
+    if (at < 0) return;
+    this.walks.words[at + ENTRY.OUT_LO] = nextLo;
+    this.walks.words[at + ENTRY.OUT_HI] = nextHi;
+    this.walks.words[at + ENTRY.PERMS] = hierarchy;
+  }
+
+  #keep(stream: StreamConfig, context: ContextConfig, granule: number, hi: number, lo: number): void {
+    const { asid, aset } = context;
+    const at = this.tlb.insert(
+      TLB_KIND.VA,
+      stream.world,
+      asid,
+      aset,
+      stream.vmid,
+      this.#global,
+      hi,
+      lo,
+      this.shift,
+      this.#level,
+      granule,
+      this.stage1Shift,
+    );
+    if (at < 0) return;
+    const words = this.tlb.words;
+    const offsetHi = hi & ~highMaskFrom(this.stage1Shift) & highMaskFrom(this.shift);
+    const offsetLo = lo & ~lowMaskFrom(this.stage1Shift) & lowMaskFrom(this.shift);
+    words[at + ENTRY.OUT_LO] = this.lo;
+    words[at + ENTRY.OUT_HI] = this.hi;
+    words[at + ENTRY.PERMS] = this.perms;
+    words[at + ENTRY.IPA_LO] = this.ipaLo | offsetLo;
+    words[at + ENTRY.IPA_HI] = this.ipaHi | offsetHi;
+  }
+}
+
+/** A privileged data access to a page that unprivileged data accesses may use, while PAN is set. */
+export function panForbids(context: ContextConfig, need: number, perms: number): boolean {
+  return context.pan && (need & (PERM.PR | PERM.PW)) !== 0 && (perms & (PERM.UR | PERM.UW)) !== 0;
+}
+
+/** Direct permissions of stage 1 with the hierarchy above them (Arm ARM D8.4). */
+function stage1Perms(dLo: number, dHi: number, hierarchy: number, context: ContextConfig): number {
+  const writable = (dLo & bits.AP_READ_ONLY) === 0 && (hierarchy & bits.APTABLE_READ_ONLY_HI) === 0;
+  const executable = (dHi & bits.UXN_HI) === 0 && (hierarchy & bits.UXNTABLE_HI) === 0;
+  if (context.single) {
+    // One privilege level: AP[1] and PXN do not exist, bit 54 is XN.
+    let all = PERM.PR | PERM.UR;
+    if (writable) all |= PERM.PW | PERM.UW;
+    if (executable && !(context.wxn && writable)) all |= PERM.PX | PERM.UX;
+    return all;
+  }
+  const el0 = (dLo & bits.AP_EL0) !== 0 && (hierarchy & bits.APTABLE_NO_EL0_HI) === 0;
+  const pxn = (dHi & bits.PXN_HI) !== 0 || (hierarchy & bits.PXNTABLE_HI) !== 0;
+  let perms = PERM.PR;
+  if (writable) perms |= PERM.PW;
+  if (el0) perms |= PERM.UR;
+  if (el0 && writable) perms |= PERM.UW;
+  if (executable && !(context.wxn && el0 && writable)) perms |= PERM.UX;
+  // What EL0 may write is never executed at EL1.
+  if (!pxn && !(el0 && writable) && !(context.wxn && writable)) perms |= PERM.PX;
+  return perms;
+}

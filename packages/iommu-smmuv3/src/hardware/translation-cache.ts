@@ -1,0 +1,261 @@
+/**
+ * The TLB: set-associative, entries of every page and block size, tagged as 3.17 demands. VA entries hold what one or
+ * both stages made of a virtual address; IPA entries hold stage 2 alone, for stage-2-only streams and for the tables
+ * and descriptors of nested ones. Nothing is dropped but by replacement and by the right invalidation.
+ */
+import type { SetAssociative } from "../presets.js";
+import { highMaskFrom, lowMaskFrom, shiftRight } from "./address-bits.js";
+
+export const TLB_KIND = { VA: 0, IPA: 1 } as const;
+
+/** Words of an entry. */
+export const ENTRY = {
+  VA_LO: 0,
+  VA_HI: 1,
+  /** valid, kind, world, global, aset, shift, level, granule, span: TAG. */
+  TAG: 2,
+  /** asid in 15:0 (0 for global entries), vmid in 31:16. */
+  ASID_VMID: 3,
+  OUT_LO: 4,
+  OUT_HI: 5,
+  /** Stage 1 permissions, stage 2 permissions, flags: PERM. */
+  PERMS: 6,
+  IPA_LO: 7,
+  IPA_HI: 8,
+  WORDS: 9,
+} as const;
+
+const TAG = {
+  VALID: 1,
+  KIND: 1,
+  WORLD: 2,
+  GLOBAL: 1 << 4,
+  ASET: 5,
+  SHIFT: 8,
+  LEVEL: 16,
+  GRANULE: 18,
+  /** log2 of the stage's own page or block: an invalidation inside of it takes every fragment. */
+  SPAN: 20,
+} as const;
+const MATCH_OWN = TAG.VALID | (1 << TAG.KIND) | (3 << TAG.WORLD) | TAG.GLOBAL | (0x3f << TAG.SHIFT);
+const MATCH_GLOBAL = MATCH_OWN | (1 << TAG.ASET);
+
+/** Permissions as bits: unprivileged and privileged read, write, execute; stage 2's eight bits higher. */
+export const PERM = {
+  UR: 1,
+  UW: 2,
+  UX: 4,
+  PR: 8,
+  PW: 16,
+  PX: 32,
+  ALL: 63,
+  STAGE2: 8,
+  /** A write needs the descriptor marked dirty first: the entry does not answer it. */
+  S1_CLEAN: 1 << 16,
+  S2_CLEAN: 1 << 17,
+  /** Stage 2 maps the page as Device memory. */
+  S2_DEVICE: 1 << 18,
+} as const;
+
+/** TG of a range invalidation by the granule's log2: 1, 2, 3 for 4, 16, 64 KiB. */
+function granuleCode(granule: number): number {
+  return (granule - 10) >> 1;
+}
+
+/** What an invalidation takes out. -1 in a number means any. */
+export interface TlbScope {
+  kind: number;
+  world: number;
+  asid: number;
+  vmid: number;
+  /** Bits of the VMID that count (CR0.VMW). */
+  vmidMask: number;
+  /** With `asid`: global entries too. */
+  globals: boolean;
+  /** Entries of ASIDs that broadcast maintenance does not share are left alone. */
+  sharedOnly: boolean;
+  /** A range of addresses, both ends in; compared on bits 55:12. */
+  ranged: boolean;
+  firstHi: number;
+  firstLo: number;
+  lastHi: number;
+  lastLo: number;
+  /** Final-level entries only: walk caches keep theirs. */
+  leaf: boolean;
+  /** Granule and level that a range invalidation names; 0 for any. */
+  granule: number;
+  level: number;
+}
+
+export class TranslationCache {
+  readonly words: Int32Array;
+  /** Page sizes of entries that may be there, as log2, smallest first. */
+  readonly #shifts: number[] = [];
+  readonly #victims: Uint8Array;
+  readonly #sets: number;
+  readonly #ways: number;
+  /** Global entries have been inserted since the last full invalidation. */
+  #globals = false;
+
+  constructor(geometry: SetAssociative) {
+    this.#sets = geometry.sets;
+    this.#ways = geometry.ways;
+    this.words = new Int32Array(geometry.sets * geometry.ways * ENTRY.WORDS);
+    this.#victims = new Uint8Array(geometry.sets);
+  }
+
+  /** Index of the entry's first word, or -1. */
+  lookup(kind: number, world: number, asid: number, aset: number, vmid: number, hi: number, lo: number): number {
+    const own = TAG.VALID | (kind << TAG.KIND) | (world << TAG.WORLD);
+    const tags = asid | (vmid << 16);
+    for (let i = 0; i < this.#shifts.length; i++) {
+      const shift = this.#shifts[i];
+      const pageHi = hi & highMaskFrom(shift);
+      const pageLo = lo & lowMaskFrom(shift);
+      const found = this.#probe(pageHi, pageLo, shift, tags, own | (shift << TAG.SHIFT), MATCH_OWN);
+      if (found >= 0) return found;
+      if (!this.#globals || kind !== TLB_KIND.VA) continue;
+      const tag = own | (shift << TAG.SHIFT) | TAG.GLOBAL | (aset << TAG.ASET);
+      const shared = this.#probe(pageHi, pageLo, shift, vmid << 16, tag, MATCH_GLOBAL);
+      if (shared >= 0) return shared;
+    }
+    return -1;
+  }
+
+  #probe(hi: number, lo: number, shift: number, tags: number, tag: number, mask: number): number {
+    const words = this.words;
+    let at = this.#set(hi, lo, shift, tags) * this.#ways * ENTRY.WORDS;
+    for (let way = 0; way < this.#ways; way++, at += ENTRY.WORDS) {
+      if (
+        words[at] === lo &&
+        words[at + ENTRY.VA_HI] === hi &&
+        (words[at + ENTRY.TAG] & mask) === tag &&
+        words[at + ENTRY.ASID_VMID] === tags
+      ) {
+        return at;
+      }
+    }
+    return -1;
+  }
+
+  #set(hi: number, lo: number, shift: number, tags: number): number {
+    const page = shiftRight(hi, lo, shift);
+    return (page ^ (page >>> 9) ^ Math.imul(tags, 0x9e37_79b1) ^ (tags >>> 16)) & (this.#sets - 1);
+  }
+
+  /**
+   * Room for an entry; the caller fills the words from OUT_LO on. Any page size; addresses are cut to it. Returns -1
+   * when this chip has no TLB.
+   */
+  insert(
+    kind: number,
+    world: number,
+    asid: number,
+    aset: number,
+    vmid: number,
+    global: boolean,
+    hi: number,
+    lo: number,
+    shift: number,
+    level: number,
+    granule: number,
+    span: number,
+  ): number {
+    if (this.#sets === 0) return -1;
+    if (!this.#shifts.includes(shift)) {
+      this.#shifts.push(shift);
+      this.#shifts.sort((a, b) => a - b);
+    }
+    if (global) this.#globals = true;
+    const words = this.words;
+    const pageHi = hi & highMaskFrom(shift);
+    const pageLo = lo & lowMaskFrom(shift);
+    const tags = (global ? 0 : asid) | (vmid << 16);
+    const tag =
+      TAG.VALID |
+      (kind << TAG.KIND) |
+      (world << TAG.WORLD) |
+      (global ? TAG.GLOBAL : 0) |
+      (aset << TAG.ASET) |
+      (shift << TAG.SHIFT) |
+      (level << TAG.LEVEL) |
+      (granuleCode(granule) << TAG.GRANULE) |
+      (span << TAG.SPAN);
+    const set = this.#set(pageHi, pageLo, shift, tags);
+    const same = this.#probe(
+      pageHi,
+      pageLo,
+      shift,
+      tags,
+      tag & (global ? MATCH_GLOBAL : MATCH_OWN),
+      global ? MATCH_GLOBAL : MATCH_OWN,
+    );
+    const at = same >= 0 ? same : this.#victim(set);
+    words[at] = pageLo;
+    words[at + ENTRY.VA_HI] = pageHi;
+    words[at + ENTRY.TAG] = tag;
+    words[at + ENTRY.ASID_VMID] = tags;
+    return at;
+  }
+
+  #victim(set: number): number {
+    const first = set * this.#ways * ENTRY.WORDS;
+    for (let way = 0; way < this.#ways; way++) {
+      if ((this.words[first + way * ENTRY.WORDS + ENTRY.TAG] & TAG.VALID) === 0) return first + way * ENTRY.WORDS;
+    }
+    const way = this.#victims[set];
+    this.#victims[set] = (way + 1) % this.#ways;
+    return first + way * ENTRY.WORDS;
+  }
+
+  shiftOf(at: number): number {
+    return (this.words[at + ENTRY.TAG] >>> TAG.SHIFT) & 0x3f;
+  }
+
+  levelOf(at: number): number {
+    return (this.words[at + ENTRY.TAG] >>> TAG.LEVEL) & 3;
+  }
+
+  /** Takes out what the scope covers; answers how many entries. */
+  invalidate(scope: TlbScope): number {
+    let count = 0;
+    for (let at = 0; at < this.words.length; at += ENTRY.WORDS) {
+      if ((this.words[at + ENTRY.TAG] & TAG.VALID) === 0 || !this.#covered(at, scope)) continue;
+      this.words[at + ENTRY.TAG] = 0;
+      count++;
+    }
+    return count;
+  }
+
+  #covered(at: number, scope: TlbScope): boolean {
+    const words = this.words;
+    const tag = words[at + ENTRY.TAG];
+    const tags = words[at + ENTRY.ASID_VMID];
+    if (scope.kind >= 0 && ((tag >>> TAG.KIND) & 1) !== scope.kind) return false;
+    if (scope.world >= 0 && ((tag >>> TAG.WORLD) & 3) !== scope.world) return false;
+    if (scope.vmid >= 0 && (((tags >>> 16) ^ scope.vmid) & scope.vmidMask) !== 0) return false;
+    if (scope.asid >= 0) {
+      if ((tag & TAG.GLOBAL) !== 0 ? !scope.globals : (tags & 0xffff) !== scope.asid) return false;
+    }
+    if (scope.sharedOnly && ((tag >>> TAG.ASET) & 1) === 1) return false;
+    if (!scope.ranged) return true;
+    if (scope.granule !== 0 && ((tag >>> TAG.GRANULE) & 3) !== scope.granule) return false;
+    if (scope.level !== 0 && ((tag >>> TAG.LEVEL) & 3) !== scope.level) return false;
+    const span = (tag >>> TAG.SPAN) & 0x3f;
+    return overlaps(words[at + ENTRY.VA_HI] & highMaskFrom(span), words[at] & lowMaskFrom(span), span, scope);
+  }
+}
+
+/** Does a block of 2^shift bytes at hi:lo touch the scope's range? Bits 63:56 do not count. */
+function overlaps(hi: number, lo: number, shift: number, scope: TlbScope): boolean {
+  const endHi = (hi | ~highMaskFrom(shift)) & 0x00ff_ffff;
+  const endLo = lo | ~lowMaskFrom(shift);
+  return (
+    !below(endHi, endLo, scope.firstHi & 0x00ff_ffff, scope.firstLo) &&
+    !below(scope.lastHi & 0x00ff_ffff, scope.lastLo, hi & 0x00ff_ffff, lo)
+  );
+}
+
+function below(aHi: number, aLo: number, bHi: number, bLo: number): boolean {
+  return aHi === bHi ? aLo >>> 0 < bLo >>> 0 : aHi >>> 0 < bHi >>> 0;
+}
