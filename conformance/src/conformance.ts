@@ -12,9 +12,9 @@ export async function conformance(args: string[], suites: SuiteTable, report = n
   if (suite === "--list") return listNames(suites);
   if (suite === "") throw new UsageError(`usage: conformance SUITE FILE… (${known})`);
   if (!Object.hasOwn(suites, suite)) throw new UsageError(`unknown suite ${JSON.stringify(suite)} (${known})`);
-  if (paths.length === 0) throw new UsageError(`usage: conformance ${suite} FILE…`);
-  const files = paths.map(loadFile);
   const runner = await suites[suite]();
+  if (paths.length === 0 && !runner.withoutFiles) throw new UsageError(`usage: conformance ${suite} FILE…`);
+  const files = paths.map(loadFile);
   await runner.run(files, report);
   return report.finish();
 }

@@ -19,6 +19,11 @@ export class Report {
     this.#print(`FAIL ${line}`);
   }
 
+  /** A line that is neither. */
+  note(line: string): void {
+    this.#print(line);
+  }
+
   /** A record that this model cannot answer by design; counted by reason, neither passed nor failed. */
   notApplicable(reason: string): void {
     this.#reasons.set(reason, (this.#reasons.get(reason) ?? 0) + 1);

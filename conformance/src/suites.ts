@@ -19,10 +19,14 @@ export type SuiteName =
   | "features";
 
 export interface Runner {
+  /** The suite brings what it judges; files are optional. */
+  readonly withoutFiles?: boolean;
   run(files: LoadedFile[], report: Report): Promise<void>;
 }
 
 export const suites: Partial<Record<SuiteName, () => Promise<Runner>>> = {
+  features: () => import("./runners/features.js"),
+  vfio: () => import("./runners/vfio.js"),
   "page-table": () => import("./runners/page-table.js"),
   ste: () => import("./runners/ste.js"),
 };

@@ -73,6 +73,8 @@ export class SvaCore implements Sva {
     const param = this.#devices.param(dev);
     if (!param || !dev.group?.domain) throw new IommuError("ENODEV", `SVA of ${dev.name} is not initialised`);
     await this.unbindDeviceAll(dev);
+    // What the device asked before it was stopped is still answered (A6).
+    await this.#iopf.flush(dev);
     await this.#devices.shutdown(dev, param);
     for (const ioMm of param.stuck) this.ioMms.put(ioMm);
   }

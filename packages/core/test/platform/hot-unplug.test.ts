@@ -41,7 +41,7 @@ describe("Platform.unplug", () => {
     },
   );
 
-  it("lets the device come back (S-4)", async () => {
+  it("lets the device come back", async () => {
     const { platform, sva, dev } = await machine();
     await platform.run(async () => {
       await sva.iommuSvaDeviceInit(dev, IOMMU_SVA_FEAT_IOPF, 0);

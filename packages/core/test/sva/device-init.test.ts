@@ -124,6 +124,17 @@ describe("iommu_sva_device_shutdown", () => {
     });
   });
 
+  it("answers what the device asked before it was stopped, from the hardware queue on (A6) (E9)", async () => {
+    const { run, svaDevice, sva, ops } = machine();
+    await run(async () => {
+      const dev = await svaDevice();
+      const fault = { pasid: -1, grpid: 5, address: 0n, perm: 1, last: true, responseNeedsPasid: false };
+      sva.registerQueueFlush(dev, async () => sva.report(dev, fault));
+      await sva.iommuSvaDeviceShutdown(dev);
+      expect(ops.calls).toEqual(["pageResponse 0000:01:00.0 5 invalid", "svaDeviceShutdown 0000:01:00.0"]);
+    });
+  });
+
   it("answers ENODEV when there is nothing to shut down (A5)", async () => {
     const { run, device, svaDevice, sva } = machine();
     await run(async () => {

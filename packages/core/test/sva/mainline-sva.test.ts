@@ -101,7 +101,7 @@ describe("iommu_sva_bind_device in mainline", () => {
     });
   });
 
-  it("silences the entry when the process exits, calls no mm_exit, and leaves the bond to its owner (A13) (C9) (C10)", async () => {
+  it("silences the entry when the process exits, calls no mm_exit, and leaves the bond to its owner (A13)", async () => {
     const { run, sva, svaDevice, ops, mm } = mainline();
     await run(async () => {
       let called = false;
