@@ -218,7 +218,7 @@ describe("iopf queue", () => {
       let refused = 0;
       let taken = 0;
       const hammer = async () => {
-        for (let i = 0; i < 200; i++) {
+        for (let i = 0; i < 2000; i++) {
           try {
             sva.report(dev, fault(i, RW));
             taken++;
