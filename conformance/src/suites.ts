@@ -29,4 +29,5 @@ export const suites: Partial<Record<SuiteName, () => Promise<Runner>>> = {
   vfio: () => import("./runners/vfio.js"),
   "page-table": () => import("./runners/page-table.js"),
   ste: () => import("./runners/ste.js"),
+  "vtd-script": () => import("./runners/vtd-script.js"),
 };

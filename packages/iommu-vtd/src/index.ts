@@ -6,6 +6,7 @@ export * from "./driver/probe.js";
 export * from "./driver/reserved-regions.js";
 export * from "./driver/variants.js";
 export * from "./driver/vtd-driver.js";
+export { interruptIndex } from "./hardware/interrupt-remapping.js";
 export * from "./hardware/vtd-hardware.js";
 export * from "./plugin.js";
 export * from "./presets.js";

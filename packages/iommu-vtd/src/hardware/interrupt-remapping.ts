@@ -101,10 +101,9 @@ export class InterruptRemapping {
       const passes = !this.#extended && this.compatibilityPasses();
       return passes ? this.#pass(address, data) : InterruptFault.COMPATIBILITY_BLOCKED.code;
     }
-    const subhandle = ADDRESS.SHV.get(this.#address) === 1;
-    if (subhandle && DATA.reservedViolated(this.#data)) return InterruptFault.REQUEST_RESERVED.code;
-    const handle = ADDRESS.HANDLE.get(this.#address) | (ADDRESS.HANDLE15.get(this.#address) << 15);
-    const index = handle + (subhandle ? DATA.SUBHANDLE.get(this.#data) : 0);
+    if (ADDRESS.SHV.get(this.#address) === 1 && DATA.reservedViolated(this.#data))
+      return InterruptFault.REQUEST_RESERVED.code;
+    const index = indexOf(this.#address, this.#data);
     this.#index = index & 0xffff;
     if (index >= this.#entries) return InterruptFault.INDEX_TOO_LARGE.code;
     const at = this.#entry(index);
@@ -175,6 +174,17 @@ export class InterruptRemapping {
       IRTE.V.get(words, at) | (IRTE.DLM.get(words, at) << 8) | LEVEL_ASSERTED | (IRTE.TM.get(words, at) << 15);
     return 0;
   }
+}
+
+/** Interrupt index of a request in remappable format (5.1.3). */
+function indexOf(address: Int32Array, data: Int32Array): number {
+  const handle = ADDRESS.HANDLE.get(address) | (ADDRESS.HANDLE15.get(address) << 15);
+  return handle + (ADDRESS.SHV.get(address) === 1 ? DATA.SUBHANDLE.get(data) : 0);
+}
+
+/** As the hardware computes it from a message's address and data. */
+export function interruptIndex(address: number, data: number): number {
+  return indexOf(Int32Array.of(address), Int32Array.of(data));
 }
 
 /** Source validation (9.9): by SID under SQ, or by a range of buses. */

@@ -1,0 +1,195 @@
+/**
+ * Device scripts: what other emulators' tests do to an IOMMU, step by step, on a device that was just reset and RAM that is
+ * zero. Steps on registers and RAM are the same for every IOMMU and are here; a unit's own runner adds the others.
+ */
+import { hex, type Mmio, type PhysicalMemory } from "@iommukit/core";
+import type { LoadedFile } from "../load.js";
+import type { Report } from "../report.js";
+
+/** A step's fields: numbers are plain or hex strings. */
+export interface Step {
+  readonly op: string;
+  readonly [field: string]: unknown;
+}
+
+export interface ScriptCase {
+  readonly name: string;
+  readonly config?: Readonly<Record<string, unknown>>;
+  readonly steps: readonly Step[];
+  readonly note?: string;
+  /** What was changed against the peer's test, and why. */
+  readonly adaptation?: string;
+  /** The peer's answer is its own choice; the architecture allows, or asks for, another. */
+  readonly portability?: string;
+}
+
+export interface ScriptDocument {
+  readonly format?: string;
+  readonly cases: readonly ScriptCase[];
+}
+
+/** The device that a case runs on. */
+export interface ScriptedDevice {
+  readonly memory: PhysicalMemory;
+  readonly mmio: Mmio;
+  /** A step that is the unit's own: the difference it finds, "" for none, undefined when it does not know the step. */
+  step(step: Step): string | undefined;
+}
+
+/** Number of a field; hex strings and plain numbers. */
+export function number(value: unknown): number {
+  const result = Number(value);
+  if (value === undefined || Number.isNaN(result))
+    throw new Error(`not a number in a device script: ${JSON.stringify(value)}`);
+  return result;
+}
+
+export function big(value: unknown): bigint {
+  return typeof value === "string" ? BigInt(value) : BigInt(number(value));
+}
+
+export function bytesOf(value: string): Uint8Array {
+  return Uint8Array.from({ length: value.length / 2 }, (_, i) => Number.parseInt(value.slice(i * 2, i * 2 + 2), 16));
+}
+
+export function bytesToHex(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function differs(what: string, expected: bigint, actual: bigint, mask: bigint): string {
+  return ((expected ^ actual) & mask) === 0n
+    ? ""
+    : `${what}: expected ${hex(expected & mask)}, got ${hex(actual & mask)} (mask ${hex(mask)})`;
+}
+
+/** Little-endian value of RAM. */
+function load(memory: PhysicalMemory, pa: number, bytes: number): bigint {
+  const into = new Uint8Array(bytes);
+  if (!memory.readBytes(pa, into)) return -1n;
+  return into.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n);
+}
+
+function store(memory: PhysicalMemory, pa: number, bytes: number, value: bigint): void {
+  memory.writeBytes(
+    pa,
+    Uint8Array.from({ length: bytes }, (_, i) => Number((value >> BigInt(8 * i)) & 0xffn)),
+  );
+}
+
+class Script {
+  readonly #saved = new Map<string, bigint>();
+
+  constructor(private readonly device: ScriptedDevice) {}
+
+  /** The difference that the step finds; "" when all is as expected. @throws Error for a step that nobody knows */
+  run(step: Step): string {
+    const { memory } = this.device;
+    const bytes = step.width === undefined ? 8 : number(step.width) / 8;
+    switch (step.op) {
+      case "mem_write":
+        store(memory, number(step.addr), bytes, big(step.value));
+        return "";
+      case "mem_zero":
+        memory.fill(number(step.addr), number(step.len), 0);
+        return "";
+      case "mem_expect":
+        return differs(`RAM at ${String(step.addr)}`, big(step.value), load(memory, number(step.addr), bytes), -1n);
+      case "mem_expect_fields":
+        return this.#fields(number(step.addr), step.fields as Readonly<Record<string, unknown>>);
+      case "note":
+      case "internal_expect":
+        return "";
+      default:
+        return this.#register(step, bytes);
+    }
+  }
+
+  /** Fields named as `event_id[7:0]` or `RnW(bit 99)`. */
+  #fields(addr: number, fields: Readonly<Record<string, unknown>>): string {
+    for (const [name, value] of Object.entries(fields)) {
+      const range = /\[(\d+):(\d+)\]|\(bit (\d+)\)/.exec(name);
+      if (!range) throw new Error(`device script: no bits in field ${name}`);
+      const msb = Number(range[1] ?? range[3]);
+      const lsb = Number(range[2] ?? range[3]);
+      const actual =
+        (load(this.device.memory, addr, (msb >> 3) + 1) >> BigInt(lsb)) & ((1n << BigInt(msb - lsb + 1)) - 1n);
+      const difference = differs(name, big(value), actual, -1n);
+      if (difference !== "") return difference;
+    }
+    return "";
+  }
+
+  #read(offset: number, bytes: number): bigint {
+    const { mmio } = this.device;
+    return bytes === 8 ? mmio.read64(offset) : BigInt(mmio.read32(offset));
+  }
+
+  #register(step: Step, bytes: number): string {
+    const offset = step.off === undefined ? 0 : number(step.off);
+    const where = `register ${hex(offset)}`;
+    switch (step.op) {
+      case "mmio_write":
+        if (bytes === 8) this.device.mmio.write64(offset, big(step.value));
+        else this.device.mmio.write32(offset, number(step.value));
+        return "";
+      case "mmio_read":
+        return differs(
+          where,
+          big(step.expect),
+          this.#read(offset, bytes),
+          step.mask === undefined ? -1n : big(step.mask),
+        );
+      case "mmio_read_save":
+        this.#saved.set(String(step.as), this.#read(offset, bytes));
+        return "";
+      case "mmio_read_same":
+        return differs(where, this.#saved.get(String(step.as)) ?? -1n, this.#read(offset, bytes), -1n);
+      case "mmio_read_halves_equal":
+        return differs(where, this.#read(offset, 8), this.#read(offset, 4) | (this.#read(offset + 4, 4) << 32n), -1n);
+      case "mmio_read_raw":
+      case "mmio_write_raw":
+        // A register port has accesses of 4 and 8 bytes; others do not exist.
+        return number(step.len) === 4 || number(step.len) === 8
+          ? `an access of ${String(step.len)} bytes is not refused`
+          : "";
+      default:
+        return this.#own(step);
+    }
+  }
+
+  #own(step: Step): string {
+    const difference = this.device.step(step);
+    if (difference === undefined) throw new Error(`device script: unknown step ${step.op}`);
+    return difference;
+  }
+}
+
+/** The first difference of a case, with the number of its step; "" when it runs through. Steps marked `portability` may differ. */
+export function runCase(device: ScriptedDevice, { steps }: ScriptCase): string {
+  const script = new Script(device);
+  for (const [index, step] of steps.entries()) {
+    const difference = script.run(step);
+    if (difference !== "" && step.portability === undefined) return `step ${index + 1} (${step.op}): ${difference}`;
+  }
+  return "";
+}
+
+/**
+ * Runs every case on a device of its own. A case that differs and that is marked as the peer's own choice is reported as
+ * not applicable, with the reason that the file gives.
+ */
+export function runScripts(
+  files: readonly LoadedFile[],
+  make: (config: Readonly<Record<string, unknown>>) => ScriptedDevice,
+  report: Report,
+): void {
+  for (const file of files) {
+    for (const each of (file.document as ScriptDocument).cases) {
+      const difference = runCase(make(each.config ?? {}), each);
+      const policy = each.portability;
+      if (difference === "") report.pass();
+      else if (policy !== undefined) report.notApplicable(`peer policy, ${each.name}: ${policy}`);
+      else report.fail(`${file.name} ${each.name}: ${difference}`);
+    }
+  }
+}
