@@ -1,0 +1,213 @@
+/**
+ * A QEMU driven from outside through its qtest protocol: registers and RAM, no guest code, virtual time only by
+ * `clockStep`. Calls are synchronous; a round trip costs 25 µs, so queue what needs no answer and read many answers at once:
+ *
+ *     const q = new Qtest("aarch64", ["-M", "virt,iommu=smmuv3", …]);   // -qtest and -accel are added
+ *     q.writel(0x09050020, 0);                    // queued: sent with the next answer that is wanted, or with flush()
+ *     q.store64(0x40000000, hi, lo);              // queued
+ *     const prod = q.later("readl 0x090600a8");   // queued; prod.value after flush()
+ *     q.flush();
+ *     q.readl(0x09050000);                        // one round trip
+ *     q.close();
+ *
+ * An abort of QEMU (a failed assertion, an exit) is a QemuDied with what it said last.
+ */
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { closeSync, constants, mkdtempSync, openSync, readSync, rmSync, writeSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { findQemu, type QemuTarget } from "./find-qemu.js";
+
+/** Replies of one batch must fit into the pipe while the commands are still being written. */
+const BATCH_COMMANDS = 400;
+const BATCH_REPLY_BYTES = 24 * 1024;
+const READ_BUFFER = 1 << 16;
+
+export class QemuDied extends Error {
+  override readonly name = "QemuDied";
+}
+
+/** An answer that comes with the next flush. */
+export class Reply {
+  text = "";
+
+  /** The number in `OK 0x…`. */
+  get value(): number {
+    return Number(this.text.slice(3));
+  }
+
+  get big(): bigint {
+    return BigInt(this.text.slice(3));
+  }
+
+  /** The bytes of a b64read. */
+  get bytes(): Buffer {
+    return Buffer.from(this.text.slice(3), "base64");
+  }
+}
+
+export class Qtest {
+  /** Lines like "IRQ raise 74", in order, since somebody last emptied the list. */
+  readonly interrupts: string[] = [];
+  readonly version: string;
+  readonly #child: ChildProcess;
+  readonly #to: number;
+  readonly #from: number;
+  readonly #buffer = Buffer.alloc(READ_BUFFER);
+  readonly #stop = () => this.#child.kill("SIGKILL");
+  #commands: string[] = [];
+  #waiting: (Reply | null)[] = [];
+  #replyBytes = 0;
+  #rest = "";
+  #lines: string[] = [];
+  #nextLine = 0;
+
+  constructor(target: QemuTarget, args: readonly string[]) {
+    const qemu = findQemu(target);
+    this.version = qemu.version;
+    const dir = mkdtempSync(join(tmpdir(), "iommukit-qtest-"));
+    const [input, output] = [join(dir, "in"), join(dir, "out")];
+    execFileSync("mkfifo", [input, output]);
+    // Both ends are open before QEMU starts, so that no open() waits; QEMU has only its own ends, so that its death is an EOF.
+    const held = [input, output].map((path) => openSync(path, constants.O_RDWR));
+    const [stdin, stdout] = [openSync(input, "r"), openSync(output, "w")];
+    this.#to = openSync(input, "w");
+    this.#from = openSync(output, "r");
+    const common = [
+      "-qtest",
+      "stdio",
+      "-qtest-log",
+      "none",
+      "-accel",
+      "qtest",
+      "-display",
+      "none",
+      "-nodefaults",
+      "-no-user-config",
+    ];
+    this.#child = spawn(qemu.file, [...qemu.args, ...common, ...args], { stdio: [stdin, stdout, "ignore"] });
+    for (const fd of [...held, stdin, stdout]) closeSync(fd);
+    rmSync(dir, { recursive: true });
+    process.once("exit", this.#stop);
+    this.#child.on("error", () => {});
+    this.#child.unref();
+  }
+
+  close(): void {
+    process.off("exit", this.#stop);
+    this.#child.kill("SIGKILL");
+    closeSync(this.#to);
+    closeSync(this.#from);
+  }
+
+  /** Queues a command whose answer nobody reads. */
+  send(command: string): void {
+    this.#queue(command, null, 4);
+  }
+
+  /** Queues a command; its answer is there after the next flush. `bytes` is how long it may be. */
+  later(command: string, bytes = 24): Reply {
+    const reply = new Reply();
+    this.#queue(command, reply, bytes);
+    return reply;
+  }
+
+  #queue(command: string, reply: Reply | null, bytes: number): void {
+    this.#commands.push(command);
+    this.#waiting.push(reply);
+    this.#replyBytes += bytes;
+    if (this.#commands.length >= BATCH_COMMANDS || this.#replyBytes >= BATCH_REPLY_BYTES) this.flush();
+  }
+
+  /** Sends what is queued and waits for every answer. @throws QemuDied; Error when QEMU refused a command */
+  flush(): void {
+    if (this.#commands.length === 0) return;
+    const commands = this.#commands;
+    const waiting = this.#waiting;
+    this.#commands = [];
+    this.#waiting = [];
+    this.#replyBytes = 0;
+    this.#write(`${commands.join("\n")}\n`);
+    for (let i = 0; i < waiting.length; i++) {
+      const line = this.#answer();
+      if (!line.startsWith("OK")) throw new Error(`qtest: "${commands[i]}" was answered with "${line}"`);
+      const reply = waiting[i];
+      if (reply !== null) reply.text = line;
+    }
+  }
+
+  #write(text: string): void {
+    const bytes = Buffer.from(text, "latin1");
+    try {
+      for (let done = 0; done < bytes.length; ) done += writeSync(this.#to, bytes, done);
+    } catch (error) {
+      throw new QemuDied(`QEMU is gone: ${(error as Error).message}`);
+    }
+  }
+
+  #answer(): string {
+    for (;;) {
+      const line = this.#line();
+      if (!line.startsWith("IRQ ")) return line;
+      this.interrupts.push(line);
+    }
+  }
+
+  #line(): string {
+    while (this.#nextLine >= this.#lines.length) {
+      const count = readSync(this.#from, this.#buffer);
+      if (count === 0) throw new QemuDied(`QEMU ended${this.#rest === "" ? "" : `: ${this.#rest}`}`);
+      const lines = (this.#rest + this.#buffer.toString("latin1", 0, count)).split("\n");
+      this.#rest = lines.pop() ?? "";
+      this.#lines = lines;
+      this.#nextLine = 0;
+      const bail = lines.find((line) => line.startsWith("Bail out!"));
+      if (bail !== undefined) throw new QemuDied(bail);
+    }
+    return this.#lines[this.#nextLine++];
+  }
+
+  #now(command: string, bytes?: number): Reply {
+    const reply = this.later(command, bytes);
+    this.flush();
+    return reply;
+  }
+
+  readl(address: number): number {
+    return this.#now(`readl ${address}`).value;
+  }
+
+  readq(address: number): bigint {
+    return this.#now(`readq ${address}`).big;
+  }
+
+  read(address: number, length: number): Buffer {
+    return this.#now(`b64read ${address} ${length}`, length * 2).bytes;
+  }
+
+  writel(address: number, value: number): void {
+    this.send(`writel ${address} ${value >>> 0}`);
+  }
+
+  writeq(address: number, value: bigint): void {
+    this.send(`writeq ${address} ${value}`);
+  }
+
+  /** One 8-byte store of two int32 halves. */
+  store64(address: number, hi: number, lo: number): void {
+    this.send(`writeq ${address} 0x${(hi >>> 0).toString(16)}${(lo >>> 0).toString(16).padStart(8, "0")}`);
+  }
+
+  write(address: number, bytes: Uint8Array): void {
+    this.send(`b64write ${address} ${bytes.length} ${Buffer.from(bytes).toString("base64")}`);
+  }
+
+  fill(address: number, length: number, byte: number): void {
+    this.send(`memset ${address} ${length} ${byte}`);
+  }
+
+  /** Lets virtual time pass, in nanoseconds. */
+  clockStep(nanoseconds: number): void {
+    this.send(`clock_step ${nanoseconds}`);
+  }
+}
