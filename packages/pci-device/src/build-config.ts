@@ -9,24 +9,21 @@ import {
   MSIX_CAPABILITY,
   PASID_CAPABILITY,
   PCI_EXPRESS_CAPABILITY,
+  POWER_MANAGEMENT_CAPABILITY,
   PRI_CAPABILITY,
+  SRIOV_CAPABILITY,
   TYPE0_HEADER,
 } from "@iommukit/core";
 import { ConfigSpace } from "./config-space.js";
-import type { FunctionOptions } from "./function-options.js";
+import type { FunctionOptions, StandardCapability } from "./function-options.js";
 
 /** Byte offsets of what the function has; 0 for what it has not. */
-export interface CapabilityOffsets {
-  readonly pcie: number;
-  readonly msi: number;
-  readonly msix: number;
-  readonly acs: number;
-  readonly ats: number;
-  readonly pri: number;
-  readonly pasid: number;
-}
+export type CapabilityOffsets = Readonly<
+  Record<StandardCapability | "acs" | "ats" | "pri" | "pasid" | "sriov", number>
+>;
 
 export const FIRST_BAR_WORD = 4;
+const ROM_WORD = 0x30 / 4;
 
 /** Vendor, device, class: what both header types begin with. */
 export function identity(options: FunctionOptions, multiFunction: boolean) {
@@ -51,65 +48,108 @@ export function buildEndpointConfig(
     SubsystemID: options.subsystem ?? options.device,
   });
   for (let index = 0; index < 6; index++) config.removeBar(FIRST_BAR_WORD + index);
-  config.removeBar(0x30 / 4);
-  for (const bar of options.bars ?? []) config.placeBar(bar.index === 6 ? 0x30 / 4 : FIRST_BAR_WORD + bar.index, bar);
+  config.removeBar(ROM_WORD);
+  for (const bar of options.bars ?? []) {
+    if (bar.index === 6) config.placeRom(ROM_WORD, bar.size);
+    else config.placeBar(FIRST_BAR_WORD + bar.index, bar);
+  }
   return [config, addCapabilities(config, options)];
 }
 
 /** Adds every capability that the options name. */
 export function addCapabilities(config: ConfigSpace, options: FunctionOptions): CapabilityOffsets {
-  const { msi, msix, acs, ats, pri, pasid } = options;
-  const standard = {
-    pcie: options.conventional ? 0 : addPciExpress(config, options),
-    msi: msi
-      ? config.add(msi.maskable ? MSI64_MASKED_CAPABILITY : MSI64_CAPABILITY, CapabilityId.MSI, {
-          MultipleMessageCapable: msi.vectorsLog2,
-          AddressCapable64Bit: true,
-          PerVectorMaskingCapable: msi.maskable,
-        })
-      : 0,
-    msix: msix
-      ? config.add(MSIX_CAPABILITY, CapabilityId.MSIX, {
-          TableSize: msix.vectors - 1,
-          TableBIR: msix.bar,
-          TableOffset: msix.table / 8,
-          PBABIR: msix.bar,
-          PBAOffset: msix.pba / 8,
-        })
-      : 0,
-  };
-  return {
-    ...standard,
-    acs: acs ? addAcs(config, acs.supported, acs.enabled ?? acs.supported) : 0,
-    ats: ats
-      ? config.addExtended(ATS_CAPABILITY, ExtendedCapabilityId.ATS, {
-          InvalidateQueueDepth: (ats.queueDepth ?? 32) % 32,
-          PageAlignedRequest: ats.pageAligned ?? true,
-          GlobalInvalidateSupported: ats.globalInvalidate ?? true,
-        })
-      : 0,
-    pri: pri
-      ? config.addExtended(PRI_CAPABILITY, ExtendedCapabilityId.PRI, {
-          OutstandingPageRequestCapacity: pri.capacity ?? 512,
-          PRGResponsePASIDRequired: pri.pasidRequired ?? true,
-        })
-      : 0,
-    pasid: pasid
-      ? config.addExtended(PASID_CAPABILITY, ExtendedCapabilityId.PASID, {
-          MaxPASIDWidth: pasid.width ?? 20,
-          ExecutePermissionSupported: pasid.execute ?? false,
-          PrivilegedModeSupported: pasid.privileged ?? true,
-          TranslatedRequestsWithPASIDSupported: pasid.translated ?? false,
-        })
-      : 0,
-  };
+  const offsets = { ...addStandard(config, options), acs: 0, ats: 0, pri: 0, pasid: 0, sriov: 0 };
+  const { acs, ats, pri, pasid, sriov } = options;
+  for (const capability of options.furtherExtended ?? []) {
+    const { table, id, values, version, at } = capability;
+    config.addExtended(table, id, values, version, at);
+  }
+  if (acs) offsets.acs = addAcs(config, acs.supported, acs.enabled ?? acs.supported);
+  if (ats) {
+    offsets.ats = config.addExtended(ATS_CAPABILITY, ExtendedCapabilityId.ATS, {
+      InvalidateQueueDepth: (ats.queueDepth ?? 32) % 32,
+      PageAlignedRequest: ats.pageAligned ?? true,
+      GlobalInvalidateSupported: ats.globalInvalidate ?? true,
+    });
+  }
+  if (pri) {
+    offsets.pri = config.addExtended(PRI_CAPABILITY, ExtendedCapabilityId.PRI, {
+      OutstandingPageRequestCapacity: pri.capacity ?? 512,
+      PRGResponsePASIDRequired: pri.pasidRequired ?? true,
+    });
+  }
+  if (pasid) {
+    offsets.pasid = config.addExtended(PASID_CAPABILITY, ExtendedCapabilityId.PASID, {
+      MaxPASIDWidth: pasid.width ?? 20,
+      ExecutePermissionSupported: pasid.execute ?? false,
+      PrivilegedModeSupported: pasid.privileged ?? true,
+      TranslatedRequestsWithPASIDSupported: pasid.translated ?? false,
+    });
+  }
+  if (sriov) {
+    offsets.sriov = config.addExtended(SRIOV_CAPABILITY, ExtendedCapabilityId.SRIOV, {
+      InitialVFs: sriov.totalVfs,
+      TotalVFs: sriov.totalVfs,
+      FirstVFOffset: sriov.firstOffset ?? 1,
+      VFStride: sriov.stride ?? 1,
+      VFDeviceID: sriov.device ?? options.device,
+      SupportedPageSizes: 0x553,
+    });
+  }
+  return offsets;
 }
 
-function addPciExpress(config: ConfigSpace, options: FunctionOptions): number {
+const DEFAULT_ORDER = [["pm"], ["pcie"], ["msi"], ["msix"]] as const satisfies FunctionOptions["standardOrder"];
+
+function addStandard(config: ConfigSpace, options: FunctionOptions): Record<StandardCapability, number> {
+  const offsets = { pm: 0, pcie: 0, msi: 0, msix: 0 };
+  for (const [kind, at] of options.standardOrder ?? DEFAULT_ORDER) offsets[kind] = addOne(config, options, kind, at);
+  return offsets;
+}
+
+function addOne(config: ConfigSpace, options: FunctionOptions, kind: StandardCapability, at?: number): number {
+  const { msi, msix } = options;
+  switch (kind) {
+    case "pcie":
+      return options.conventional ? 0 : addPciExpress(config, options, at);
+    case "pm":
+      if (!options.powerManagement) return 0;
+      return config.add(POWER_MANAGEMENT_CAPABILITY, CapabilityId.POWER_MANAGEMENT, options.powerManagement, at);
+    case "msi": {
+      if (!msi) return 0;
+      const values = {
+        MultipleMessageCapable: msi.vectorsLog2,
+        AddressCapable64Bit: true,
+        PerVectorMaskingCapable: msi.maskable,
+      };
+      const table = msi.maskable ? MSI64_MASKED_CAPABILITY : MSI64_CAPABILITY;
+      return config.add(table, CapabilityId.MSI, values, at);
+    }
+    case "msix": {
+      if (!msix) return 0;
+      const { bar: TableBIR, bar: PBABIR } = msix;
+      const place = { TableBIR, TableOffset: msix.table / 8, PBABIR, PBAOffset: msix.pba / 8 };
+      return config.add(MSIX_CAPABILITY, CapabilityId.MSIX, { TableSize: msix.vectors - 1, ...place }, at);
+    }
+    default:
+      return kind satisfies never;
+  }
+}
+
+/** A link of 16 lanes at 16 GT/s. */
+const LINK = {
+  MaxLinkSpeed: 4,
+  MaximumLinkWidth: 16,
+  CurrentLinkSpeed: 4,
+  NegotiatedLinkWidth: 16,
+  SupportedLinkSpeedsVector: 0xf,
+  TargetLinkSpeed: 4,
+};
+
+function addPciExpress(config: ConfigSpace, options: FunctionOptions, at?: number): number {
   const type = options.portType ?? "root complex integrated endpoint";
-  const linked = type !== "root complex integrated endpoint";
   const prefixes = options.tlpPrefixes ?? options.pasid !== undefined;
-  return config.add(PCI_EXPRESS_CAPABILITY, CapabilityId.PCI_EXPRESS, {
+  const values = {
     CapabilityVersion: 2,
     DevicePortType: type,
     RoleBasedErrorReporting: true,
@@ -120,31 +160,25 @@ function addPciExpress(config: ConfigSpace, options: FunctionOptions): number {
     EndEndTLPPrefixSupported: prefixes,
     MaxEndEndTLPPrefixes: prefixes ? 1 : 0,
     CompletionTimeoutDisableSupported: true,
-    ...(linked
-      ? {
-          MaxLinkSpeed: 4,
-          MaximumLinkWidth: 16,
-          CurrentLinkSpeed: 4,
-          NegotiatedLinkWidth: 16,
-          SupportedLinkSpeedsVector: 0xf,
-          TargetLinkSpeed: 4,
-        }
-      : {}),
-  });
+    ...(type === "root complex integrated endpoint" ? {} : LINK),
+    ...options.pcie,
+  };
+  return config.add(PCI_EXPRESS_CAPABILITY, CapabilityId.PCI_EXPRESS, values, at);
 }
 
+const ACS_FLAGS = [
+  "SourceValidation",
+  "TranslationBlocking",
+  "P2PRequestRedirect",
+  "P2PCompletionRedirect",
+  "UpstreamForwarding",
+  "P2PEgressControl",
+  "DirectTranslatedP2P",
+] as const;
+
 function addAcs(config: ConfigSpace, supported: number, enabled: number): number {
-  const flags = [
-    "SourceValidation",
-    "TranslationBlocking",
-    "P2PRequestRedirect",
-    "P2PCompletionRedirect",
-    "UpstreamForwarding",
-    "P2PEgressControl",
-    "DirectTranslatedP2P",
-  ] as const;
   const values: Record<string, boolean> = {};
-  for (const [bit, name] of flags.entries()) {
+  for (const [bit, name] of ACS_FLAGS.entries()) {
     values[name] = ((supported >> bit) & 1) === 1;
     values[`${name}Enable`] = ((supported & enabled) >> bit) % 2 === 1;
   }

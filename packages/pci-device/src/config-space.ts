@@ -77,11 +77,11 @@ export class ConfigSpace {
     }
   }
 
-  /** Appends a capability to the list. @returns its byte offset */
-  add<F extends FieldSpecs>(table: Layout<F>, id: number, values: Encodable<F>): number {
-    const at = this.#next;
-    this.#next = Math.ceil((at + table.bytes) / 4) * 4;
-    if (this.#next > EXTENDED) throw new RangeError(`${table.name} does not fit below 0x100`);
+  /** Appends a capability to the list, at the next free offset unless told. @returns its byte offset */
+  add<F extends FieldSpecs>(table: Layout<F>, id: number, values: Encodable<F>, at = this.#next): number {
+    const end = Math.ceil((at + table.bytes) / 4) * 4;
+    if (end > EXTENDED) throw new RangeError(`${table.name} does not fit below 0x100`);
+    this.#next = Math.max(this.#next, end);
     this.place(table, at, { ...values, CapabilityID: id } as unknown as Encodable<F>);
     if (this.#last === 0) {
       this.#preset(CAPABILITIES_POINTER / 4, at);
@@ -92,10 +92,15 @@ export class ConfigSpace {
     return at;
   }
 
-  /** Appends an extended capability to the list. @returns its byte offset */
-  addExtended<F extends FieldSpecs>(table: Layout<F>, id: number, values: Encodable<F>, version = 1): number {
-    const at = this.#nextExtended;
-    this.#nextExtended = Math.ceil((at + table.bytes) / 16) * 16;
+  /** Appends an extended capability to the list. The first one stands at 0x100. @returns its byte offset */
+  addExtended<F extends FieldSpecs>(
+    table: Layout<F>,
+    id: number,
+    values: Encodable<F>,
+    version = 1,
+    at = this.#nextExtended,
+  ): number {
+    this.#nextExtended = Math.max(this.#nextExtended, Math.ceil((at + table.bytes) / 16) * 16);
     if (this.#nextExtended > this.size) throw new RangeError(`${table.name} does not fit in ${this.size} bytes`);
     this.place(table, at, { ...values, CapabilityID: id, CapabilityVersion: version } as unknown as Encodable<F>);
     if (this.#lastExtended !== 0) this.#preset(this.#lastExtended / 4, at << 20);
@@ -109,6 +114,11 @@ export class ConfigSpace {
     this.#preset(index, low);
     this.#write[index] = bar.size >= 2 ** 32 ? 0 : -bar.size;
     if (bar.kind === "mem64") this.#write[index + 1] = bar.size > 2 ** 32 ? -(bar.size / 2 ** 32) : -1;
+  }
+
+  /** The expansion ROM's address register: bit 0 enables its decoder. */
+  placeRom(index: number, size: number): void {
+    this.#write[index] = -size | 1;
   }
 
   /** A base address register that does not exist reads as zero. */

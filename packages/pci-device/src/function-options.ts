@@ -1,5 +1,35 @@
 /** What a function is made of: identity, BARs and capabilities. Presets of devices are values of this type. */
-import type { PciBar, PortType } from "@iommukit/core";
+import type {
+  Encodable,
+  FieldSpecs,
+  Layout,
+  PCI_EXPRESS_CAPABILITY,
+  PciBar,
+  POWER_MANAGEMENT_CAPABILITY,
+  PortType,
+} from "@iommukit/core";
+
+/** Capabilities below 0x100. */
+export type StandardCapability = "pm" | "pcie" | "msi" | "msix";
+
+/** An extended capability without behaviour of its own. */
+export interface FurtherCapability {
+  readonly table: Layout<FieldSpecs>;
+  readonly id: number;
+  readonly values: Encodable<FieldSpecs>;
+  readonly version: number;
+  /** Byte offset; the next free one when absent. */
+  readonly at?: number;
+}
+
+export interface SriovOptions {
+  readonly totalVfs: number;
+  /** Device ID of the VFs; the function's own when absent. */
+  readonly device?: number;
+  /** Routing id of VF n: the PF's + firstOffset + (n - 1) × stride. Defaults: 1, 1. */
+  readonly firstOffset?: number;
+  readonly stride?: number;
+}
 
 export interface MsixOptions {
   readonly vectors: number;
@@ -66,4 +96,12 @@ export interface FunctionOptions {
   readonly ats?: AtsOptions;
   readonly pri?: PriOptions;
   readonly pasid?: PasidOptions;
+  readonly sriov?: SriovOptions;
+  /** Present when the function has power management; values of its registers. */
+  readonly powerManagement?: Parameters<(typeof POWER_MANAGEMENT_CAPABILITY)["encode"]>[0];
+  /** Registers of the PCI Express capability that differ from the usual ones. */
+  readonly pcie?: Parameters<(typeof PCI_EXPRESS_CAPABILITY)["encode"]>[0];
+  /** Order of the capabilities in the list, and their offsets where they are not simply one after the other. */
+  readonly standardOrder?: readonly (readonly [StandardCapability, number?])[];
+  readonly furtherExtended?: readonly FurtherCapability[];
 }

@@ -1,5 +1,6 @@
 export * from "./atc.js";
 export * from "./ats-unit.js";
+export * from "./bar-decoder.js";
 export * from "./build-config.js";
 export * from "./config-space.js";
 export * from "./device-ports.js";
@@ -11,6 +12,7 @@ export * from "./dma-status.js";
 export * from "./dma-transfer.js";
 export * from "./function-options.js";
 export * from "./interrupts.js";
+export * from "./mmio-window.js";
 export * from "./page-requests.js";
 export * from "./pasid-state.js";
 export * from "./pci-bridge.js";

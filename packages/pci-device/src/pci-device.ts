@@ -13,6 +13,7 @@ import {
   TYPE0_HEADER,
 } from "@iommukit/core";
 import { AtsUnit } from "./ats-unit.js";
+import { BarDecoder } from "./bar-decoder.js";
 import { buildEndpointConfig } from "./build-config.js";
 import type { ConfigReset } from "./config-space.js";
 import type { DevicePorts } from "./device-ports.js";
@@ -20,6 +21,7 @@ import { DmaEngine, type DmaEngineOptions } from "./dma-engine.js";
 import type { DmaRequester } from "./dma-transfer.js";
 import type { FunctionOptions, MsixOptions } from "./function-options.js";
 import { Interrupts } from "./interrupts.js";
+import { MmioWindow } from "./mmio-window.js";
 import { PageRequestInterface } from "./page-requests.js";
 import { PasidState } from "./pasid-state.js";
 import { PciFunctionBase } from "./pci-function-base.js";
@@ -33,7 +35,16 @@ export interface PlacementOptions {
   readonly dma?: Partial<DmaEngineOptions>;
   /** Behind an external-facing port: Linux keeps ATS off. */
   readonly untrusted?: boolean;
+  /** What firmware leaves behind: addresses of the BARs (chosen by the platform when absent), and two registers. */
+  readonly firmware?: {
+    readonly bars?: Readonly<Record<number, number>>;
+    /** Default: I/O and memory space enabled. */
+    readonly command?: number;
+    readonly interruptLine?: number;
+  };
 }
+
+const IO_AND_MEMORY = 3;
 
 export abstract class PciDevice extends PciFunctionBase implements RequesterPort, DmaRequester {
   readonly bars: readonly PciBar[];
@@ -46,6 +57,7 @@ export abstract class PciDevice extends PciFunctionBase implements RequesterPort
   /** Set on a VF: the function whose PRI and PASID capabilities it shares (PCIe 9.3.7). */
   readonly physicalFunction: PciDevice | undefined;
   readonly #msix: MsixOptions | undefined;
+  readonly #decoder: BarDecoder;
 
   constructor(
     options: FunctionOptions,
@@ -88,6 +100,30 @@ export abstract class PciDevice extends PciFunctionBase implements RequesterPort
       this.dma.message(hi, lo, data),
     );
     if (capabilities.pcie !== 0) this.#wireTransactionsPending(capabilities.pcie);
+    this.#decoder = new BarDecoder(this, bus);
+    for (const at of [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24]) config.onWrite(at, () => this.#decoder.update());
+    config.onWrite(4, () => this.#decoder.update());
+    this.#setUpAsFirmware(placement.firmware ?? {}, MmioWindow.of(bus));
+  }
+
+  #setUpAsFirmware(
+    { bars, command, interruptLine }: NonNullable<PlacementOptions["firmware"]>,
+    window: MmioWindow,
+  ): void {
+    for (const bar of this.bars) {
+      const address = bars?.[bar.index] ?? (bar.index === 6 ? 0 : window.allocate(bar));
+      const at = bar.index === 6 ? 0x30 : 0x10 + 4 * bar.index;
+      this.writeConfig(at, 4, address % 2 ** 32);
+      if (bar.kind === "mem64") this.writeConfig(at + 4, 4, Math.floor(address / 2 ** 32));
+    }
+    this.writeConfig(0x3c, 1, interruptLine ?? 0);
+    this.writeConfig(4, 2, command ?? IO_AND_MEMORY);
+  }
+
+  /** Physical address of a BAR; 0 when it has not been placed. */
+  barAddress(index: number): number {
+    const bar = this.bars.find((candidate) => candidate.index === index);
+    return bar ? this.#decoder.addressOf(bar) : 0;
   }
 
   get requester(): RequesterPort {
@@ -237,11 +273,13 @@ export abstract class PciDevice extends PciFunctionBase implements RequesterPort
       this.pasid.set(0);
     }
     this.interrupts.reset();
+    this.#decoder.update();
     this.resetDevice(kind);
   }
 
   override remove(): void {
     super.remove();
+    this.#decoder.update();
     this.dma.cancelAll();
     this.ats?.reset();
     if (this.physicalFunction === undefined) this.pri?.reset();

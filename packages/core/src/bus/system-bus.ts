@@ -19,6 +19,8 @@ export interface SystemBus {
   readonly memory: PhysicalMemory;
   /** @returns a function that takes the region off the bus again */
   attach(region: BusRegion): () => void;
+  /** Whether nothing but RAM is attached anywhere in the range: what software programs into a BAR may overlap. */
+  isFree(base: number, size: number): boolean;
   /** Fills `into` from `pa`. False where nothing answers; part of `into` may then be filled. */
   read(pa: number, into: Uint8Array): boolean;
   write(pa: number, bytes: Uint8Array): boolean;
@@ -30,9 +32,17 @@ export class AddressDecoder implements SystemBus {
 
   constructor(readonly memory: PhysicalMemory) {}
 
+  #clash(base: number, size: number): BusRegion | undefined {
+    return this.#regions.find((other) => base < other.base + other.size && other.base < base + size);
+  }
+
+  isFree(base: number, size: number): boolean {
+    return this.#clash(base, size) === undefined;
+  }
+
   attach(region: BusRegion): () => void {
     const end = region.base + region.size;
-    const clash = this.#regions.find((other) => region.base < other.base + other.size && other.base < end);
+    const clash = this.#clash(region.base, region.size);
     if (clash) throw new Error(`bus: ${region.name} overlaps ${clash.name}`);
     if (end > 2 ** 52) throw new Error(`bus: ${region.name} leaves the 52-bit physical address space`);
     this.#regions.push(region);

@@ -16,7 +16,9 @@ const EGRESS_CONTROL = 0x20;
  * @param flags Acs bits
  */
 export function pciAcsEnabled(pci: PciFunction, flags: number): boolean {
-  switch (pciPcieType(pci)) {
+  const type = pciPcieType(pci);
+  if (type === undefined) return false;
+  switch (type) {
     case PortType["root port"]:
     case PortType["downstream port"]:
       return acsFlagsEnabled(pci, flags);
@@ -25,7 +27,6 @@ export function pciAcsEnabled(pci: PciFunction, flags: number): boolean {
     case PortType["upstream port"]:
     case PortType["root complex integrated endpoint"]:
       return readField(pci, 0, TYPE0_HEADER.MultiFunctionDevice) === 0 || acsFlagsEnabled(pci, flags);
-    case undefined:
     default:
       return false;
   }

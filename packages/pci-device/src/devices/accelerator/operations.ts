@@ -40,7 +40,12 @@ const STATUS_OF_DMA: Readonly<Record<number, number>> = {
 };
 
 export class Operations {
-  constructor(private readonly dma: DmaEngine) {}
+  /** @param bytesPerMicrosecond how fast data moves in virtual time; Infinity: in no time */
+  constructor(
+    private readonly dma: DmaEngine,
+    private readonly scheduler: Scheduler,
+    private readonly bytesPerMicrosecond: number,
+  ) {}
 
   /** Runs one descriptor that is neither BATCH nor DRAIN. */
   async run(item: WorkItem): Promise<Completion> {
@@ -74,12 +79,21 @@ export class Operations {
     return done;
   }
 
-  read(item: WorkItem, address: bigint, into: Uint8Array): Promise<DmaResult> {
-    return this.dma.read(item.pasid, address, into, this.#options(item));
+  async read(item: WorkItem, address: bigint, into: Uint8Array): Promise<DmaResult> {
+    const result = await this.dma.read(item.pasid, address, into, this.#options(item));
+    await this.#spend(result.done);
+    return result;
   }
 
-  write(item: WorkItem, address: bigint, bytes: Uint8Array, pasid = item.pasid): Promise<DmaResult> {
-    return this.dma.write(pasid, address, bytes, this.#options(item));
+  async write(item: WorkItem, address: bigint, bytes: Uint8Array, pasid = item.pasid): Promise<DmaResult> {
+    const result = await this.dma.write(pasid, address, bytes, this.#options(item));
+    await this.#spend(result.done);
+    return result;
+  }
+
+  async #spend(bytes: number): Promise<void> {
+    const nanoseconds = (bytes * 1000) / this.bytesPerMicrosecond;
+    if (nanoseconds > 0) await this.scheduler.sleep(nanoseconds);
   }
 
   #options(item: WorkItem) {

@@ -133,7 +133,10 @@ const WQCFG0 = register(
     PrivilegedEnable: bit(35, "dedicated: requests are privileged"),
     PASID: uint(55, 36, "dedicated: the PASID of all descriptors"),
     Priority: uint(59, 56, "higher first"),
-    UntaggedCompletion: bit(60, "completion records are written without PASID: the queue works on a foreign address space"),
+    UntaggedCompletion: bit(
+      60,
+      "completion records are written without PASID: the queue works on a foreign address space",
+    ),
     Reserved: reserved(63, 61),
   },
 );
