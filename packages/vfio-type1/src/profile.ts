@@ -31,8 +31,12 @@ export interface Profile {
   readonly wrapErrno: "EINVAL" | "EOVERFLOW";
   /** SET_CONTAINER with a descriptor that is no container. */
   readonly notContainerErrno: "EINVAL" | "EBADFD";
-  /** CHECK_EXTENSION(VFIO_TYPE1_NESTING_IOMMU) gives 1, and SET_IOMMU with it EINVAL where the driver cannot nest. */
-  readonly nesting: boolean;
+  /**
+   * VFIO_TYPE1_NESTING_IOMMU. "none": no such extension. Else SET_IOMMU gives EINVAL where the driver knows no nesting, and
+   * where it does: "driver", stage 2 or what the driver refuses with; "hint", stage 1 where there is no stage 2;
+   * "late", EPERM, because this kernel's domains belong to a unit from the start.
+   */
+  readonly nesting: "none" | "driver" | "hint" | "late";
   /** Alignment of a capability in an info structure. */
   readonly capabilityAlign: 4 | 8;
   /** Kernel bug: a mapping that ends at 2^64 is never found again, neither by overlap checks nor by unmap. */
@@ -50,7 +54,7 @@ const LINUX_6_12: Profile = {
   domainMatch: ["enforced-coherency"],
   wrapErrno: "EINVAL",
   notContainerErrno: "EBADFD",
-  nesting: true,
+  nesting: "late",
   capabilityAlign: 8,
   losesMappingsAtTop: true,
   staleDirtyBits: true,
@@ -63,6 +67,7 @@ const IOMMUKIT: Profile = {
   name: "iommukit",
   bind: true,
   domainMatch: ["prot", "enforced-coherency"],
+  nesting: "driver",
   losesMappingsAtTop: false,
   staleDirtyBits: false,
 };
@@ -76,6 +81,7 @@ export const PROFILES = {
     bind: true,
     defects: ["S-1", "S-2", "S-4", "S-5", "S-6", "S-7", "S-9"],
     domainMatch: ["prot"],
+    nesting: "hint",
     notContainerErrno: "EINVAL",
     capabilityAlign: 4,
     zeroPageUncharged: true,
@@ -83,12 +89,13 @@ export const PROFILES = {
   "linux-6.1": {
     ...LINUX_6_12,
     name: "linux-6.1",
+    nesting: "hint",
     notContainerErrno: "EINVAL",
     capabilityAlign: 4,
     zeroPageUncharged: true,
   },
   "linux-6.12": LINUX_6_12,
-  "linux-7.3": { ...LINUX_6_12, name: "linux-7.3", wrapErrno: "EOVERFLOW", nesting: false, losesMappingsAtTop: false },
+  "linux-7.3": { ...LINUX_6_12, name: "linux-7.3", wrapErrno: "EOVERFLOW", nesting: "none", losesMappingsAtTop: false },
 } as const satisfies Record<string, Profile>;
 
 export type ProfileName = keyof typeof PROFILES;

@@ -243,7 +243,7 @@ export abstract class DemandPaging extends MmStruct {
       new IommuError("EFAULT", `cannot pin 0x${addressOf(page).toString(16)} of ${this.owner}: ${why}`);
     const vma = this.mmUsers > 0 ? this.vmaList.find(page) : undefined;
     if (!vma) throw refuse("nothing is mapped there");
-    if (!vma.read) throw refuse("it is not readable");
+    if (!write && !vma.read) throw refuse("it is not readable");
     if (write && !vma.write) throw refuse("it is not writable");
     const { pages } = this.mappings;
     if (!pages.get(page) || (write && ((pages.get(page) as ResidentPage).flags & PageFlag.WRITE) === 0)) {

@@ -1,5 +1,5 @@
 /** Groups come to and leave a container (F21–F23, F35). */
-import { hex, IommuError, type IommuGroup, iommuUnmap } from "@iommukit/core";
+import { hex, type IommuDomain, IommuError, type IommuGroup, iommuUnmap, isErrno } from "@iommukit/core";
 import { disableGroup, forget, replayBind } from "./bind-group.js";
 import { stop } from "./dirty-pages.js";
 import { removeDma } from "./dma-unmap.js";
@@ -27,7 +27,7 @@ export async function attachGroup(iommu: VfioIommu, iommuGroup: IommuGroup): Pro
     const group = new VfioIommuGroup(iommuGroup);
     const domain = allocDomain(group);
     try {
-      if (iommu.nesting) throw invalid(`${domain.ops.name} does not offer nesting`);
+      if (iommu.nesting) enableNesting(iommu, domain);
       await iommu.env.groups.attachGroup(domain, iommuGroup);
     } catch (error) {
       domain.ops.domainFree(domain);
@@ -36,6 +36,18 @@ export async function attachGroup(iommu: VfioIommu, iommuGroup: IommuGroup): Pro
     await settle(iommu, group, new VfioDomain(domain, protFor(group), enforceCoherency(iommu, domain)));
     iommu.refresh();
   });
+}
+
+/** iommu_enable_nesting: the container's addresses are a guest's, translated at stage 2. @throws IommuError */
+function enableNesting({ profile: { nesting } }: VfioIommu, domain: IommuDomain): void {
+  const { ops } = domain;
+  if (!ops.enableNesting) throw invalid(`${ops.name} knows no nesting`);
+  if (nesting === "late") throw new IommuError("EPERM", `${ops.name}: domain ${domain.id} belongs to a unit already`);
+  try {
+    ops.enableNesting(domain);
+  } catch (error) {
+    if (nesting !== "hint" || !isErrno(error, "EOPNOTSUPP")) throw error;
+  }
 }
 
 /** The group is attached to `mine`; finds where it stays, or takes it off again. */

@@ -42,7 +42,7 @@ async function getBitmap(iommu: VfioIommu, argsz: number, arg: UserPointer): Pro
   const needed = DirtyBitmap.bytes + DirtyBitmapGet.bytes;
   if (argsz < needed) throw invalid(`argsz ${argsz} is less than ${needed}`);
   const range = decodeStruct(DirtyBitmapGet, await arg.copyFrom(DirtyBitmapGet.bytes, DirtyBitmap.bytes));
-  checkWrap(iommu.profile.wrapErrno, "iova", range.iova, range.size === 0n ? 1n : range.size);
+  checkWrap(iommu.profile.wrapErrno, "iova", range.iova, range.size + (iommu.profile.losesMappingsAtTop ? 1n : 0n));
   checkUserRange(range.data, range.bitmap_size);
   checkBitmapSize(range.size >> pageShift(range.pgsize), range.bitmap_size);
   await iommu.lock.with(() => report(iommu, range, arg.at(range.data)));

@@ -60,13 +60,12 @@ async function unmapRange(
 ): Promise<bigint> {
   const { pgsize } = iommu;
   const all = (flags & DmaUnmapFlags.ALL) !== 0;
-  if (iommu.profile.wrapErrno === "EOVERFLOW" && !all) checkWrap("EOVERFLOW", "iova", iova, asked);
   if ((iova & (pgsize - 1n)) !== 0n) throw invalid(`iova ${hex(iova)} is not a multiple of ${pgsize}`);
   if (all && (iova !== 0n || asked !== 0n)) throw invalid("ALL takes no range: iova and size must be 0");
   if (!all) {
     if (asked === 0n || (asked & (pgsize - 1n)) !== 0n)
       throw invalid(`size ${hex(asked)} is not in pages of ${pgsize}`);
-    checkWrap("EINVAL", "iova", iova, asked);
+    checkWrap(iommu.profile.wrapErrno, "iova", iova, asked);
   }
   if (bitmap && !iommu.dirtyTracking) throw invalid("dirty tracking is off");
   if (bitmap && bitmap.pgsize !== pgsize) throw invalid(`a bitmap for pages of ${bitmap.pgsize}; pages have ${pgsize}`);

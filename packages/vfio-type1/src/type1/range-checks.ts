@@ -6,10 +6,9 @@ export function invalid(message: string): IommuError {
   return new IommuError("EINVAL", message);
 }
 
-/** @throws IommuError with `errno` when `[start, start + size)` goes beyond 2^64; a size of 0 counts as 2^64 */
+/** @throws IommuError with `errno` when `[start, start + size)` goes beyond 2^64; it may end there */
 export function checkWrap(errno: "EINVAL" | "EOVERFLOW", what: string, start: bigint, size: bigint): void {
-  const last = size === 0n ? U64_MAX : size - 1n;
-  if (start + last > U64_MAX) throw new IommuError(errno, `${what} ${hex(start)} + ${hex(size)} goes beyond 2^64`);
+  if (start + size > U64_MAX + 1n) throw new IommuError(errno, `${what} ${hex(start)} + ${hex(size)} goes beyond 2^64`);
 }
 
 /** DIRTY_BITMAP_PAGES_MAX is INT_MAX pages. */

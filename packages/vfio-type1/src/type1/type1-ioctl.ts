@@ -54,7 +54,7 @@ export function type1Extension(profile: Profile, extension: bigint, iommu?: Vfio
     case BigInt(VfioExtension.UNMAP_ALL):
       return 1;
     case BigInt(VfioExtension.TYPE1_NESTING_IOMMU):
-      return profile.nesting ? 1 : 0;
+      return profile.nesting === "none" ? 0 : 1;
     case BigInt(VfioExtension.UPDATE_VADDR):
       return iommu ? 1 : 0;
     case BigInt(VfioExtension.DMA_CC_IOMMU):

@@ -121,7 +121,7 @@ describe("VFIO_IOMMU_BIND", () => {
   });
 
   it("refuses a group of two devices with EINVAL and without any side effect (F30)", async () => {
-    const functions = ["0000:00:09.0", "0000:00:09.1"].map((bdf) => new FakePciFunction(bdf, { config: { 0x0e: 0x80 } }));
+    const functions = ["0000:00:09.0", "0000:00:09.1"].map((bdf) => new FakePciFunction(bdf, { config: { 14: 0x80 } }));
     const m = await machine({ functions });
     await m.run(async (task) => {
       const { fd } = await containerWith(m, task, ["0000:00:09.0"]);

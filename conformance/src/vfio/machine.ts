@@ -1,0 +1,88 @@
+/** The machine of a transcript: built from its header and the table of configurations. */
+import {
+  createPlatform,
+  type DevicePlugin,
+  IommuError,
+  PAGE_SIZE,
+  type Platform,
+  type ReservedRegion,
+  type Task,
+} from "@iommukit/core";
+import { vfioType1 } from "@iommukit/vfio-type1";
+import { configurationOf } from "./configurations.js";
+import { EduDma } from "./edu-dma.js";
+import { functionsOf } from "./functions.js";
+import type { TranscriptHeader, TranscriptStep } from "./transcript.js";
+
+export class Machine {
+  private constructor(
+    readonly platform: Platform,
+    readonly header: TranscriptHeader,
+  ) {}
+
+  static async of(header: TranscriptHeader): Promise<Machine> {
+    const configuration = configurationOf(header);
+    const functions = configuration.iommu ? functionsOf(header) : [];
+    const platform = await createPlatform({
+      iommus: configuration.iommu ? [configuration.iommu] : [],
+      devices: functions.map(({ pci }): DevicePlugin => ({ name: pci.bdf, segment: 0, create: () => [pci] })),
+    });
+    for (const { pci, driver } of functions) platform.device(pci.bdf).driver = driver;
+    const devices = functions.filter(({ driver }) => driver === "vfio-pci").map(({ pci }) => pci.bdf);
+    const { profile, params } = configuration;
+    await platform.run(() => platform.addService(vfioType1({ profile, devices, params })), "vfio");
+    return new Machine(platform, header);
+  }
+
+  bdfOf(letter: string): string {
+    return this.header.devices[letter].bdf;
+  }
+
+  groupOf(letter: string): number {
+    return this.platform.devices.get(this.bdfOf(letter))?.group?.id ?? -1;
+  }
+
+  /** What sysfs says of a group: its reserved regions, one a line, and the type of its default domain. */
+  sysfs(path: string): Readonly<Record<string, unknown>> {
+    const letter = /\$group\((\w)\)/.exec(path)?.[1] ?? "";
+    const group = this.platform.devices.get(this.header.devices[letter]?.bdf ?? "")?.group;
+    if (!group) return { lines: [] };
+    const regions = group.devices.flatMap((device) => device.iommu?.ops.reservedRegions(device) ?? []);
+    return {
+      lines: [...new Set(sortedRegions(regions).map(sysfsLine))],
+      type: group.defaultDomain?.type.toUpperCase(),
+    };
+  }
+
+  /** mlock's own check of RLIMIT_MEMLOCK. @throws IommuError ENOMEM */
+  checkMemlock(task: Task, pages: number): void {
+    const locked = task.mm?.lockedVm ?? 0;
+    if (task.credentials.capabilities.has("CAP_IPC_LOCK") || (locked + pages) * PAGE_SIZE <= task.limits.memlock)
+      return;
+    throw new IommuError("ENOMEM", `${locked} + ${pages} pages are more than RLIMIT_MEMLOCK`);
+  }
+
+  notMappable(name: string): never {
+    throw new IommuError("ENODEV", `${name} cannot be mapped`);
+  }
+
+  openEdu(task: Task, fd: number): Promise<EduDma> {
+    return EduDma.open(this.platform, task, fd);
+  }
+
+  /** Where the recorder paused between faults, every line; elsewhere the kernel's rate limit dropped some: only whether any came. */
+  faultsOf(line: TranscriptStep, log: readonly string[]): Readonly<Record<string, unknown>> {
+    const recorded = line.faults as readonly string[];
+    if (this.header.config.endsWith("-faults")) return { faults: log.map((text) => text.replaceAll("\t", "'x09")) };
+    return recorded.length > 0 && log.length === 0 ? { faults: [] } : {};
+  }
+}
+
+function sortedRegions(regions: readonly ReservedRegion[]): ReservedRegion[] {
+  return [...regions].sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0));
+}
+
+function sysfsLine({ start, length, type }: ReservedRegion): string {
+  const hex = (value: bigint) => `0x${value.toString(16).padStart(16, "0")}`;
+  return `${hex(start)} ${hex(start + length - 1n)} ${type === "sw-msi" ? "msi" : type}`;
+}
