@@ -32,7 +32,7 @@ export interface TraceEvents {
   };
   "translate:completed": Request & {
     readonly access: number;
-    readonly kind: "untranslated" | "translated" | "ats";
+    readonly kind: "untranslated" | "translated";
     readonly status: number;
     readonly pa: number;
   };

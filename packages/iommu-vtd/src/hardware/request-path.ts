@@ -80,7 +80,7 @@ export class RequestPath {
       AddressType.TRANSLATION_REQUEST,
     );
     const status = this.#translationRequest(request, out);
-    if (this.parts.trace.enabled) this.#traceEnd("ats", status, out.hi, out.lo);
+    if (this.parts.trace.enabled) this.#traceAts(status, out);
     return status;
   }
 
@@ -292,7 +292,21 @@ export class RequestPath {
     }
   }
 
-  #traceEnd(kind: "untranslated" | "translated" | "ats", status: number, paHi: number, paLo: number): void {
+  #traceAts(status: number, out: AtsCompletion): void {
+    const { rid, pasid, hi, lo } = this.#request;
+    const { unit, trace } = this.parts;
+    trace.emit("ats:completed", {
+      unit,
+      rid,
+      pasid,
+      address: join64(hi, lo),
+      status: status === AtsStatus.SUCCESS ? "SUCCESS" : status === AtsStatus.UR ? "UR" : "CA",
+      size: 2 ** out.shift,
+      access: (out.read ? Access.READ : 0) | (out.write ? Access.WRITE : 0) | (out.execute ? Access.EXEC : 0),
+    });
+  }
+
+  #traceEnd(kind: "untranslated" | "translated", status: number, paHi: number, paLo: number): void {
     const { rid, pasid, hi, lo, access } = this.#request;
     const { unit, trace } = this.parts;
     trace.emit("translate:completed", {

@@ -2,7 +2,7 @@
  * What the accelerator's descriptors do. An operation works in pieces through the DMA engine, knows how far it came when
  * one faults, and tells it in the completion record.
  */
-import { Access } from "@iommukit/core";
+import { Access, type Scheduler } from "@iommukit/core";
 import type { DmaEngine, DmaResult } from "../../dma-engine.js";
 import { DmaStatus } from "../../dma-status.js";
 import { crc32, crc32c } from "./crc.js";
