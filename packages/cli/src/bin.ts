@@ -1,3 +1,3 @@
-import { createProgram } from "./program.js";
+import { main } from "./program.js";
 
-await createProgram().parseAsync();
+process.exitCode = await main(process.argv.slice(2));

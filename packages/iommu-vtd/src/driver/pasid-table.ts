@@ -51,6 +51,12 @@ export class PasidTable {
     return Int32Array.from({ length: PASID_ENTRY.words }, (_, i) => this.unit.memory.load32(at + i * 4));
   }
 
+  /** Not present, and faults of the PASID are not recorded: what `clearPresent` and `erase` leave after an exit. */
+  isSilent(pasid: number): boolean {
+    const words = this.read(pasid);
+    return !PASID_ENTRY.P.decode(words) && PASID_ENTRY.FPD.decode(words);
+  }
+
   /** Writes an entry, P last. @throws IommuError EBUSY a translation is set up for the PASID already */
   async create(pasid: number, words: Int32Array): Promise<void> {
     if (PASID_ENTRY.P.decode(this.read(pasid)))

@@ -68,11 +68,14 @@ export class ProcessBinding {
     await this.invalidation.pasidEntryCreated(FLPT_DEFAULT_DID, ioMm.pasid);
   }
 
-  detach(dev: Device, ioMm: IoMm): Promise<void> {
-    return this.attachment.tearDownPasid(infoOf(dev), ioMm.pasid, false);
+  /** After an exit the entry stays silent until the PASID is bound again: VFIO's devices were not told to stop (S-10). */
+  async detach(dev: Device, ioMm: IoMm): Promise<void> {
+    const info = infoOf(dev);
+    if (pasidTableOf(info).isSilent(ioMm.pasid)) return;
+    await this.attachment.tearDownPasid(info, ioMm.pasid, false);
   }
 
-  /** The process is exiting while the device may still send: no translation and no fault records, until `detach` (C10, L-9). */
+  /** The process is exiting while the device may still send: no translation and no fault records (C10, L-9). */
   exit(dev: Device, ioMm: IoMm): Promise<void> {
     return this.attachment.tearDownPasid(infoOf(dev), ioMm.pasid, !this.unit.variants.has("L-9"));
   }

@@ -1,0 +1,180 @@
+/** The same address space behind both chips, in one RAM: page tables scattered over 256 MiB, one process, four devices. */
+import {
+  BoardInterrupts,
+  type ChipPorts,
+  createVmsav8Table,
+  createX86Table,
+  hiOf,
+  loOf,
+  type MemoryRegion,
+  PAGE_SIZE,
+  type PageAllocator,
+  PageFlag,
+  SlabMemory,
+  Tracer,
+  type TranslationPort,
+  VirtualTimeScheduler,
+} from "@iommukit/core";
+import {
+  CD,
+  CR0,
+  PRESETS as SMMU_PRESETS,
+  Smmuv3Hardware,
+  STE,
+  STRTAB_BASE,
+  STRTAB_BASE_CFG,
+} from "@iommukit/iommu-smmuv3";
+import {
+  GCMD,
+  PASID_DIRECTORY_ENTRY,
+  PASID_ENTRY,
+  PRESETS as VTD_PRESETS,
+  RTADDR,
+  SM_CONTEXT_ENTRY,
+  SM_ROOT_ENTRY,
+  VtdHardware,
+} from "@iommukit/iommu-vtd";
+import { type Case, FIRST_RID, PASID, RIDS, VA_BASE_HI } from "./stream.js";
+
+export const RAM: MemoryRegion = { base: 0x1_0000_0000, size: 0x1000_0000 };
+const RAM_PAGES = RAM.size / PAGE_SIZE;
+
+/** Gives pages in an order that looks random: multiplication by an odd number permutes the page numbers. */
+class ScatteredPages implements PageAllocator {
+  #next = 1;
+  readonly used: number[] = [];
+
+  alloc(): number {
+    const pa = RAM.base + ((Math.imul(this.#next++, 40_503) >>> 0) % RAM_PAGES) * PAGE_SIZE;
+    this.used.push(pa);
+    return pa;
+  }
+
+  free(): void {}
+
+  usage(): ReadonlyMap<string, number> {
+    return new Map();
+  }
+
+  ownerOf(): undefined {
+    return undefined;
+  }
+}
+
+export type Arch = "smmuv3" | "vtd";
+
+export class Machine {
+  readonly memory = new SlabMemory([RAM]);
+  readonly pages = new ScatteredPages();
+  readonly trace: Tracer;
+  readonly #ports: ChipPorts;
+  readonly roots: Readonly<Record<Arch, number>>;
+
+  /** @param footprint pages that are mapped from VA_BASE up */
+  constructor(footprint: number) {
+    const scheduler = new VirtualTimeScheduler();
+    const interrupts = new BoardInterrupts();
+    this.trace = new Tracer(() => scheduler.now);
+    this.#ports = {
+      memory: this.memory,
+      message: (address, data) => interrupts.deliver(address, data),
+      wire: (line, level) => interrupts.setWire(line, level),
+      requesters: { find: () => undefined },
+      scheduler,
+      trace: this.trace,
+    };
+    const environment = { memory: this.memory, pages: this.pages, trace: this.trace };
+    const arm = createVmsav8Table(environment, "bench");
+    const x86 = createX86Table(environment, "bench", 4);
+    const flags = PageFlag.WRITE | PageFlag.USER | PageFlag.ACCESSED | PageFlag.DIRTY;
+    const first = VA_BASE_HI * 2 ** 20;
+    for (let page = 0; page < footprint; page++) {
+      // The bytes are never touched: any address will do.
+      const pa = 0x10_0000_0000 + ((Math.imul(page, 2_654_435_761) >>> 0) % 0x100_0000) * PAGE_SIZE;
+      arm.map(first + page, pa, flags);
+      x86.map(first + page, pa, flags);
+    }
+    this.roots = { smmuv3: this.#streamTable(arm.root, arm.mair), vtd: this.#rootTable(x86.root) };
+  }
+
+  #store(pa: number, words: Int32Array): void {
+    for (let i = 0; i < words.length; i += 2) this.memory.store64(pa + i * 4, words[i + 1], words[i]);
+  }
+
+  #streamTable(ttb: number, mair: bigint): number {
+    const cds = this.pages.alloc();
+    const cd = CD.encode({
+      T0SZ: 16,
+      TG0: "granule4K",
+      EPD1: true,
+      V: true,
+      IPS: 5,
+      AA64: true,
+      R: true,
+      A: true,
+      ASET: true,
+      ASID: 1,
+      TTB0: ttb,
+      MAIR0: Number(mair & 0xffff_ffffn),
+      MAIR1: Number(mair >> 32n),
+    });
+    this.#store(cds + PASID * CD.bytes, cd);
+    const table = this.pages.alloc();
+    const ste = STE.encode({ V: true, Config: "s1", S1Fmt: "linear", S1ContextPtr: cds, S1CDMax: 1, S1DSS: "ssid0" });
+    for (let rid = FIRST_RID; rid < FIRST_RID + RIDS; rid++) this.#store(table + rid * STE.bytes, ste);
+    return table;
+  }
+
+  #rootTable(fsptptr: number): number {
+    const [root, contexts, directory, entries] = [0, 0, 0, 0].map(() => this.pages.alloc());
+    this.#store(root, SM_ROOT_ENTRY.encode({ LP: true, LCTP: contexts }));
+    const context = SM_CONTEXT_ENTRY.encode({ P: true, PASIDE: true, PDTS: 0, PASIDDIRPTR: directory });
+    for (let rid = FIRST_RID; rid < FIRST_RID + RIDS; rid++) this.#store(contexts + rid * SM_CONTEXT_ENTRY.bytes, context);
+    this.#store(directory, PASID_DIRECTORY_ENTRY.encode({ P: true, SMPTBLPTR: entries }));
+    const entry = PASID_ENTRY.encode({ P: true, PGTT: "firstStage", DID: 1, FSPM: "fourLevel", FSPTPTR: fsptptr });
+    this.#store(entries + PASID * PASID_ENTRY.bytes, entry);
+    return root;
+  }
+
+  /** The chip with the caches that a case wants, translating. */
+  chip(arch: Arch, kind: Case["kind"]): TranslationPort {
+    return arch === "smmuv3" ? this.#smmuv3(kind) : this.#vtd(kind);
+  }
+
+  #smmuv3(kind: Case["kind"]): TranslationPort {
+    const none = { sets: 0, ways: 0 };
+    const config = kind === "cold" ? none : { sets: 64, ways: 4 };
+    const tlb = kind === "hit" ? { sets: 64, ways: 8 } : none;
+    const preset = SMMU_PRESETS["mmu-700-like"];
+    const caches = { ...preset.caches, ste: config, cd: config, l1: none, walk: none, tlb };
+    const chip = new Smmuv3Hardware(this.#ports, { name: "smmuv3", preset: { ...preset, caches } });
+    chip.write64(STRTAB_BASE.offset, BigInt(this.roots.smmuv3));
+    chip.write32(STRTAB_BASE_CFG.offset, STRTAB_BASE_CFG.encode({ LOG2SIZE: 6, FMT: "linear" })[0]);
+    chip.write32(CR0.offset, CR0.encode({ SMMUEN: true })[0]);
+    return chip;
+  }
+
+  #vtd(kind: Case["kind"]): TranslationPort {
+    const preset = VTD_PRESETS["sapphire-rapids-like"];
+    const config = kind === "cold" ? 0 : 256;
+    const caches = { ...preset.caches, context: config, pasid: config, pagingStructure: 0, iotlb: kind === "hit" ? 512 : 0 };
+    const chip = new VtdHardware(this.#ports, { name: "vtd", preset: { ...preset, caches } });
+    const rtaddr = RTADDR.encode({ TTM: "scalable", RTA: this.roots.vtd });
+    chip.write32(RTADDR.offset, rtaddr[0]);
+    chip.write32(RTADDR.offset + 4, rtaddr[1]);
+    chip.write32(GCMD.offset, GCMD.encode({ SRTP: true })[0]);
+    chip.write32(GCMD.offset, GCMD.encode({ TE: true })[0]);
+    return chip;
+  }
+
+  /** What the C walker reads: the pages in use, at their offsets in RAM. */
+  image(write: (offset: number, bytes: Uint8Array) => void): void {
+    const page = new Uint8Array(PAGE_SIZE);
+    for (const pa of this.pages.used) {
+      const words = this.memory.view(hiOf(pa), loOf(pa), PAGE_SIZE / 4);
+      if (words === null) throw new Error(`page 0x${pa.toString(16)} is not RAM`);
+      page.set(new Uint8Array(words.buffer, this.memory.viewAt * 4, PAGE_SIZE));
+      write(pa - RAM.base, page);
+    }
+  }
+}
