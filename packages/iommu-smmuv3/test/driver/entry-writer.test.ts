@@ -41,9 +41,11 @@ describe("hitless entry updates (G38, L-8)", () => {
   });
 
   it("never shows EATS = full beside S2S = 1, which is ILLEGAL (5.2)", () => {
-    const s2 = (fields: Parameters<typeof STE.encode>[0]) => STE.encode({ V: true, Config: "s2", S2AA64: true, S2TTB: 0x1000, ...fields });
+    const s2 = (fields: Parameters<typeof STE.encode>[0]) =>
+      STE.encode({ V: true, Config: "s2", S2AA64: true, S2TTB: 0x1000, ...fields });
     const { values } = planUpdate(s2({ S2S: true }), s2({ EATS: "full" }), STE_RULES);
-    for (const value of values) expect(STE.V.get(value) === 1 && STE.EATS.get(value) === 1 && STE.S2S.get(value) === 1).toBe(false);
+    for (const value of values)
+      expect(STE.V.get(value) === 1 && STE.EATS.get(value) === 1 && STE.S2S.get(value) === 1).toBe(false);
   });
 
   it("exchanges a process's CD for the quiet one without a gap (C9)", () => {

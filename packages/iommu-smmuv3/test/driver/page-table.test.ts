@@ -1,7 +1,12 @@
-import { hex, type IotlbGather, isErrno, IommuProt, newGather, SlabMemory } from "@iommukit/core";
+import { hex, IommuProt, type IotlbGather, isErrno, newGather, SlabMemory } from "@iommukit/core";
 import { beforeEach, describe, expect, it } from "vitest";
 import { IoPageTable } from "../../src/driver/page-table.js";
-import { type PageTableConfig, PageTableQuirk, pageTableGeometry, stageTwoControl } from "../../src/driver/page-table-geometry.js";
+import {
+  type PageTableConfig,
+  PageTableQuirk,
+  pageTableGeometry,
+  stageTwoControl,
+} from "../../src/driver/page-table-geometry.js";
 
 const BASE: PageTableConfig = {
   format: "ARM_64_LPAE_S1",
