@@ -29,5 +29,6 @@ export const suites: Partial<Record<SuiteName, () => Promise<Runner>>> = {
   vfio: () => import("./runners/vfio.js"),
   "page-table": () => import("./runners/page-table.js"),
   ste: () => import("./runners/ste.js"),
+  "smmu-script": () => import("./runners/smmu-script.js"),
   "vtd-script": () => import("./runners/vtd-script.js"),
 };

@@ -55,22 +55,24 @@ export class EventQueue {
    * @returns false when the record was not written
    */
   record(event: number, t: Transaction, merge: boolean, stag = -1): boolean {
-    if (event === EVENT.C_BAD_STREAMID && (this.registers.words[r.CR2.index] & r.CR2.RECINVSID.lowMask) === 0)
+    if (event === EVENT.C_BAD_STREAMID && (this.registers.words[r.CR2.index] & r.CR2.RECINVSID.lowMask) === 0) {
+      this.suppress(event, t, "CR2.RECINVSID is 0");
       return false;
+    }
     this.#fill(event, t, stag);
     if (stag < 0 && merge && this.#sameAsLast()) {
-      this.#dropped(event, t, "merged with the record before it");
+      this.suppress(event, t, "merged with the record before it");
       return true;
     }
     if (!this.writable) {
       if (stag < 0 && this.#enabled) this.#queue.overflow();
-      this.#dropped(event, t, this.#enabled ? "queue full" : "queue not enabled");
+      this.suppress(event, t, this.#enabled ? "queue full" : "queue not enabled");
       return false;
     }
     const wasEmpty = this.#queue.empty;
     if (!this.#queue.write(this.#record)) {
       this.interrupts.activate(r.GERROR.EVENTQ_ABT_ERR.lowMask);
-      this.#dropped(event, t, "queue write aborted");
+      this.suppress(event, t, "queue write aborted");
       return false;
     }
     this.#last.set(this.#record);
@@ -142,7 +144,8 @@ export class EventQueue {
     head.STAG.setPair(w, 0, 0, stag);
   }
 
-  #dropped(event: number, t: Transaction, reason: string): void {
+  /** Nothing is recorded; the trace tells why. */
+  suppress(event: number, t: Transaction, reason: string): void {
     const { trace } = this.chip.ports;
     if (trace.enabled) trace.emit("fault:dropped", { ...this.#request(t), fault: name(event), reason });
   }

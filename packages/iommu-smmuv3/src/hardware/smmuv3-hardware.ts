@@ -241,6 +241,7 @@ export class Smmuv3Hardware implements IommuChip {
       return TranslationStatus.STALLED;
     }
     if (records) this.#events.record(event, t, merge);
+    else this.#events.suppress(event, t, fault.s2 === 1 ? "STE.S2R is 0" : "CD.R is 0");
     return aborts ? TranslationStatus.FAULT : TranslationStatus.ABORTED;
   }
 
