@@ -43,12 +43,7 @@ describe("descriptors as Linux forms them", () => {
       "0x4200010036",
       "0x7f0000004002",
     ],
-    [
-      "dev_tlb_inv, everything",
-      Descriptors.deviceTlbInvalidate(device, whole),
-      "0x10000000003",
-      "0x7ffffffffffff001",
-    ],
+    ["dev_tlb_inv, everything", Descriptors.deviceTlbInvalidate(device, whole), "0x10000000003", "0x7ffffffffffff001"],
     [
       "dev_tlb_inv, two pages, queue depth 5",
       Descriptors.deviceTlbInvalidate({ ...device, qdep: 5 }, alignedRange(0x2000n, 0x3fffn)),
@@ -61,12 +56,7 @@ describe("descriptors as Linux forms them", () => {
       "0x1100042010" + "03008",
       "0x1000",
     ],
-    [
-      "inv_wait, fence",
-      Descriptors.fence(),
-      "0x45",
-      "0x0",
-    ],
+    ["inv_wait, fence", Descriptors.fence(), "0x45", "0x0"],
     [
       "inv_wait, status and page-request drain",
       Descriptors.waitWithStatus({ address: 0x1_2345_6004, data: 2, drain: true }),
@@ -124,7 +114,11 @@ function decodeSize(address: bigint, sized: boolean): { start: bigint; end: bigi
 
 describe("device-TLB descriptors", () => {
   it.each([
-    ["by requester id", DEVICE_TLB_INVALIDATE, (r: Descriptors.AlignedRange) => Descriptors.deviceTlbInvalidate(device, r)],
+    [
+      "by requester id",
+      DEVICE_TLB_INVALIDATE,
+      (r: Descriptors.AlignedRange) => Descriptors.deviceTlbInvalidate(device, r),
+    ],
     [
       "by PASID",
       PASID_DEVICE_TLB_INVALIDATE,
@@ -145,12 +139,21 @@ describe("device-TLB descriptors", () => {
 
   it("never set reserved bits", () => {
     fc.assert(
-      fc.property(range, fc.integer({ min: 0, max: 0xffff }), fc.integer({ min: 1, max: 32 }), ({ start, end }, pfsid, qdep) => {
-        const target = { rid: 0xabcd, pfsid, qdep };
-        const aligned = alignedRange(start, end);
-        expect(DEVICE_TLB_INVALIDATE.reservedViolated(Descriptors.deviceTlbInvalidate(target, aligned))).toBe(false);
-        expect(PASID_DEVICE_TLB_INVALIDATE.reservedViolated(Descriptors.pasidDeviceTlbInvalidate(target, 0xfffff, aligned))).toBe(false);
-      }),
+      fc.property(
+        range,
+        fc.integer({ min: 0, max: 0xffff }),
+        fc.integer({ min: 1, max: 32 }),
+        ({ start, end }, pfsid, qdep) => {
+          const target = { rid: 0xabcd, pfsid, qdep };
+          const aligned = alignedRange(start, end);
+          expect(DEVICE_TLB_INVALIDATE.reservedViolated(Descriptors.deviceTlbInvalidate(target, aligned))).toBe(false);
+          expect(
+            PASID_DEVICE_TLB_INVALIDATE.reservedViolated(
+              Descriptors.pasidDeviceTlbInvalidate(target, 0xfffff, aligned),
+            ),
+          ).toBe(false);
+        },
+      ),
     );
   });
 });
