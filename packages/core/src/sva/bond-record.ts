@@ -17,10 +17,10 @@ export class BondRecord implements Bond {
   /** Somebody removes it; everybody else waits. */
   leaving = false;
   gone = false;
-  /** Woken when it is ready, when mm_exit has returned, and when it is gone. */
-  readonly wq: WaitQueue;
   waiters = 0;
   #mmExitActive = false;
+  /** Most bonds never see a waiter. */
+  #waitQueue: WaitQueue | undefined;
 
   constructor(
     private readonly kernel: Kernel,
@@ -29,8 +29,19 @@ export class BondRecord implements Bond {
     readonly domain: IommuDomain,
     readonly param: SvaDeviceParam,
     readonly drvdata: unknown,
-  ) {
-    this.wq = new WaitQueue(kernel.scheduler, `the bond of ${device.name} with PASID ${ioMm.pasid}`);
+  ) {}
+
+  /** Suspends until `condition` holds; looked at again when the bond is ready, when mm_exit has returned, and when it is gone. */
+  wait(condition: () => boolean): Promise<void> {
+    this.#waitQueue ??= new WaitQueue(
+      this.kernel.scheduler,
+      `the bond of ${this.device.name} with PASID ${this.pasid}`,
+    );
+    return this.#waitQueue.wait(condition);
+  }
+
+  wakeAll(): void {
+    this.#waitQueue?.wakeAll();
   }
 
   get pasid(): number {

@@ -57,7 +57,7 @@ export class Bonds {
     this.ioMms.dropContext(bond.ioMm, bond.domain.ops);
     this.#count--;
     bond.gone = true;
-    bond.wq.wakeAll();
+    bond.wakeAll();
     this.ioMms.put(bond.ioMm);
   }
 
@@ -72,7 +72,7 @@ export class Bonds {
       throw error;
     }
     bond.ready = true;
-    bond.wq.wakeAll();
+    bond.wakeAll();
     const { trace } = this.kernel;
     if (trace.enabled) trace.emit("bond:created", { device: device.name, pasid: ioMm.pasid, mm: ioMm.mm.id });
   }
@@ -88,7 +88,7 @@ export class Bonds {
 
   /** Waits until the bond is bound, or gone. */
   settle(bond: BondRecord): Promise<void> {
-    return bond.wq.wait(() => bond.settled);
+    return bond.wait(() => bond.settled);
   }
 
   /** Removes the bond, or waits until whoever does so has finished. */
@@ -101,13 +101,13 @@ export class Bonds {
   /** Waits for the thread that removes the bond. Only `gone` may be looked at: the bond is freed before we wake. */
   async gone(bond: BondRecord): Promise<void> {
     if (this.variants.has("S-8")) return this.#goneOfSeed(bond);
-    await bond.wq.wait(() => bond.gone);
+    await bond.wait(() => bond.gone);
   }
 
   /** The first waiter frees the bond, the others look at it once more. */
   async #goneOfSeed(bond: BondRecord): Promise<void> {
     const frees = bond.waiters++ === 0;
-    await bond.wq.wait(() => !bond.mmExitActive);
+    await bond.wait(() => !bond.mmExitActive);
     if (frees) await this.detach(bond);
   }
 

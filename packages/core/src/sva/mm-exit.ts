@@ -33,7 +33,7 @@ export class MmExit {
     bond.mmExitActive = true;
     const result = (await param.mmExit?.(device, ioMm.pasid, bond.drvdata)) ?? 0;
     bond.mmExitActive = false;
-    bond.wq.wakeAll();
+    bond.wakeAll();
     const { trace } = this.kernel;
     if (trace.enabled) trace.emit("bond:exited", { device: device.name, pasid: ioMm.pasid, mm: ioMm.mm.id, result });
     if (result !== 0) this.#retire(bond);
