@@ -99,7 +99,8 @@ export class TableWalk {
     this.hi = ss.hi;
     this.lo = ss.lo;
     this.shift = pageShift(ss.shift);
-    const own = (ss.rights & (SsRight.R | SsRight.W)) | Access.EXEC;
+    // The second stage knows no execute permission of its own here: what can be read can be executed.
+    const own = (ss.rights & (SsRight.R | SsRight.W)) | ((ss.rights & SsRight.R) !== 0 ? Access.EXEC : 0);
     this.rights =
       own | (own << 3) | Right.USER | (ss.dirty ? Right.DIRTY : 0) | (ss.snoop || entry.pgsnp ? Right.SNOOP : 0);
     return 0;

@@ -218,11 +218,12 @@ export class Bench {
     this.chip.write32(this.frcdOffset(index) + 12, 0x8000_0000);
   }
 
-  /** Reason of the one fault that stands recorded, cleared; 0 for none. */
+  /** Reason of the fault that FSTS.FRI points to, cleared; 0 for none. */
   takeReason(): number {
-    const { F, FR } = this.fault(0);
-    if (!F) return 0;
-    this.clearFault(0);
+    const { FRI, PPF } = this.status;
+    if (!PPF) return 0;
+    const { FR } = this.fault(FRI);
+    this.clearFault(FRI);
     return FR;
   }
 
