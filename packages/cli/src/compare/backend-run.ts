@@ -65,7 +65,7 @@ export class BackendRun {
       const memory = task.mm as AddressSpace;
       const records = await memory.mmap({ length: RECORDS * RECORD_BYTES });
       await container.mapDma({ iova: RECORDS_IOVA, vaddr: records, size: RECORDS * RECORD_BYTES });
-      const client = new AcceleratorClient(barsOf(device));
+      const client = new AcceleratorClient(device);
       const run = new BackendRun(name, platform, subject, memory, records, container, client);
       await run.#bind(device);
       return run;
@@ -73,7 +73,7 @@ export class BackendRun {
   }
 
   async #bind(device: VfioDevice): Promise<void> {
-    await enableBusMaster(device);
+    await device.enableBusMaster();
     this.#pasid = await this.container.bind({ pid: this.subject.pid });
     await this.client.enable();
     const config = { size: RECORDS, pasid: this.#pasid, blockOnFault: true, untaggedCompletion: true };
@@ -133,24 +133,4 @@ export class BackendRun {
     this.#stopCounting();
     return this.platform.close();
   }
-}
-
-const COMMAND_REGISTER = 0x04;
-const MEMORY_SPACE_AND_BUS_MASTER = 0x6;
-const CONFIG_REGION = 7;
-
-async function enableBusMaster(device: VfioDevice): Promise<void> {
-  await device.write(CONFIG_REGION, COMMAND_REGISTER, Uint8Array.of(MEMORY_SPACE_AND_BUS_MASTER, 0));
-}
-
-/** BARs as regions of the VFIO device. */
-function barsOf(device: VfioDevice) {
-  return {
-    readBar: async (bar: number, offset: number, into: Uint8Array) => {
-      into.set(await device.read(bar, offset, into.length));
-      return true;
-    },
-    writeBar: async (bar: number, offset: number, bytes: Uint8Array) =>
-      (await device.write(bar, offset, bytes)) === bytes.length,
-  };
 }

@@ -1,6 +1,7 @@
 /**
  * The PASID space: one for the whole machine, so that an address space has the same PASID on every device (D1, D2).
- * 31 bits at most, 20 in practice (PCI). The lowest free value is given out.
+ * 31 bits at most, 20 in practice (PCI). The lowest free value is given out, but 0 last of all: Arm and AMD keep it for
+ * traffic without PASID, and an address space that is bound behind several kinds of IOMMU has one value for all.
  */
 import { IommuError } from "../kernel/errno.js";
 
@@ -22,6 +23,12 @@ export class PasidAllocator {
 
   /** @param min lowest, @param max highest allowed value. @throws IommuError ENOSPC when all of them are taken */
   alloc(min: number, max: number): number {
+    const pasid = this.#take(Math.max(min, 1), max) ?? (min === 0 ? this.#take(0, 0) : undefined);
+    if (pasid === undefined) throw new IommuError("ENOSPC", `no PASID is free between ${min} and ${max}`);
+    return pasid;
+  }
+
+  #take(min: number, max: number): number | undefined {
     const words = this.#words;
     for (let w = Math.max(this.#firstFree, min >>> 5); w <= max >>> 5; w++) {
       while (words.length <= w) words.push(0);
@@ -35,7 +42,7 @@ export class PasidAllocator {
       this.#used++;
       return pasid;
     }
-    throw new IommuError("ENOSPC", `no PASID is free between ${min} and ${max}`);
+    return undefined;
   }
 
   free(pasid: number): void {

@@ -4,6 +4,12 @@ import { DeviceInfo, RegionInfo } from "../uapi/device-structs.js";
 import { VFIO_DEVICE_GET_INFO, VFIO_DEVICE_GET_REGION_INFO } from "../uapi/ioctls.js";
 import { decodeStruct, encodeStruct } from "../uapi/struct.js";
 
+/** VFIO_PCI_CONFIG_REGION_INDEX, and what is in the command register of configuration space. */
+const CONFIG_REGION = 7;
+const COMMAND_REGISTER = 0x04;
+const MEMORY_SPACE = 2;
+const BUS_MASTER = 4;
+
 export class VfioDeviceClient {
   constructor(
     readonly task: Task,
@@ -45,6 +51,21 @@ export class VfioDeviceClient {
     const bytes = new Uint8Array(4);
     new DataView(bytes.buffer).setUint32(0, value, true);
     await this.write(region, offset, bytes);
+  }
+
+  /** A BAR access as a device's own driver makes it: fills `into`. @returns false when the region ends before */
+  async readBar(bar: number, offset: number, into: Uint8Array): Promise<boolean> {
+    const { offset: base } = await this.regionInfo(bar);
+    return (await this.task.pread(this.fd, into, Number(base) + offset)) === into.length;
+  }
+
+  async writeBar(bar: number, offset: number, bytes: Uint8Array): Promise<boolean> {
+    return (await this.write(bar, offset, bytes)) === bytes.length;
+  }
+
+  /** Lets the device decode its memory BARs and do DMA (command register). */
+  async enableBusMaster(): Promise<void> {
+    await this.write(CONFIG_REGION, COMMAND_REGISTER, Uint8Array.of(MEMORY_SPACE | BUS_MASTER, 0));
   }
 
   close(): Promise<void> {
