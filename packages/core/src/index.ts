@@ -84,6 +84,7 @@ export * from "./pci/reset.js";
 export * from "./platform/board.js";
 export * from "./platform/device-plugin.js";
 export * from "./platform/iommu-plugin.js";
+export * from "./platform/known-variants.js";
 export * from "./platform/platform.js";
 export * from "./platform/service-plugin.js";
 export * from "./platform/token.js";
