@@ -1,5 +1,5 @@
 /**
- * What the product does, item by item, and the test that shows it. The list is `vectors/features.json`; a test covers
+ * What the product does, item by item, and the test that shows it. The list is `vectors/features/features.json`; a test covers
  * an item when its name cites the item's id in parentheses: "answers EEXIST the second time (A2)". An item that is marked
  * covered and has no test fails. Takes no files, or other lists in place of the committed one.
  */
@@ -25,7 +25,7 @@ interface TestName {
 }
 
 const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
-const LIST = join(ROOT, "conformance/vectors/features.json");
+const LIST = join(ROOT, "conformance/vectors/features/features.json");
 
 /** `conformance features` alone is enough. */
 export const withoutFiles = true;

@@ -7,7 +7,8 @@ export const IOMMU_SVA_FEAT_IOPF = 1 << 0;
 
 /**
  * Called when a bound process exits, before its mappings go. When it returns, the device must not use the PASID again.
- * Non-zero: the device could not be stopped; the core warns of a possible leak (C4).
+ * Non-zero: the device could not be stopped; the core warns of a possible leak, and keeps the PASID taken until the device
+ * has been shut down (C4). It may sleep, and take locks that nobody holds while unbinding or dropping the last reference (B9).
  */
 export type MmExitHandler = (dev: Device, pasid: number, drvdata: unknown) => Promise<number>;
 

@@ -18,16 +18,20 @@ export interface Sva extends FaultSink {
   /** Removes all bonds of the device first; waits for running mm_exit handlers. @throws IommuError ENODEV */
   iommuSvaDeviceShutdown(dev: Device): Promise<void>;
   /**
-   * Takes the group's mutex and refuses groups of several devices (A7). @returns the PASID
-   * @throws IommuError ENODEV, EINVAL, EEXIST, EDOM, ERANGE, ENOMEM, ENOSPC (A9)
+   * Takes the group's mutex and refuses groups of several devices (A7). A user of `mm` is held while it runs. @returns the PASID
+   * @throws IommuError ENODEV, EINVAL, EEXIST, EDOM, ERANGE, ENOMEM, ENOSPC (A9); ESRCH when the process has exited.
+   *   Mainline's core counts a second bind instead of EEXIST, knows no EDOM, and answers EOVERFLOW for ERANGE (A13, D5).
    */
   iommuSvaBindDevice(dev: Device, mm: Mm, flags: number, drvdata?: unknown): Promise<number>;
   /** @throws IommuError EINVAL no param; ESRCH PASID not bound on the device */
   iommuSvaUnbindDevice(dev: Device, pasid: number): Promise<void>;
-  /** The forms that VFIO uses while it holds the group (A8). */
+  /** The forms that VFIO uses while it holds the group (A8). Unbinding waits until the bond is gone, whoever removes it. */
   bindDeviceLocked(dev: Device, mm: Mm, flags: number, drvdata?: unknown): Promise<number>;
   unbindDeviceLocked(dev: Device, pasid: number): Promise<void>;
-  /** Removes every bond of the device; IOMMU drivers call it in detachDev. */
+  /**
+   * Removes every bond of the device, and waits for mm_exit handlers that run. IOMMU drivers call it in detachDev, before
+   * they take locks that their mmDetach takes.
+   */
   unbindDeviceAll(dev: Device): Promise<void>;
   /** The address space with that PASID, with a user reference taken (mmget); the caller calls mmput or mmputAsync. */
   iommuSvaFind(pasid: number): Mm | undefined;
