@@ -50,6 +50,7 @@ export class Invalidation {
     }
     // L-2: the devices are counted too early.
     const early = this.context.variants.has("L-2") ? live() : undefined;
+    await this.context.scheduler.point("tables changed");
     await this.#iotlb(live(), ranges);
     await this.#atcs(early ?? live(), ranges);
   }

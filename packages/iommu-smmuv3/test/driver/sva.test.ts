@@ -175,10 +175,10 @@ describe("process exit with DMA in flight (C9)", () => {
       const off = m.platform.trace.on("fault:recorded", ({ fault }) => void recorded.push(fault));
       const pasid = await m.share(device, mm, 1);
       // Between mm_exit and the detach, the device still sends.
-      const { mmDetach } = m.ops;
+      const mmDetach = m.ops.mmDetach.bind(m.ops);
       m.ops.mmDetach = (...args) => {
         seen = [m.translate(device, address, READ, pasid)[0], recorded.length];
-        return mmDetach.apply(m.ops, args);
+        return mmDetach(...args);
       };
       await m.platform.kernel.tasks.values().next().value?.exit();
       off();
