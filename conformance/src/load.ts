@@ -1,4 +1,4 @@
-/** Reads a vector file: JSON or JSON lines, plain or gzipped, told apart by content. */
+/** Reads a vector file: JSON, JSON lines or a function trace's text, plain or gzipped, told apart by content. */
 import { readFileSync } from "node:fs";
 import { basename, resolve } from "node:path";
 import { gunzipSync } from "node:zlib";
@@ -7,9 +7,9 @@ import { UsageError } from "./tool.js";
 export interface LoadedFile {
   readonly path: string;
   readonly name: string;
-  /** A JSON file's value; for JSON lines the same as `records`. */
+  /** A JSON file's value; otherwise the same as `records`. */
   readonly document: unknown;
-  /** One value per line; a JSON file's array, or its one value. */
+  /** One value per line of JSON lines, one string per line of a trace; a JSON file's array, or its one value. */
   readonly records: readonly unknown[];
 }
 
@@ -17,6 +17,7 @@ export interface LoadedFile {
 export function loadFile(path: string): LoadedFile {
   const text = readText(path);
   const name = basename(path);
+  if (text.startsWith("# tracer:")) return { path, name, document: text.split("\n"), records: text.split("\n") };
   const document = tryParse(text);
   if (document !== undefined) return { path, name, document, records: Array.isArray(document) ? document : [document] };
   const records = parseLines(path, text);

@@ -30,5 +30,6 @@ export const suites: Partial<Record<SuiteName, () => Promise<Runner>>> = {
   "page-table": () => import("./runners/page-table.js"),
   ste: () => import("./runners/ste.js"),
   "smmu-script": () => import("./runners/smmu-script.js"),
+  "qi-trace": () => import("./runners/qi-trace.js"),
   "vtd-script": () => import("./runners/vtd-script.js"),
 };

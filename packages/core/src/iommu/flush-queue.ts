@@ -11,6 +11,8 @@ export interface FlushQueueOptions {
   /** IOVA_DEFAULT_FQ_TIMEOUT in nanoseconds. */
   readonly timeout?: number;
   readonly cpus?: number;
+  /** The CPU that runs now, 0 to cpus - 1: each has a ring of its own. Always 0 when absent. */
+  readonly cpu?: () => number;
 }
 
 interface Entry {
@@ -23,6 +25,7 @@ export class FlushQueue {
   readonly #rings: Entry[][];
   readonly #size: number;
   readonly #timeout: number;
+  readonly #cpu: () => number;
   #started = 0;
   #finished = 0;
   #timer: Timer | undefined;
@@ -35,6 +38,7 @@ export class FlushQueue {
   ) {
     this.#size = options.size ?? 256;
     this.#timeout = options.timeout ?? 10_000_000;
+    this.#cpu = options.cpu ?? (() => 0);
     this.#rings = Array.from({ length: options.cpus ?? 1 }, () => []);
   }
 
@@ -44,8 +48,8 @@ export class FlushQueue {
   }
 
   /** @param release runs when nothing caches the mapping any more: its IOVA and its tables may be used again */
-  async queue(release: () => void, cpu = 0): Promise<void> {
-    const ring = this.#rings[cpu];
+  async queue(release: () => void): Promise<void> {
+    const ring = this.#rings[this.#cpu()];
     this.#reclaim(ring);
     if (ring.length === this.#size - 1) {
       await this.#flush();

@@ -1,0 +1,251 @@
+/**
+ * What a kernel did, and which invalidation descriptors it queued for it, read from a trace. A descriptor belongs to what the
+ * same CPU did last and what it fits: `cache_tag_*` lines say it outright (6.11 and later), else the address does.
+ */
+import type { FtraceEvent } from "./ftrace.js";
+
+/** First and second quad-word, as qi_submit prints them. */
+export type QiDescriptor = readonly [bigint, bigint];
+
+interface Done {
+  readonly line: number;
+  readonly cpu: number;
+  /** What Linux queued for it. */
+  readonly expected: QiDescriptor[];
+}
+
+export interface Boot extends Done {
+  readonly kind: "boot";
+}
+export interface Attach extends Done {
+  readonly kind: "attach";
+  device: string;
+  did: number | undefined;
+}
+export interface Detach extends Done {
+  readonly kind: "detach";
+  readonly device: string;
+  readonly did: number;
+}
+export interface MapCall extends Done {
+  readonly kind: "map";
+  readonly iova: bigint;
+  readonly size: bigint;
+  readonly pa: number;
+  /** Pointer of the domain, from the kprobe; absent in most traces. */
+  readonly domain: string | undefined;
+  did: number | undefined;
+}
+export interface UnmapCall extends Done {
+  readonly kind: "unmap";
+  readonly iova: bigint;
+  readonly size: bigint;
+  readonly domain: string | undefined;
+  did: number | undefined;
+}
+/** The whole domain at once: a flush queue was full, or its timer ran. */
+export interface FlushAll extends Done {
+  readonly kind: "flush";
+  readonly did: number;
+}
+export type Step = Boot | Attach | Detach | MapCall | UnmapCall | FlushAll;
+
+export interface Recording {
+  readonly steps: readonly Step[];
+  /** Unmaps wait for a common invalidation. */
+  readonly lazy: boolean;
+  /** The unit caches absent entries: maps are invalidated as well. */
+  readonly cachingMode: boolean;
+  readonly cpus: number;
+  /** Descriptors for interrupt remapping entries. */
+  readonly interruptEntries: number;
+  /** Descriptors that fit nothing that the CPU had done. */
+  readonly orphans: readonly { readonly line: number; readonly descriptor: QiDescriptor }[];
+}
+
+/** A step that a descriptor may belong to. */
+interface Waiting {
+  readonly step: Step;
+  readonly did: number;
+  /** Range that the descriptor must cover; absent for a whole domain. */
+  readonly range?: { readonly start: bigint; readonly end: bigint };
+}
+
+/** What one CPU has begun. */
+class Cpu {
+  unmaps: UnmapCall[] = [];
+  maps: MapCall[] = [];
+  waiting: Waiting[] = [];
+  attaching: Attach | undefined;
+  detaching: Detach | undefined;
+  /** Device that is being taken out of its group. */
+  removed = "";
+  domain: string | undefined;
+}
+
+const PAGE_GRANULARITY = 3n;
+
+export class Recorder {
+  readonly #steps: Step[] = [];
+  readonly #cpus = new Map<number, Cpu>();
+  readonly #orphans: { line: number; descriptor: QiDescriptor }[] = [];
+  #interruptEntries = 0;
+  #boot: Boot | undefined;
+  #flushes = 0;
+  #cachingMode = false;
+
+  static read(events: readonly FtraceEvent[]): Recording {
+    const recorder = new Recorder();
+    for (const event of events) recorder.#event(event);
+    return recorder.#finish();
+  }
+
+  #finish(): Recording {
+    return {
+      steps: this.#steps,
+      lazy: this.#flushes > 0,
+      cachingMode: this.#cachingMode,
+      cpus: Math.max(0, ...this.#cpus.keys()) + 1,
+      interruptEntries: this.#interruptEntries,
+      orphans: this.#orphans,
+    };
+  }
+
+  #event(event: FtraceEvent): void {
+    const cpu = this.#cpus.get(event.cpu) ?? new Cpu();
+    this.#cpus.set(event.cpu, cpu);
+    const done = () => ({ line: event.line, cpu: event.cpu, expected: [] });
+    const number = (pattern: RegExp) => BigInt(pattern.exec(event.text)?.[1] ?? 0);
+    switch (event.name) {
+      case "iommu_map":
+      case "iommu_unmap":
+        cpu.domain = /domain=(\S+)/.exec(event.text)?.[1];
+        break;
+      case "map":
+      case "unmap": {
+        const iova = number(/iova=(0x\w+)/);
+        const { domain } = cpu;
+        cpu.domain = undefined;
+        if (event.name === "map") {
+          const pa = Number(number(/paddr=(0x\w+)/));
+          const size = number(/ size=(\d+)/);
+          const step: MapCall = { kind: "map", ...done(), iova, size, pa, domain, did: undefined };
+          this.#steps.push(step);
+          cpu.maps = [...cpu.maps.slice(-8), step];
+        } else {
+          const size = number(/unmapped_size=(\d+)/);
+          const step: UnmapCall = { kind: "unmap", ...done(), iova, size, domain, did: undefined };
+          this.#steps.push(step);
+          cpu.unmaps = [...cpu.unmaps.slice(-64), step];
+        }
+        break;
+      }
+      case "cache_tag_assign":
+        cpu.attaching = { kind: "attach", ...done(), device: "", did: Number(number(/ did (\d+)/)) };
+        break;
+      case "attach_device_to_domain":
+        this.#attached(cpu, /device=(\S+)/.exec(event.text)?.[1] ?? "", done());
+        break;
+      case "remove_device_from_group":
+        cpu.removed = /device=(\S+)/.exec(event.text)?.[1] ?? "";
+        break;
+      case "cache_tag_unassign":
+        cpu.detaching = { kind: "detach", ...done(), device: cpu.removed, did: Number(number(/ did (\d+)/)) };
+        this.#steps.push(cpu.detaching);
+        break;
+      case "cache_tag_flush_range":
+      case "cache_tag_flush_range_np":
+        this.#flushRange(cpu, event);
+        break;
+      case "cache_tag_flush_all":
+        this.#flushAll(cpu, Number(number(/ did (\d+)/)), done());
+        break;
+      case "qi_submit":
+        this.#descriptor(cpu, event);
+        break;
+    }
+  }
+
+  #attached(cpu: Cpu, device: string, done: Done): void {
+    const step: Attach = cpu.attaching ?? { kind: "attach", ...done, device, did: undefined };
+    step.device = device;
+    cpu.attaching = undefined;
+    this.#steps.push(step);
+  }
+
+  #flushRange(cpu: Cpu, { name, text }: FtraceEvent): void {
+    const match = / did (\d+) \[(0x\w+)-(0x\w+)\]/.exec(text);
+    if (!match) return;
+    const did = Number(match[1]);
+    const range = { start: BigInt(match[2]), end: BigInt(match[3]) };
+    const inside = ({ iova, size }: MapCall | UnmapCall) => iova >= range.start && iova + size - 1n <= range.end;
+    const own = (name === "cache_tag_flush_range" ? cpu.unmaps : cpu.maps).filter(inside);
+    for (const step of own) step.did = did;
+    const last = own.at(-1);
+    if (!last) return;
+    cpu.unmaps = cpu.unmaps.filter((step) => !own.includes(step));
+    cpu.maps = cpu.maps.filter((step) => !own.includes(step));
+    cpu.waiting.push({ step: last, did, range });
+  }
+
+  #flushAll(cpu: Cpu, did: number, done: Done): void {
+    const step: FlushAll = { kind: "flush", ...done, did };
+    this.#flushes++;
+    this.#steps.push(step);
+    cpu.waiting.push({ step, did });
+  }
+
+  #descriptor(cpu: Cpu, { line, text }: FtraceEvent): void {
+    const match = /^(\w+) \S+: (0x\w+) (0x\w+)/.exec(text);
+    if (!match) return;
+    const descriptor: QiDescriptor = [BigInt(match[2]), BigInt(match[3])];
+    if (match[1] === "iec_inv") {
+      this.#interruptEntries++;
+      return;
+    }
+    const owner =
+      match[1] === "cc_inv" ? this.#ownerOfContext(cpu, descriptor, line) : this.#ownerOfIotlb(cpu, descriptor);
+    if (owner) owner.expected.push(descriptor);
+    else this.#orphans.push({ line, descriptor });
+  }
+
+  /** A context cache invalidation: of everything at boot, else of a device that comes (caching mode) or goes. */
+  #ownerOfContext(cpu: Cpu, [qw0]: QiDescriptor, line: number): Step | undefined {
+    const granularity = (qw0 >> 4n) & 3n;
+    if (granularity === 1n) {
+      this.#boot = { kind: "boot", line, cpu: 0, expected: [] };
+      this.#steps.push(this.#boot);
+      return this.#boot;
+    }
+    if (cpu.attaching) this.#cachingMode = true;
+    return cpu.attaching ?? cpu.detaching;
+  }
+
+  #ownerOfIotlb(cpu: Cpu, [qw0, qw1]: QiDescriptor): Step | undefined {
+    const granularity = (qw0 >> 4n) & 3n;
+    const did = Number((qw0 >> 16n) & 0xffffn);
+    if (granularity === 1n) return this.#boot;
+    const start = (qw1 >> 12n) << 12n;
+    const end = start + (0x1000n << (qw1 & 0x3fn)) - 1n;
+    const covers = (range: Waiting["range"]) =>
+      granularity !== PAGE_GRANULARITY || (range !== undefined && range.start >= start && range.end <= end);
+    const at = cpu.waiting.findLastIndex((waiting) => waiting.did === did && covers(waiting.range));
+    if (at >= 0) {
+      const [{ step }] = cpu.waiting.splice(at, 1);
+      if (step.kind === "map") this.#cachingMode = true;
+      return step;
+    }
+    if (cpu.attaching) return cpu.attaching;
+    if (cpu.detaching?.did === did) return cpu.detaching;
+    return this.#ownerByAddress(cpu, did, covers);
+  }
+
+  /** Kernels without cache tag events: the last unmap of this CPU that the descriptor covers. */
+  #ownerByAddress(cpu: Cpu, did: number, covers: (range: Waiting["range"]) => boolean): Step | undefined {
+    const at = cpu.unmaps.findLastIndex(({ iova, size }) => covers({ start: iova, end: iova + size - 1n }));
+    if (at < 0) return undefined;
+    const [step] = cpu.unmaps.splice(at, 1);
+    step.did = did;
+    return step;
+  }
+}
