@@ -30,6 +30,11 @@ const HARMLESS_DRIVERS: ReadonlySet<string> = new Set([VFIO_PCI, "pci-stub", "pc
 
 const PAGE = 4096;
 
+/** A group's open file. */
+export interface GroupFile extends FileOps {
+  readonly group: VfioGroup;
+}
+
 export class VfioGroup implements DeviceNode {
   readonly path: string;
   /** group->group_lock: container, users, device list. */
@@ -56,12 +61,13 @@ export class VfioGroup implements DeviceNode {
   }
 
   /** @throws IommuError EACCES the node is root's; EBUSY somebody has it open */
-  async open(task: Task): Promise<FileOps> {
+  async open(task: Task): Promise<GroupFile> {
     if (task.credentials.euid !== 0) throw new IommuError("EACCES", `${this.path} belongs to root`);
     if (this.busy) throw new IommuError("EBUSY", `${this.path} is open already`);
     this.#users = 1;
     return {
       name: this.path,
+      group: this,
       ioctl: (caller, request, arg) => this.#ioctl(caller, request, arg),
       release: () => this.put(),
     };
@@ -179,10 +185,12 @@ export class VfioGroup implements DeviceNode {
     return vfioDevice;
   }
 
-  /** The device is about to go: asks its user to close it, and waits. */
+  /** The device is about to go: asks its user to close it, and waits. Without devices, the group leaves its container. */
   async removeDevice(device: Device): Promise<void> {
     await this.#devices.get(device)?.remove();
     this.#devices.delete(device);
+    const others = this.iommuGroup.devices.some((other) => other !== device && other.driver === VFIO_PCI);
+    if (!others) await this.lock.with(() => this.#leaveContainer());
   }
 }
 

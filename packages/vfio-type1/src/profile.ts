@@ -2,6 +2,7 @@
  * What differs between kernels, and between the patch as posted and its intent. Each difference has one name and one
  * line here; a profile is a set of values. Facts about kernels: recorded answers.
  */
+import { type FeatureSupport, LOW_POWER_FEATURES } from "./device/feature.js";
 
 /** Defects of the patch as posted, by the name of their entry in the list of known bugs; each is a branch in `bind`. */
 export type SeedDefect =
@@ -43,6 +44,10 @@ export interface Profile {
   readonly losesMappingsAtTop: boolean;
   /** Kernel bug: GET_BITMAP shifts a mapping's stored bitmap in place and clears only as many bits as it has pages. */
   readonly staleDirtyBits: boolean;
+  /** VFIO_PCI_ERR_IRQ_INDEX exists for PCI Express devices alone. */
+  readonly errorIrqNeedsPcie: boolean;
+  /** VFIO_DEVICE_FEATURE: which numbers a plain PCI device knows. */
+  readonly features: Readonly<Record<number, FeatureSupport>>;
   /** The shared zero page behind never touched memory is not charged to RLIMIT_MEMLOCK. */
   readonly zeroPageUncharged: boolean;
 }
@@ -59,6 +64,8 @@ const LINUX_6_12: Profile = {
   losesMappingsAtTop: true,
   staleDirtyBits: true,
   zeroPageUncharged: false,
+  errorIrqNeedsPcie: true,
+  features: LOW_POWER_FEATURES,
 };
 
 /** Linux 6.12 with the two ioctls of the 2018 series, and without the bugs of either. */
@@ -95,7 +102,15 @@ export const PROFILES = {
     zeroPageUncharged: true,
   },
   "linux-6.12": LINUX_6_12,
-  "linux-7.3": { ...LINUX_6_12, name: "linux-7.3", wrapErrno: "EOVERFLOW", nesting: "none", losesMappingsAtTop: false },
+  "linux-7.3": {
+    ...LINUX_6_12,
+    name: "linux-7.3",
+    wrapErrno: "EOVERFLOW",
+    nesting: "none",
+    losesMappingsAtTop: false,
+    errorIrqNeedsPcie: false,
+    features: { ...LOW_POWER_FEATURES, 11: "get", 12: "unsupported" },
+  },
 } as const satisfies Record<string, Profile>;
 
 export type ProfileName = keyof typeof PROFILES;

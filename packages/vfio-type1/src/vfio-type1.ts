@@ -9,6 +9,8 @@ export interface VfioOptions {
   readonly profile?: ProfileName;
   /** Module parameters. */
   readonly params?: Partial<VfioParams>;
+  /** The platform can add MSI-X vectors while others are in use: x86 can, Arm cannot. Default: yes. */
+  readonly dynamicMsix?: boolean;
   /** Devices to bind to vfio-pci; every one that has no driver when absent. */
   readonly devices?: readonly string[];
 }
@@ -30,6 +32,7 @@ export function vfioType1(options: VfioOptions = {}): ServicePlugin {
       platform.container.registerSingleton(Vfio);
       const vfio = vfioOf(platform);
       vfio.profile = PROFILES[options.profile ?? "iommukit"];
+      vfio.dynamicMsix = options.dynamicMsix ?? true;
       Object.assign(vfio.params, options.params);
       platform.kernel.nodes.set(CONTAINER_PATH, containerNode(vfio));
       for (const bdf of platform.devices.keys()) added(platform, bdf);

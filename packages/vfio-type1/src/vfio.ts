@@ -5,6 +5,7 @@
 import {
   type Device,
   Groups,
+  InterruptController,
   type IommuGroup,
   Kernel,
   PhysicalMemory,
@@ -18,6 +19,7 @@ import { inject, injectable } from "tsyringe";
 import type { VfioContainer } from "./container.js";
 import { VfioGroup } from "./group.js";
 import { PROFILES, type Profile } from "./profile.js";
+import { prepareMessage } from "./type1/msi-cookie.js";
 import { SvaDevices } from "./type1/sva-devices.js";
 import type { Type1Environment, Type1Params } from "./type1/vfio-iommu.js";
 import { VFIO_PCI } from "./vfio-pci.js";
@@ -37,6 +39,8 @@ export class Vfio implements Type1Environment {
     disableHugepages: false,
     enableUnsafeNoiommuMode: false,
   };
+  /** The platform can add MSI-X vectors while others are in use. */
+  dynamicMsix = true;
   readonly svaDevices: SvaDevices;
   readonly containers = new Set<VfioContainer>();
   readonly #groups = new Map<IommuGroup, VfioGroup>();
@@ -49,6 +53,7 @@ export class Vfio implements Type1Environment {
     @inject(Sva) readonly sva: Sva,
     @inject(SystemBus) readonly bus: SystemBus,
     @inject(PhysicalMemory) readonly memory: PhysicalMemory,
+    @inject(InterruptController) readonly interrupts: InterruptController,
     @inject(Variants) readonly variants: Variants,
   ) {
     this.svaDevices = new SvaDevices(sva);
@@ -78,6 +83,20 @@ export class Vfio implements Type1Environment {
     if (group.devices.some((other) => other !== device && other.driver === VFIO_PCI)) return;
     this.#groups.delete(group);
     this.kernel.nodes.delete(vfioGroup.path);
+  }
+
+  /** Every device of the platform that is in a group. */
+  allDevices(): readonly Device[] {
+    return [...this.groups.all.values()].flatMap(({ devices }) => devices);
+  }
+
+  /**
+   * Where a device of the group has to write for a message to reach `address`: an address that the IOMMU translates to
+   * it, where messages are translated like any other write.
+   */
+  async prepareMessage(group: IommuGroup, address: number): Promise<bigint> {
+    const iommu = this.#groups.get(group)?.container?.iommu;
+    return iommu ? prepareMessage(iommu, group, address) : BigInt(address);
   }
 
   /** What is still open or held, one line each. */

@@ -18,6 +18,11 @@ export interface InterruptController {
   setWire(line: string, level: boolean): void;
   /** Allocates a vector: a write of `data` to `address` calls the handler. */
   allocateMessage(handler: InterruptHandler): MsiVector;
+  /**
+   * Vectors for multi-message MSI: one address, consecutive data, the first a multiple of the count rounded up to a power
+   * of two, because the function puts the vector's number into the low bits.
+   */
+  allocateMessages(handlers: readonly InterruptHandler[]): readonly MsiVector[];
   /** False when nobody listens to that message. */
   deliver(address: number, data: number): boolean;
 }
@@ -27,11 +32,13 @@ export const InterruptController = token<InterruptController>("InterruptControll
 export const DOORBELL_BASE = 0xfee0_0000;
 export const DOORBELL_SIZE = 0x10_0000;
 
+/** Vectors below are the processor's exceptions. */
+const FIRST_VECTOR = 0x20;
+
 export class BoardInterrupts implements InterruptController {
   readonly #wires = new Map<string, InterruptHandler>();
   readonly #levels = new Map<string, boolean>();
   readonly #messages = new Map<number, InterruptHandler>();
-  #next = 0x20;
 
   requestWire(line: string, handler: InterruptHandler): void {
     if (this.#wires.has(line)) throw new IommuError("EBUSY", `interrupt ${line} already has a handler`);
@@ -49,9 +56,18 @@ export class BoardInterrupts implements InterruptController {
   }
 
   allocateMessage(handler: InterruptHandler): MsiVector {
-    const data = this.#next++;
-    this.#messages.set(data, handler);
-    return { address: DOORBELL_BASE, data, free: () => this.#messages.delete(data) };
+    return this.allocateMessages([handler])[0];
+  }
+
+  allocateMessages(handlers: readonly InterruptHandler[]): readonly MsiVector[] {
+    const align = 2 ** Math.ceil(Math.log2(Math.max(1, handlers.length)));
+    let first = Math.ceil(FIRST_VECTOR / align) * align;
+    while (handlers.some((_, index) => this.#messages.has(first + index))) first += align;
+    return handlers.map((handler, index) => {
+      const data = first + index;
+      this.#messages.set(data, handler);
+      return { address: DOORBELL_BASE, data, free: () => this.#messages.delete(data) };
+    });
   }
 
   deliver(address: number, data: number): boolean {

@@ -1,7 +1,14 @@
 /** A device's descriptor in a program: regions are read and written at their offset in the file. */
 import type { Task } from "@iommukit/core";
-import { DeviceInfo, RegionInfo } from "../uapi/device-structs.js";
-import { VFIO_DEVICE_GET_INFO, VFIO_DEVICE_GET_REGION_INFO } from "../uapi/ioctls.js";
+import { DeviceInfo, IrqInfo, IrqSet, IrqSetFlags, PciIrq, RegionInfo } from "../uapi/device-structs.js";
+import { concat } from "../uapi/info-caps.js";
+import {
+  VFIO_DEVICE_GET_INFO,
+  VFIO_DEVICE_GET_IRQ_INFO,
+  VFIO_DEVICE_GET_REGION_INFO,
+  VFIO_DEVICE_RESET,
+  VFIO_DEVICE_SET_IRQS,
+} from "../uapi/ioctls.js";
 import { decodeStruct, encodeStruct } from "../uapi/struct.js";
 
 /** VFIO_PCI_CONFIG_REGION_INDEX, and what is in the command register of configuration space. */
@@ -11,6 +18,9 @@ const MEMORY_SPACE = 2;
 const BUS_MASTER = 4;
 
 export class VfioDeviceClient {
+  /** Where regions start in the file, as GET_REGION_INFO told. */
+  readonly #offsets = new Map<number, number>();
+
   constructor(
     readonly task: Task,
     readonly fd: number,
@@ -30,16 +40,23 @@ export class VfioDeviceClient {
     return { flags, size, offset };
   }
 
+  async #position(region: number, offset: number): Promise<number> {
+    let base = this.#offsets.get(region);
+    if (base === undefined) {
+      base = Number((await this.regionInfo(region)).offset);
+      this.#offsets.set(region, base);
+    }
+    return base + offset;
+  }
+
   /** @returns the bytes, fewer than asked at the end of the region */
   async read(region: number, offset: number, length: number): Promise<Uint8Array> {
-    const { offset: base } = await this.regionInfo(region);
     const bytes = new Uint8Array(length);
-    return bytes.subarray(0, await this.task.pread(this.fd, bytes, Number(base) + offset));
+    return bytes.subarray(0, await this.task.pread(this.fd, bytes, await this.#position(region, offset)));
   }
 
   async write(region: number, offset: number, bytes: Uint8Array): Promise<number> {
-    const { offset: base } = await this.regionInfo(region);
-    return this.task.pwrite(this.fd, bytes, Number(base) + offset);
+    return this.task.pwrite(this.fd, bytes, await this.#position(region, offset));
   }
 
   async read32(region: number, offset: number): Promise<number> {
@@ -55,12 +72,45 @@ export class VfioDeviceClient {
 
   /** A BAR access as a device's own driver makes it: fills `into`. @returns false when the region ends before */
   async readBar(bar: number, offset: number, into: Uint8Array): Promise<boolean> {
-    const { offset: base } = await this.regionInfo(bar);
-    return (await this.task.pread(this.fd, into, Number(base) + offset)) === into.length;
+    return (await this.task.pread(this.fd, into, await this.#position(bar, offset))) === into.length;
   }
 
   async writeBar(bar: number, offset: number, bytes: Uint8Array): Promise<boolean> {
     return (await this.write(bar, offset, bytes)) === bytes.length;
+  }
+
+  /** @returns IrqInfoFlags, and how many there are */
+  async irqInfo(index: number): Promise<{ readonly flags: number; readonly count: number }> {
+    const arg = encodeStruct(IrqInfo, { argsz: IrqInfo.bytes, index });
+    await this.task.ioctl(this.fd, VFIO_DEVICE_GET_IRQ_INFO, arg);
+    const { flags, count } = decodeStruct(IrqInfo, arg);
+    return { flags, count };
+  }
+
+  /** Enables interrupts: each signals its eventfd. -1 for one that nobody listens to. */
+  async setIrqs(index: number, eventFds: readonly number[], start = 0): Promise<void> {
+    const flags = IrqSetFlags.DATA_EVENTFD | IrqSetFlags.ACTION_TRIGGER;
+    const data = new Uint8Array(Int32Array.from(eventFds).buffer);
+    const head = { argsz: IrqSet.bytes + data.length, flags, index, start, count: eventFds.length };
+    await this.task.ioctl(this.fd, VFIO_DEVICE_SET_IRQS, concat(encodeStruct(IrqSet, head), data));
+  }
+
+  async disableIrqs(index: number): Promise<void> {
+    const flags = IrqSetFlags.DATA_NONE | IrqSetFlags.ACTION_TRIGGER;
+    await this.task.ioctl(this.fd, VFIO_DEVICE_SET_IRQS, encodeStruct(IrqSet, { argsz: IrqSet.bytes, flags, index }));
+  }
+
+  async unmaskIntx(): Promise<void> {
+    const flags = IrqSetFlags.DATA_NONE | IrqSetFlags.ACTION_UNMASK;
+    await this.task.ioctl(
+      this.fd,
+      VFIO_DEVICE_SET_IRQS,
+      encodeStruct(IrqSet, { argsz: IrqSet.bytes, flags, index: PciIrq.INTX, count: 1 }),
+    );
+  }
+
+  async reset(): Promise<void> {
+    await this.task.ioctl(this.fd, VFIO_DEVICE_RESET);
   }
 
   /** Lets the device decode its memory BARs and do DMA (command register). */

@@ -1,50 +1,105 @@
 /**
- * A device that a program drives: its descriptor, which is one file with a region for each BAR, the expansion ROM and
- * configuration space. Opened any number of times; while it is open its group stays in its container.
+ * A device that a program drives: one file with a region for each BAR, the ROM and configuration space. Opened any number
+ * of times; while it is open, or one of its BARs is mapped, its group stays in its container.
  */
-import { type Device, type FileOps, IommuError, type Task, type UserPointer, WaitQueue } from "@iommukit/core";
+import {
+  type Device,
+  type FileMapping,
+  type FileOps,
+  IommuError,
+  PAGE_SIZE,
+  pciResetFunction,
+  pciResetMethods,
+  type Task,
+  TYPE0_HEADER,
+  type UserPointer,
+  WaitQueue,
+  writeField,
+} from "@iommukit/core";
 import type { VfioGroup } from "../group.js";
 import { deviceIoctl } from "./device-ioctl.js";
+import { IoEventFds } from "./io-event-fds.js";
 import { DeviceIrqs } from "./irqs.js";
 import { DeviceRegions } from "./regions.js";
+import { resourcesOf } from "./resources.js";
+import { VirtualConfig } from "./virtual-config.js";
 
 /** How long a program may take to let go of a device that is about to be removed, in nanoseconds. */
 const REMOVE_PATIENCE = 10_000_000_000;
 
 export class VfioDevice {
-  readonly regions: DeviceRegions;
   readonly irqs: DeviceIrqs;
+  readonly ioEventFds: IoEventFds;
+  readonly regions: DeviceRegions;
+  readonly config: VirtualConfig;
   readonly #closed: WaitQueue;
-  #opens = 0;
+  /** Open files and mapped BARs. */
+  #users = 0;
   #removed = false;
 
   constructor(
     readonly group: VfioGroup,
     readonly device: Device,
   ) {
-    this.regions = new DeviceRegions(device.pci);
-    this.irqs = new DeviceIrqs(this);
-    this.#closed = new WaitQueue(group.vfio.scheduler, `vfio ${device.name} to be closed`);
+    const { vfio, iommuGroup } = group;
+    const { pci } = device;
+    const resources = resourcesOf(pci);
+    this.irqs = new DeviceIrqs(
+      pci,
+      { dynamicMsix: vfio.dynamicMsix, errorNeedsPcie: vfio.profile.errorIrqNeedsPcie },
+      (handlers) => vfio.interrupts.allocateMessages(handlers),
+      (address) => vfio.prepareMessage(iommuGroup, address),
+    );
+    this.ioEventFds = new IoEventFds(pci, this.irqs.msix);
+    this.config = new VirtualConfig(pci, resources, {
+      intxDisabled: (disabled) => this.irqs.intx.setDisabled(disabled),
+      msiEnabled: () => this.irqs.msi.enabled > 0,
+      functionLevelReset: () => this.reset(),
+    });
+    this.regions = new DeviceRegions(pci, resources, this.config, this.irqs.msix);
+    this.#closed = new WaitQueue(vfio.scheduler, `vfio ${device.name} to be closed`);
   }
 
   get opened(): boolean {
-    return this.#opens > 0;
+    return this.#users > 0;
   }
 
-  /** Under the group's lock. */
-  open(): FileOps {
-    if (this.#opens++ === 0) this.group.get();
-    let open = true;
+  /** Under the group's lock. The first open stops the device's DMA and resets it, where that can be done. */
+  async open(): Promise<FileOps> {
+    if (this.#users === 0) {
+      this.#stopDma();
+      if (this.resettable) await this.reset();
+    }
+    this.#get();
     return {
       name: `anon_inode:[vfio-device] ${this.device.name}`,
       ioctl: (task, request, arg) => this.#ioctl(task, request, arg),
       read: async (_task, into, position) => this.#present().read(into, position),
       write: async (_task, bytes, position) => this.#present().write(bytes, position),
-      release: async () => {
-        if (open) await this.#close();
-        open = false;
-      },
+      mmap: (_task, offset, length, _write, shared) => this.#map(offset, length, shared),
+      release: () => this.#put(),
     };
+  }
+
+  #get(): void {
+    if (this.#users++ === 0) this.group.get();
+  }
+
+  async #put(): Promise<void> {
+    if (--this.#users > 0) return;
+    this.#release();
+    this.#closed.wakeAll();
+    await this.group.put();
+  }
+
+  #release(): void {
+    this.irqs.disableAll();
+    this.ioEventFds.clear();
+    this.#stopDma();
+  }
+
+  #stopDma(): void {
+    if (this.device.pci.present) writeField(this.device.pci, 0, TYPE0_HEADER.BusMasterEnable, 0);
   }
 
   #present(): DeviceRegions {
@@ -57,18 +112,49 @@ export class VfioDevice {
     return deviceIoctl(this, task, request, arg);
   }
 
-  async #close(): Promise<void> {
-    if (--this.#opens > 0) return;
-    await this.irqs.disableAll();
-    this.#closed.wakeAll();
-    await this.group.put();
+  /** @throws IommuError EINVAL private, not a BAR, or not inside of it */
+  #map(offset: number, length: number, shared: boolean): FileMapping {
+    const { address } = this.#present().physical(offset, length);
+    if (!shared) throw new IommuError("EINVAL", "a BAR is mapped shared");
+    this.#get();
+    let open = true;
+    return {
+      page: (at) =>
+        this.#removed || at >= Math.ceil(length / PAGE_SIZE) * PAGE_SIZE || !this.config.memoryEnabled
+          ? undefined
+          : address + at,
+      close: () => {
+        if (!open) return;
+        open = false;
+        // munmap does not wait for what the last user leaves behind.
+        this.group.vfio.scheduler.spawn(`vfio ${this.device.name} unmap`, () => this.#put());
+      },
+    };
+  }
+
+  get #alone(): boolean {
+    const [bridge] = this.device.pci.upstream;
+    return (
+      bridge !== undefined &&
+      !this.group.vfio.allDevices().some(({ pci }) => pci !== this.device.pci && pci.upstream[0] === bridge)
+    );
+  }
+
+  get resettable(): boolean {
+    return pciResetMethods(this.device.pci, this.#alone).length > 0;
+  }
+
+  /** @throws IommuError EINVAL when the function cannot be reset by itself */
+  async reset(): Promise<void> {
+    if (!this.resettable) throw new IommuError("EINVAL", `${this.device.name} cannot be reset by itself`);
+    await pciResetFunction(this.device.pci, this.group.vfio.scheduler, this.#alone);
   }
 
   /** The device is going away: asks for it, waits a while, and then answers ENODEV to whoever still has it open. */
   async remove(): Promise<void> {
     this.irqs.request();
     await this.#closed.waitTimeout(() => !this.opened, REMOVE_PATIENCE);
-    await this.irqs.disableAll();
+    this.#release();
     this.#removed = true;
   }
 }

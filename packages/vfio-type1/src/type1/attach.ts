@@ -6,6 +6,7 @@ import { removeDma } from "./dma-unmap.js";
 import { allocDomain, protFor, VfioDomain, VfioIommuGroup } from "./domain.js";
 import { tryAttachGroup } from "./domain-match.js";
 import { takenAway } from "./iova-ranges.js";
+import { unmapDoorbells } from "./msi-cookie.js";
 import { mapRuns } from "./pinning.js";
 import { invalid } from "./range-checks.js";
 import type { VfioIommu } from "./vfio-iommu.js";
@@ -127,6 +128,7 @@ async function dropDomain(iommu: VfioIommu, domain: VfioDomain): Promise<void> {
     for (const { iova, size } of iommu.dmas.all()) await iommuUnmap(domain.domain, iova, size);
   }
   iommu.domains.splice(iommu.domains.indexOf(domain), 1);
+  await unmapDoorbells(domain);
   domain.domain.ops.domainFree(domain.domain);
 }
 

@@ -31,6 +31,8 @@ export class VfioIommuGroup {
 
 export class VfioDomain {
   readonly groups: VfioIommuGroup[] = [];
+  /** Doorbells that are mapped for the devices' messages: physical page → IOVA (iommu_get_msi_cookie). */
+  readonly doorbells = new Map<number, bigint>();
 
   constructor(
     readonly domain: IommuDomain,

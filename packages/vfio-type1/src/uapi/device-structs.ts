@@ -109,3 +109,22 @@ export const Feature = layout(
   { name: "vfio_device_feature", bits: 64, spec: SPEC, summary: "VFIO_DEVICE_FEATURE; then the feature's data" },
   { argsz: u32(0, "8 and the data"), flags: u32(4, "number of the feature, GET, SET, PROBE") },
 );
+
+export const HotReset = layout(
+  { name: "vfio_pci_hot_reset", bits: 96, spec: SPEC, summary: "VFIO_DEVICE_PCI_HOT_RESET; then group descriptors" },
+  { argsz: u32(0, "12 and the descriptors"), flags: u32(4, "none"), count: u32(8, "descriptors") },
+);
+
+export const IoEventFdFlags = { SIZE_MASK: 0xf } as const;
+
+export const IoEventFd = layout(
+  { name: "vfio_device_ioeventfd", bits: 256, spec: SPEC, summary: "VFIO_DEVICE_IOEVENTFD" },
+  {
+    argsz: u32(0, "at least 32"),
+    flags: u32(4, "bytes to write: 1, 2, 4 or 8"),
+    offset: u64(8, "where in the device's file"),
+    data: u64(16, "what to write"),
+    fd: u32(24, "eventfd, or -1 to end it"),
+    padding: pad(28, 4),
+  },
+);
