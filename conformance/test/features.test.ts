@@ -15,13 +15,14 @@ describe("features", () => {
     it("answers twice ${cite("X1")} ${cite("X-2")}", () => {});
     it.each(rows)(\`$code: \${what} ${cite("X1")}\`, () => {});
     // a comment ${cite("X3")} is no name
-    it("stays ${cite("6.3.9")} a section", () => {});
+    it("stays ${cite("6.3.9")} a section, ${cite("X-2, 5.4; X8")} is two", () => {});
   `;
   const tests = citations([{ file: "some.test.ts", text }]);
 
   it("finds tests by the ids in their names, and neither comments nor sections", () => {
-    expect([...tests.keys()]).toEqual(["X1", "X-2"]);
+    expect([...tests.keys()]).toEqual(["X1", "X-2", "X8"]);
     expect(tests.get("X1")).toHaveLength(2);
+    expect(tests.get("X-2")).toHaveLength(2);
   });
 
   it("prints each item with its test, or why it has none", () => {
@@ -33,7 +34,7 @@ describe("features", () => {
     expect(to.finish()).toBe(0);
     expect(lines).toEqual([
       `X1 one: some.test.ts "answers twice ${cite("X1")} ${cite("X-2")}" and 1 more`,
-      `X-2 two: some.test.ts "answers twice ${cite("X1")} ${cite("X-2")}" (partial: half)`,
+      `X-2 two: some.test.ts "answers twice ${cite("X1")} ${cite("X-2")}" and 1 more (partial: half)`,
       "X4 four: no test yet",
       "X5 five: out of scope, no such chip",
       "not applicable: 1 × no test yet",

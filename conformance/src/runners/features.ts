@@ -61,15 +61,17 @@ export function judge(
   }
 }
 
-/** Names of tests by the ids that they cite. */
+/** Names of tests by the ids that they cite: "(A9)", "(C9, L-9)", "(5.4, G16)". */
 export function citations(files: Iterable<{ readonly file: string; readonly text: string }>): Map<string, TestName[]> {
   const byId = new Map<string, TestName[]>();
   for (const { file, text } of files) {
-    for (const [, , name] of text.matchAll(/(["'`])((?:\\.|(?!\1)[^\\\n])*\([A-Z]-?\d+\)(?:\\.|(?!\1)[^\\\n])*)\1/g)) {
-      for (const [, id] of name.matchAll(/\(([A-Z]-?\d+)\)/g)) {
-        const named = byId.get(id) ?? [];
-        byId.set(id, named);
-        if (!named.some((test) => test.name === name)) named.push({ file, name });
+    for (const [, , name] of text.matchAll(/(["`])((?:\\.|(?!\1)[^\\\n])*)\1/g)) {
+      for (const [, inside] of name.matchAll(/\(([^()]*)\)/g)) {
+        for (const [id] of inside.matchAll(/(?<![\w.-])[A-Z]-?\d+(?![\w.-])/g)) {
+          const named = byId.get(id) ?? [];
+          byId.set(id, named);
+          if (!named.some((test) => test.name === name)) named.push({ file, name });
+        }
       }
     }
   }
