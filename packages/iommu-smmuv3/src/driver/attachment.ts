@@ -15,7 +15,7 @@ import type { Invalidation } from "./invalidation.js";
 import { type InvalidationItem, InvalidationType } from "./invalidation-array.js";
 import type { Master } from "./master.js";
 import { PageTableQuirk, stageOneControl, stageTwoControl } from "./page-table-geometry.js";
-import type { Smmuv3Features } from "./probe.js";
+import { type Smmuv3Features, smallestPageShift } from "./probe.js";
 import { abortSte, bypassSte, stageOneSte, stageTwoSte } from "./stes.js";
 import type { StreamTable } from "./stream-table.js";
 
@@ -133,7 +133,7 @@ export class Attachment {
   }
 
   async #enableAts(master: Master, domain: Smmuv3Domain): Promise<void> {
-    const stu = (this.features.pgsizeBitmap & -this.features.pgsizeBitmap).toString(2).length - 1;
+    const stu = smallestPageShift(this.features);
     try {
       pciEnableAts(master.device.pci, stu);
     } catch (error) {

@@ -5,7 +5,6 @@ import {
   CFGI_ALL_RANGE,
   CMD_ATC_INV,
   CMD_CFGI_CD,
-  CMD_CFGI_CD_ALL,
   CMD_CFGI_STE,
   CMD_CFGI_STE_RANGE,
   CMD_PREFETCH_CONFIG,
@@ -34,10 +33,6 @@ export function cfgiAll(): Command {
 /** @param leaf false also drops cached level 1 descriptors */
 export function cfgiCd(sid: number, ssid: number, leaf: boolean): Command {
   return CMD_CFGI_CD.encode({ Opcode: OPCODE.CFGI_CD, StreamID: sid, SubstreamID: ssid, Leaf: leaf });
-}
-
-export function cfgiCdAll(sid: number): Command {
-  return CMD_CFGI_CD_ALL.encode({ Opcode: OPCODE.CFGI_CD_ALL, StreamID: sid });
 }
 
 export function prefetchConfig(sid: number): Command {

@@ -18,7 +18,7 @@ import { inject, injectable } from "tsyringe";
 export interface Smmuv3DriverOptions {
   /** Instance name; stands in log lines and interrupt names: "smmuv3". */
   readonly name: string;
-  /** iommu.strict: DMA domains invalidate at every unmap. Default true. */
+  /** iommu.strict: DMA domains invalidate at every unmap; otherwise they are of type dma-fq, to be flushed later. Default true. */
   readonly strict?: boolean;
   /** Firmware says that the device's transactions may stall ("dma-can-stall"). Never true of PCIe functions on a real board. */
   readonly canStall?: (bdf: string) => boolean;
@@ -36,6 +36,9 @@ export interface Smmuv3DriverOptions {
   readonly cpuAsidBits?: 8 | 16;
 }
 export const Smmuv3DriverOptions = token<Smmuv3DriverOptions>("Smmuv3DriverOptions");
+
+/** ARM_SMMU_POLL_TIMEOUT_US: one second, in nanoseconds. */
+const POLL_TIMEOUT = 1_000_000_000;
 
 @injectable()
 export class DriverContext {
@@ -84,6 +87,3 @@ export class DriverContext {
     return true;
   }
 }
-
-/** ARM_SMMU_POLL_TIMEOUT_US: one second, in nanoseconds. */
-export const POLL_TIMEOUT = 1_000_000_000;

@@ -10,7 +10,7 @@
 import type { PhysicalMemory, Scheduler } from "@iommukit/core";
 
 /** Doublewords and 32-bit words of an STE or CD. */
-export const ENTRY_QWORDS = 8;
+const ENTRY_QWORDS = 8;
 export const ENTRY_WORDS = 16;
 
 /** What a kind of entry says of its own bits. */

@@ -45,14 +45,14 @@ export class Interrupts {
     private readonly context: DriverContext,
     features: Smmuv3Features,
     private readonly commands: CommandQueue,
-    handlers: { readonly eventq: InterruptHandler; readonly priq: InterruptHandler },
+    handlers: { readonly eventq: InterruptHandler; readonly priq: InterruptHandler | undefined },
   ) {
     this.#byMessage = features.msi && (context.options.messageInterrupts ?? true);
     this.#sources = [
       { line: "gerror", handler: this.globalError, message: [GERROR_IRQ_CFG0, GERROR_IRQ_CFG1, GERROR_IRQ_CFG2] },
       { line: "eventq", handler: handlers.eventq, message: [EVENTQ_IRQ_CFG0, EVENTQ_IRQ_CFG1, EVENTQ_IRQ_CFG2] },
     ];
-    if (features.pri) {
+    if (handlers.priq) {
       this.#sources.push({
         line: "priq",
         handler: handlers.priq,

@@ -8,7 +8,7 @@ import type { Command, CommandQueue } from "./command-queue.js";
 import { at, atcInv, tlbiAsid, tlbiIpa, tlbiVa, tlbiVmid, tlbiVmidStageOne } from "./commands.js";
 import type { DriverContext } from "./driver-context.js";
 import { type InvalidationArray, type InvalidationItem, InvalidationType } from "./invalidation-array.js";
-import type { Smmuv3Features } from "./probe.js";
+import { type Smmuv3Features, smallestPageShift } from "./probe.js";
 
 /** A range that changed. */
 export interface InvalidationRange {
@@ -37,7 +37,7 @@ export class Invalidation {
     /** False for functions that cannot answer: unplugged, or their ATS was disabled by a reset (I13, L-23, L-24). */
     private readonly reachable: (sid: number) => boolean,
   ) {
-    this.#pageShift = (features.pgsizeBitmap & -features.pgsizeBitmap).toString(2).length - 1;
+    this.#pageShift = smallestPageShift(features);
   }
 
   /** Returns when nobody uses what stood in the ranges before. */

@@ -12,6 +12,7 @@ import {
   PageTableQuirk,
   pageTableGeometry,
 } from "./page-table-geometry.js";
+import { PageTableLevels } from "./page-table-levels.js";
 
 /** Where tables come from. `bytes` is at least 64 and a power of two; tables are zeroed and aligned to their size. */
 export interface TablePages {
@@ -34,12 +35,9 @@ export class IoPageTable {
   readonly geometry: PageTableGeometry;
   /** Physical address of the first table: TTB0 or S2TTB. */
   readonly root: number;
-  readonly #shift: number[] = [];
-  readonly #indexMask: number[] = [];
-  readonly #size: number[] = [];
+  readonly #levels: PageTableLevels;
   readonly #leaves: LeafAttributes;
   readonly #tables: TableDescriptor;
-  readonly #entriesPerTable: number;
 
   /**
    * @param warn called where Linux prints a WARN: a caller's mistake that is answered with an error or with 0
@@ -53,16 +51,10 @@ export class IoPageTable {
     private readonly warn: (reason: string) => void = () => {},
   ) {
     this.geometry = pageTableGeometry(config);
-    const { bitsPerLevel, startLevel, pgdBits } = this.geometry;
-    for (let level = 0; level < MAX_LEVELS; level++) {
-      this.#shift[level] = (MAX_LEVELS - level) * bitsPerLevel + 3;
-      this.#indexMask[level] = 2 ** (level === startLevel ? pgdBits : bitsPerLevel) - 1;
-      this.#size[level] = 2 ** this.#shift[level];
-    }
-    this.#entriesPerTable = 2 ** bitsPerLevel;
+    this.#levels = new PageTableLevels(this.geometry);
     this.#leaves = new LeafAttributes(config);
     this.#tables = new TableDescriptor(this.geometry);
-    this.root = pages.alloc(this.#bytesAt(startLevel));
+    this.root = pages.alloc(this.#levels.bytes(this.geometry.startLevel));
   }
 
   /**
@@ -74,11 +66,11 @@ export class IoPageTable {
   map(iova: bigint, pa: number, pgsize: number, count: number, prot: number): number {
     const hi = hi32(iova);
     const lo = lo32(iova);
-    if (!this.#takes(pgsize)) {
+    if (!this.#levels.takes(pgsize)) {
       this.warn(`map of ${hex(pgsize)} bytes`);
       throw new IommuError("EINVAL", `${hex(pgsize)} is not among the page sizes ${hex(this.geometry.pgsizeBitmap)}`);
     }
-    if (!this.#inRange(hi, lo) || pa >= 2 ** this.geometry.oas) {
+    if (!this.#levels.inRange(hi, lo) || pa >= 2 ** this.geometry.oas) {
       this.warn(`map of ${hex(iova)} to ${hex(pa)}`);
       throw new IommuError(
         "ERANGE",
@@ -93,8 +85,8 @@ export class IoPageTable {
     }
     let table = this.root;
     for (let level = this.geometry.startLevel; level < MAX_LEVELS; level++) {
-      const index = this.#index(hi, lo, level);
-      if (pgsize === this.#size[level]) return this.#install(table, index, level, iova, pa, count, prot);
+      const index = this.#levels.index(hi, lo, level);
+      if (pgsize === this.#levels.size(level)) return this.#install(table, index, level, iova, pa, count, prot);
       if (level < LAST_LEVEL) table = this.#descend(table + 8 * index, level, iova);
     }
     this.warn(`map of ${hex(pgsize)} bytes`);
@@ -108,13 +100,13 @@ export class IoPageTable {
   unmap(iova: bigint, pgsize: number, count: number, gather?: IotlbGather): number {
     const hi = hi32(iova);
     const lo = lo32(iova);
-    if (!this.#takes(pgsize) || count === 0 || !this.#inRange(hi, lo)) {
+    if (!this.#levels.takes(pgsize) || count === 0 || !this.#levels.inRange(hi, lo)) {
       this.warn(`unmap of ${count} × ${hex(pgsize)} bytes at ${hex(iova)}`);
       return 0;
     }
     let table = this.root;
     for (let level = this.geometry.startLevel; level < MAX_LEVELS; level++) {
-      const index = this.#index(hi, lo, level);
+      const index = this.#levels.index(hi, lo, level);
       const entry = table + 8 * index;
       const low = this.memory.load32(entry) | 0;
       const high = this.memory.load32(entry + 4) | 0;
@@ -122,7 +114,7 @@ export class IoPageTable {
         this.#unmapped(iova);
         return 0;
       }
-      if (pgsize === this.#size[level]) return this.#clear(entry, index, level, iova, count, gather);
+      if (pgsize === this.#levels.size(level)) return this.#clear(entry, index, level, iova, count, gather);
       if (this.#tables.isLeaf(low, level)) {
         this.warn(`unmap of part of the block at ${hex(iova)}`);
         return 0;
@@ -137,11 +129,11 @@ export class IoPageTable {
     const lo = lo32(iova);
     let table = this.root;
     for (let level = this.geometry.startLevel; level < MAX_LEVELS; level++) {
-      const entry = table + 8 * this.#index(hi, lo, level);
+      const entry = table + 8 * this.#levels.index(hi, lo, level);
       const low = this.memory.load32(entry) | 0;
       const high = this.memory.load32(entry + 4) | 0;
       if (this.#tables.isLeaf(low, level)) {
-        return this.#tables.target(high, low) + Number(iova & (BigInt(this.#size[level]) - 1n));
+        return this.#tables.target(high, low) + Number(iova & (BigInt(this.#levels.size(level)) - 1n));
       }
       if (!this.#tables.isTable(low, level)) return undefined;
       table = this.#tables.target(high, low);
@@ -159,36 +151,6 @@ export class IoPageTable {
     return 1n << BigInt(this.geometry.ias);
   }
 
-  /** True for a size in the bitmap; a sum of such sizes passes too, as in Linux, and is refused at the last level. */
-  #takes(pgsize: number): boolean {
-    if (pgsize === this.geometry.granule) return true;
-    const size = BigInt(pgsize);
-    return size !== 0n && (size & this.geometry.pgsizeBitmap) === size;
-  }
-
-  /** The bits above `ias` are all zero, or all one for a TTBR1 table. */
-  #inRange(hi: number, lo: number): boolean {
-    const { ias, config } = this.geometry;
-    const sign = config.quirks & PageTableQuirk.ARM_TTBR1 ? -1 : 0;
-    if (ias >= 32) return hi >> (ias - 32) === sign || (ias === 32 && hi === sign);
-    return hi === sign && lo >> ias === sign;
-  }
-
-  #index(hi: number, lo: number, level: number): number {
-    const shift = this.#shift[level];
-    const bits = shift >= 32 ? hi >>> (shift - 32) : (lo >>> shift) | (hi << (32 - shift));
-    return bits & this.#indexMask[level];
-  }
-
-  #bytesAt(level: number): number {
-    return level === this.geometry.startLevel ? Math.max(8 * 2 ** this.geometry.pgdBits, 64) : this.geometry.granule;
-  }
-
-  /** Entries from `index` to the end of its table; concatenated tables count each for itself. */
-  #inTable(index: number, count: number): number {
-    return Math.min(count, this.#entriesPerTable - (index & (this.#entriesPerTable - 1)));
-  }
-
   /** The table below an entry, made when there is none. */
   #descend(entry: number, level: number, iova: bigint): number {
     const low = this.memory.load32(entry) | 0;
@@ -203,8 +165,8 @@ export class IoPageTable {
   }
 
   #install(table: number, index: number, level: number, iova: bigint, pa: number, count: number, prot: number): number {
-    const entries = this.#inTable(index, count);
-    const size = this.#size[level];
+    const entries = this.#levels.inTable(index, count);
+    const size = this.#levels.size(level);
     const first = table + 8 * index;
     for (let i = 0; i < entries; i++) {
       const low = this.memory.load32(first + 8 * i) | 0;
@@ -231,8 +193,8 @@ export class IoPageTable {
   }
 
   #clear(entry: number, index: number, level: number, iova: bigint, count: number, gather?: IotlbGather): number {
-    const size = this.#size[level];
-    const entries = this.#inTable(index, count);
+    const size = this.#levels.size(level);
+    const entries = this.#levels.inTable(index, count);
     let done = 0;
     for (; done < entries; done++) {
       const at = entry + 8 * done;
@@ -253,7 +215,7 @@ export class IoPageTable {
   }
 
   #freeTree(table: number, level: number): void {
-    const bytes = this.#bytesAt(level);
+    const bytes = this.#levels.bytes(level);
     for (let at = table; level < LAST_LEVEL && at < table + bytes; at += 8) {
       const low = this.memory.load32(at) | 0;
       if (this.#tables.isTable(low, level))

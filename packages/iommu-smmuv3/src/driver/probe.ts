@@ -28,7 +28,6 @@ export interface Smmuv3Features {
   readonly cmdqShift: number;
   readonly evtqShift: number;
   readonly priqShift: number;
-  readonly maxStalls: number;
   readonly pgsizeBitmap: bigint;
   readonly oas: number;
 }
@@ -106,7 +105,6 @@ export function probe(mmio: Mmio, options: { readonly name: string; readonly coh
     cmdqShift: id.get(IDR1, IDR1.CMDQS),
     evtqShift: id.get(IDR1, IDR1.EVENTQS),
     priqShift: id.get(IDR1, IDR1.PRIQS),
-    maxStalls: id.get(IDR5, IDR5.STALL_MAX),
     pgsizeBitmap,
     // Sizes that this driver does not know are used as 48 bits.
     oas: PHYSICAL_SIZES[id.get(IDR5, IDR5.OAS)] ?? 48,
@@ -119,4 +117,9 @@ function granules(id: IdRegisters): bigint {
   if (id.flag(IDR5, IDR5.GRAN16K)) sizes |= SIZES_16K;
   if (id.flag(IDR5, IDR5.GRAN64K)) sizes |= SIZES_64K;
   return sizes !== 0n && PHYSICAL_SIZES[id.get(IDR5, IDR5.OAS)] === 52 ? sizes | SIZE_4T : sizes;
+}
+
+/** log2 of the smallest page: the unit of range invalidations and of ATS. */
+export function smallestPageShift({ pgsizeBitmap }: Smmuv3Features): number {
+  return (pgsizeBitmap & -pgsizeBitmap).toString(2).length - 1;
 }

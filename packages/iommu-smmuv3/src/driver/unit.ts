@@ -1,0 +1,105 @@
+/** One SMMU while the driver is bound to it: its parts, and how they come up and go down (arm_smmu_device_probe, G9). */
+import { F_TRANSLATION } from "../spec/events.js";
+import { PRIQ_ENTRY } from "../spec/page-requests.js";
+import { EVENTQ_BASE, EVENTQ_CONS, EVENTQ_PROD, PRIQ_BASE, PRIQ_CONS, PRIQ_PROD } from "../spec/registers.js";
+import { Identifiers } from "./asid.js";
+import { Attachment } from "./attachment.js";
+import { CommandQueue } from "./command-queue.js";
+import { DeviceReset } from "./device-reset.js";
+import type { Smmuv3Domain } from "./domain.js";
+import type { DriverContext } from "./driver-context.js";
+import { EventHandler } from "./event-handler.js";
+import { Interrupts } from "./interrupts.js";
+import { Invalidation } from "./invalidation.js";
+import { PageRequestHandler } from "./page-request-handler.js";
+import { probe, type Smmuv3Features } from "./probe.js";
+import { RecordQueue } from "./record-queue.js";
+import { StreamTable } from "./stream-table.js";
+import type { Streams } from "./streams.js";
+import { SmmuSva, type SvaContext } from "./sva.js";
+
+const EVENTQ = { base: EVENTQ_BASE, prod: EVENTQ_PROD, cons: EVENTQ_CONS };
+const PRIQ = { base: PRIQ_BASE, prod: PRIQ_PROD, cons: PRIQ_CONS };
+
+export class Unit {
+  readonly features: Smmuv3Features;
+  readonly commands: CommandQueue;
+  readonly invalidation: Invalidation;
+  readonly streamTable: StreamTable;
+  readonly attachment: Attachment;
+  readonly sva: SmmuSva;
+  readonly asids: Identifiers<Smmuv3Domain | SvaContext>;
+  readonly vmids: Identifiers<Smmuv3Domain>;
+  readonly #eventq: RecordQueue;
+  readonly #priq: RecordQueue | undefined;
+  readonly #reset: DeviceReset;
+  readonly #interrupts: Interrupts;
+
+  /** @throws IommuError ENODEV what the hardware lacks, ENOMEM */
+  constructor(context: DriverContext, streams: Streams) {
+    const features = probe(context.mmio, context.options);
+    context.print(
+      `oas ${features.oas}-bit (ias ${features.wideVirtual ? 52 : 48}-bit, ${features.sidBits}-bit StreamIDs)`,
+    );
+    this.features = features;
+    this.asids = new Identifiers("ASID", features.asidBits);
+    this.vmids = new Identifiers("VMID", features.vmidBits);
+    this.commands = new CommandQueue(context, features);
+    const { commands } = this;
+    const events = new EventHandler(context, commands, streams);
+    this.#eventq = new RecordQueue(context, "evtq", features.evtqShift, F_TRANSLATION, EVENTQ, events);
+    if (features.pri) {
+      const requests = new PageRequestHandler(context, commands, streams);
+      this.#priq = new RecordQueue(context, "priq", features.priqShift, PRIQ_ENTRY, PRIQ, requests);
+    }
+    this.streamTable = new StreamTable(context, features);
+    const reachable = (sid: number) => streams.find(sid)?.reachable ?? false;
+    this.invalidation = new Invalidation(context, commands, features, reachable);
+    this.attachment = new Attachment(context, features, commands, this.invalidation, this.streamTable);
+    this.sva = new SmmuSva(context, features, this.attachment, this.invalidation, this.asids, this.#priq?.entries ?? 0);
+    this.#reset = new DeviceReset(context, features);
+    this.#interrupts = new Interrupts(context, features, commands, {
+      eventq: this.#eventq.interrupt,
+      priq: this.#priq?.interrupt,
+    });
+  }
+
+  /** Every step waits until the hardware has acknowledged the one before. @throws IommuError ETIMEDOUT */
+  async start(): Promise<void> {
+    await this.#reset.disable();
+    this.streamTable.install();
+    this.commands.reset();
+    await this.#reset.enable("CMDQEN", "command queue");
+    await this.#reset.invalidateAll(this.commands);
+    this.#eventq.reset();
+    await this.#reset.enable("EVENTQEN", "event queue");
+    this.#priq?.reset();
+    if (this.#priq) await this.#reset.enable("PRIQEN", "PRI queue");
+    if (this.features.ats) await this.#reset.enable("ATSCHK", "ATS check");
+    await this.#reset.enableInterrupts(false);
+    this.#interrupts.setUp();
+    await this.#reset.enableInterrupts(true);
+    await this.#reset.enable("SMMUEN", "SMMU interface");
+  }
+
+  /** All devices have been released. @throws IommuError ETIMEDOUT */
+  async stop(): Promise<void> {
+    await this.#reset.enableInterrupts(false);
+    this.#interrupts.tearDown();
+    await this.#eventq.stop();
+    await this.#priq?.stop();
+    await this.#reset.disable();
+    this.free();
+  }
+
+  /** The hardware uses none of it any more, or never did. */
+  free(): void {
+    for (const part of [this.#eventq, this.#priq, this.commands, this.streamTable]) part?.free();
+  }
+
+  /** Everything that devices have asked so far has been handed to the fault queues. */
+  async flushQueues(): Promise<void> {
+    await this.#eventq.flush();
+    await this.#priq?.flush();
+  }
+}
