@@ -184,7 +184,7 @@ export class DmaEngine {
 
   #takeLeft(pasid: number, bytes: Uint8Array): DmaTransfer | undefined {
     const transfer = this.#left;
-    if (transfer?.pasid !== pasid || transfer.bytes !== bytes) return undefined;
+    if (transfer?.pasid !== pasid || !sameBuffer(transfer.bytes, bytes)) return undefined;
     this.#left = undefined;
     return transfer;
   }
@@ -328,6 +328,10 @@ export class DmaEngine {
     for (const transfer of transfers) transfer.cancelled = true;
     this.#resolved.wakeAll();
   }
+}
+
+function sameBuffer(a: Uint8Array, b: Uint8Array): boolean {
+  return a.buffer === b.buffer && a.byteOffset === b.byteOffset && a.length === b.length;
 }
 
 function toNextPage(lo: number): number {

@@ -18,3 +18,4 @@ export * from "./pasid-state.js";
 export * from "./pci-bridge.js";
 export * from "./pci-device.js";
 export * from "./pci-function-base.js";
+export * from "./devices/edu.js";

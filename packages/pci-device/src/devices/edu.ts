@@ -3,16 +3,7 @@
  * engine with a 4 KiB buffer that starts 100 ms after it was told to. It has no status: a DMA that faults looks like one that
  * worked, reads get zeros for what could not be read, writes lose what could not be written.
  */
-import {
-  Access,
-  type DevicePlugin,
-  hi32,
-  lo32,
-  NO_PASID,
-  parseBdf,
-  type PciBar,
-  type Timer,
-} from "@iommukit/core";
+import { Access, type DevicePlugin, hi32, lo32, NO_PASID, type PciBar, parseBdf, type Timer } from "@iommukit/core";
 import { type DevicePorts, devicePorts } from "../device-ports.js";
 import { DmaStatus } from "../dma-status.js";
 import type { FunctionOptions } from "../function-options.js";
