@@ -4,8 +4,9 @@
  * first failure ends a group, and each group is answered once.
  */
 import type { Device } from "../iommu/device.js";
-import { IommuError, isErrno } from "../kernel/errno.js";
+import { IommuError } from "../kernel/errno.js";
 import type { Kernel } from "../kernel/kernel.js";
+import { unfailing } from "../kernel/unfailing.js";
 import { WorkQueue } from "../kernel/work-queue.js";
 import type { IommuInstance } from "../platform/iommu-plugin.js";
 import type { Variants } from "../platform/variants.js";
@@ -88,12 +89,10 @@ export class IopfQueues implements FaultSink {
     const { pasid, grpid, responseNeedsPasid } = group.last;
     const { trace } = this.kernel;
     if (trace.enabled) trace.emit("iopf:answered", { device: device.name, pasid, grpid, code });
-    try {
-      await device.iommu?.ops.pageResponse(device, { pasid, grpid, code, responseNeedsPasid });
-    } catch (error) {
-      if (!isErrno(error)) throw error;
-      this.kernel.printk(`${device.name}: page response for group ${grpid} failed: ${error.message}`);
-    }
+    const response = { pasid, grpid, code, responseNeedsPasid };
+    await unfailing(this.kernel, `${device.name}: page response for group ${grpid}`, () =>
+      device.iommu?.ops.pageResponse(device, response),
+    );
   }
 
   discardPartial(devices: Iterable<Device>): void {
@@ -127,7 +126,7 @@ export class IopfQueues implements FaultSink {
 
   /** iopf_queue_flush_dev: first the hardware queue into the work queue, then the work queue (E9). Hold no lock that a worker takes. */
   async flush(device: Device): Promise<void> {
-    await this.#flushes.get(device)?.();
+    await unfailing(this.kernel, `${device.name}: flush of the fault queue`, () => this.#flushes.get(device)?.());
     await this.#devices.get(device)?.queue.flush();
   }
 

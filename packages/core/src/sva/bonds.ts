@@ -13,6 +13,7 @@ import type { IopfQueues } from "../iopf/queue.js";
 import { IommuError } from "../kernel/errno.js";
 import type { Kernel } from "../kernel/kernel.js";
 import type { Mutex } from "../kernel/mutex.js";
+import { unfailing } from "../kernel/unfailing.js";
 import type { Variants } from "../platform/variants.js";
 import type { BondRecord } from "./bond-record.js";
 import type { IoMms } from "./io-mms.js";
@@ -115,13 +116,14 @@ export class Bonds {
   async detach(bond: BondRecord): Promise<void> {
     const { ioMm, device, domain } = bond;
     const { trace } = this.kernel;
-    // Answers what the device asked before it stopped, while its translations still work.
+    // Answers what the device asked before it stopped.
     if (!this.variants.has("L-5")) await this.#drain(bond);
     await ioMm.mutex.with(async () => {
       if (this.variants.has("L-5")) await this.#drain(bond);
       if (!bond.attached) return;
       if (this.variants.has("S-18") && ioMm.refs === 1) this.ioMms.releasePasid(ioMm);
-      await domain.ops.mmDetach(domain, device, ioMm, !sharesEntry(bond));
+      const detach = () => domain.ops.mmDetach(domain, device, ioMm, !sharesEntry(bond));
+      if (!(await unfailing(this.kernel, `${device.name}: mm_detach`, detach))) this.retire(bond);
       bond.attached = false;
     });
     // A device that did not stop may have asked in between; nothing asks with this PASID any more from here on (D3).
@@ -129,6 +131,14 @@ export class Bonds {
     this.iopf.discardPasid(device, ioMm.pasid);
     await this.lock.with(() => this.#unlink(bond));
     if (trace.enabled) trace.emit("bond:removed", { device: device.name, pasid: ioMm.pasid, mm: ioMm.mm.id });
+  }
+
+  /** The device may go on using the PASID: nobody else gets it before the device has been shut down (C4, S-10). */
+  retire({ ioMm, device, param }: BondRecord): void {
+    this.kernel.printk(`${device.name}: possible leak of PASID ${ioMm.pasid}`);
+    if (param.stuck.has(ioMm)) return;
+    param.stuck.add(ioMm);
+    ioMm.refs++;
   }
 
   async #drain(bond: BondRecord): Promise<void> {

@@ -8,6 +8,7 @@
 import type { Device } from "../iommu/device.js";
 import type { Kernel } from "../kernel/kernel.js";
 import type { Scheduler } from "../kernel/scheduler.js";
+import { unfailing } from "../kernel/unfailing.js";
 import type { Mm } from "../mm/mm.js";
 import type { Variants } from "../platform/variants.js";
 import type { Tracer } from "../trace/tracer.js";
@@ -37,8 +38,10 @@ export class MainlineSva extends SvaCore {
   /** The drivers' release callbacks: translations stop, quietly. Bonds and PASID stay. */
   protected override async mmReleased(ioMm: IoMmRecord): Promise<void> {
     await ioMm.mutex.with(async () => {
-      for (const { attached, device, domain } of ioMm.devices)
-        if (attached) await domain.ops.mmExit(domain, device, ioMm);
+      for (const { attached, device, domain } of ioMm.devices) {
+        const silence = () => domain.ops.mmExit(domain, device, ioMm);
+        if (attached) await unfailing(this.kernel, `${device.name}: release`, silence);
+      }
     });
   }
 

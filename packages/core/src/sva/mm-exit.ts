@@ -3,6 +3,7 @@
  * makes the entry silent, the queues are flushed, and the bond goes. Runs before the first page of the process is freed.
  */
 import type { Kernel } from "../kernel/kernel.js";
+import { unfailing } from "../kernel/unfailing.js";
 import type { Variants } from "../platform/variants.js";
 import type { BondRecord } from "./bond-record.js";
 import type { Bonds } from "./bonds.js";
@@ -36,19 +37,12 @@ export class MmExit {
     bond.wakeAll();
     const { trace } = this.kernel;
     if (trace.enabled) trace.emit("bond:exited", { device: device.name, pasid: ioMm.pasid, mm: ioMm.mm.id, result });
-    if (result !== 0) this.#retire(bond);
+    if (result !== 0) this.bonds.retire(bond);
     if (this.variants.has("S-8") && bond.waiters > 0) return;
     await ioMm.mutex.with(async () => {
-      if (bond.attached) await domain.ops.mmExit(domain, device, ioMm);
+      const silence = () => domain.ops.mmExit(domain, device, ioMm);
+      if (bond.attached) await unfailing(this.kernel, `${device.name}: mm_exit`, silence);
     });
     await this.bonds.detach(bond);
-  }
-
-  /** The device goes on using the PASID: nobody else may get it before the device has been shut down. */
-  #retire({ ioMm, device, param }: BondRecord): void {
-    this.kernel.printk(`${device.name}: possible leak of PASID ${ioMm.pasid}`);
-    if (param.stuck.has(ioMm)) return;
-    param.stuck.add(ioMm);
-    ioMm.refs++;
   }
 }

@@ -2,6 +2,8 @@
  * What the SVA core hears of a bound address space (C1–C4), as the 2018 series has it: every invalidation reaches every
  * bond, and the end of the process removes them all.
  */
+import type { Kernel } from "../kernel/kernel.js";
+import { unfailing } from "../kernel/unfailing.js";
 import type { Mm } from "../mm/mm.js";
 import type { MmuNotifier } from "../mm/mmu-notifier.js";
 import type { IoMmRecord, IoMms } from "./io-mms.js";
@@ -10,6 +12,7 @@ const PAGE_SIZE = 4096n;
 
 export class SvaNotifier implements MmuNotifier {
   constructor(
+    private readonly kernel: Kernel,
     private readonly ioMm: IoMmRecord,
     private readonly ioMms: IoMms,
     private readonly exit: (ioMm: IoMmRecord) => Promise<void>,
@@ -37,7 +40,9 @@ export class SvaNotifier implements MmuNotifier {
   /** Without the io_mm's mutex: a bond that is being attached or detached gets it as well. */
   async #invalidate(start: bigint, size: bigint): Promise<void> {
     for (const bond of [...this.ioMm.devices]) {
-      if (bond.attached) await bond.domain.ops.mmInvalidate(bond.domain, bond.device, this.ioMm, start, size);
+      const { device, domain } = bond;
+      const invalidate = () => domain.ops.mmInvalidate(domain, device, this.ioMm, start, size);
+      if (bond.attached) await unfailing(this.kernel, `${device.name}: mm_invalidate`, invalidate);
     }
   }
 }

@@ -50,8 +50,12 @@ export class SvaCore implements Sva {
       return mutex ? mutex.with(() => handler.handle(fault)) : handler.handle(fault);
     };
     this.#iopf = new IopfQueues(kernel, handle, variants);
-    this.#devices = new SvaDevices(this.#iopf, variants);
-    this.ioMms = new IoMms(kernel, pasids, (ioMm) => new SvaNotifier(ioMm, this.ioMms, () => this.mmReleased(ioMm)));
+    this.#devices = new SvaDevices(kernel, this.#iopf, variants);
+    this.ioMms = new IoMms(
+      kernel,
+      pasids,
+      (ioMm) => new SvaNotifier(kernel, ioMm, this.ioMms, () => this.mmReleased(ioMm)),
+    );
     this.bonds = new Bonds(kernel, lock, this.ioMms, this.#iopf, variants);
     this.binder = new Binder(kernel, lock, this.#devices, this.ioMms, this.bonds, this.bindRules());
     this.#mmExit = new MmExit(kernel, this.ioMms, this.bonds, variants);

@@ -3,6 +3,8 @@ import type { Device } from "../iommu/device.js";
 import type { IommuOps } from "../iommu/iommu-ops.js";
 import type { IopfQueues } from "../iopf/queue.js";
 import { IommuError } from "../kernel/errno.js";
+import type { Kernel } from "../kernel/kernel.js";
+import { unfailing } from "../kernel/unfailing.js";
 import type { Variants } from "../platform/variants.js";
 import type { BondRecord } from "./bond-record.js";
 import { IOMMU_SVA_FEAT_IOPF, type MmExitHandler, type SvaParam } from "./device-init.js";
@@ -26,6 +28,7 @@ export class SvaDevices {
   readonly #params = new Map<Device, SvaDeviceParam>();
 
   constructor(
+    private readonly kernel: Kernel,
     private readonly iopf: IopfQueues,
     private readonly variants: Variants,
   ) {}
@@ -60,7 +63,9 @@ export class SvaDevices {
   /** The device's bonds have been removed. */
   async shutdown(dev: Device, param: SvaDeviceParam): Promise<void> {
     this.#forget(dev);
-    await dev.iommu?.ops.svaDeviceShutdown(dev, param);
+    await unfailing(this.kernel, `${dev.name}: sva_device_shutdown`, () =>
+      dev.iommu?.ops.svaDeviceShutdown(dev, param),
+    );
     await this.iopf.removeDevice(dev);
   }
 

@@ -64,6 +64,29 @@ describe("mmu_notifier release", () => {
     });
   });
 
+  it("goes on when hardware does not, and keeps the PASID that it may still use (C4) (L-24)", async () => {
+    const { run, sva, svaDevice, kernel, ops, scheduler, mm } = machine();
+    await run(async () => {
+      const dev = await svaDevice();
+      const process = mm();
+      await sva.bindDeviceLocked(dev, process, IOPF);
+      for (const op of ["mmInvalidate", "mmExit", "mmDetach", "svaDeviceShutdown"] as const) ops.fail(op, "ETIMEDOUT");
+      await process.invalidate(0n, 0x1000n);
+      await process.mmput();
+      expect(sva.inUse()).toEqual({ bonds: 0, pasids: 1, partials: 0 });
+      await sva.iommuSvaDeviceShutdown(dev);
+      await scheduler.idle();
+      expect(sva.inUse().pasids).toBe(0);
+      expect(kernel.log).toEqual([
+        "0000:01:00.0: mm_invalidate failed: ETIMEDOUT: mmInvalidate was told to fail",
+        "0000:01:00.0: mm_exit failed: ETIMEDOUT: mmExit was told to fail",
+        "0000:01:00.0: mm_detach failed: ETIMEDOUT: mmDetach was told to fail",
+        "0000:01:00.0: possible leak of PASID 1",
+        "0000:01:00.0: sva_device_shutdown failed: ETIMEDOUT: svaDeviceShutdown was told to fail",
+      ]);
+    });
+  });
+
   it("removes bonds of devices without a handler (A1) (C4)", async () => {
     const { run, sva, svaDevice, ops, mm } = machine();
     await run(async () => {
