@@ -25,6 +25,8 @@ import { FakePciFunction } from "@iommukit/core/testing";
 import type { VtdDriver } from "../../src/driver/vtd-driver.js";
 import type { VtdHardware } from "../../src/hardware/vtd-hardware.js";
 import { type VtdOptions, vtd } from "../../src/plugin.js";
+import type { VtdPreset } from "../../src/presets.js";
+import { CAP, ECAP } from "../../src/spec/registers.js";
 
 export interface FunctionOptions {
   /** Leave out a capability: "ats", "pri", "pasid". */
@@ -202,4 +204,17 @@ export class Machine {
 
 export async function machine(options: VtdOptions = {}): Promise<Machine> {
   return new Machine(await createPlatform({ iommus: [vtd(options)] }));
+}
+
+/** A preset with capability fields changed. */
+export function withFields(
+  base: VtdPreset,
+  { cap = {}, ecap = {} }: { cap?: Record<string, number>; ecap?: Record<string, number> },
+): VtdPreset {
+  const change = (table: typeof CAP | typeof ECAP, value: bigint, fields: Record<string, number>) => {
+    const words = Int32Array.of(lo32(value), hi32(value));
+    for (const [name, field] of Object.entries(fields)) table.field(name).set(words, 0, field);
+    return (BigInt(words[1] >>> 0) << 32n) | BigInt(words[0] >>> 0);
+  };
+  return { ...base, cap: change(CAP, base.cap, cap), ecap: change(ECAP, base.ecap, ecap) };
 }
