@@ -202,10 +202,7 @@ export class Atc {
       this.#drop(at);
       removed++;
     }
-    for (const range of this.#ranges) {
-      if ((global || range.pasid === pasid) && overlaps(range.hi, range.lo, range.shift, hi, lo, shift))
-        range.stale = true;
-    }
+    for (const range of this.#ranges) if (hits(range, pasid, hi, lo, shift, global)) range.stale = true;
     return removed;
   }
 
@@ -230,10 +227,14 @@ export class Atc {
     this.#ranges.delete(range);
   }
 
-  /** Uses that invalidations have hit and that are not closed: those invalidations are not complete before they are. */
-  staleUses(): readonly AtcRange[] {
-    return [...this.#ranges].filter(({ kind, stale }) => kind === "use" && stale);
+  /** Open uses that an invalidation of the range has to wait for. */
+  usesOf(pasid: number, hi: number, lo: number, shift: number, global: boolean): AtcRange[] {
+    return [...this.#ranges].filter((range) => range.kind === "use" && hits(range, pasid, hi, lo, shift, global));
   }
+}
+
+function hits(range: AtcRange, pasid: number, hi: number, lo: number, shift: number, global: boolean): boolean {
+  return (global || range.pasid === pasid) && overlaps(range.hi, range.lo, range.shift, hi, lo, shift);
 }
 
 /** Both ranges are naturally aligned: they overlap when they agree above the larger size. */

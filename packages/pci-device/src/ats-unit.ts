@@ -60,7 +60,7 @@ export class AtsUnit {
         entries,
       });
     }
-    const uses = new Set(this.atc.staleUses());
+    const uses = new Set(this.atc.usesOf(pasid, hi, lo, shift, global));
     if (uses.size === 0) this.#complete(1 << itag);
     else this.#pending.push({ itag, uses });
   }

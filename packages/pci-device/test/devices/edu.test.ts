@@ -42,7 +42,9 @@ describe("edu (docs/specs/edu.rst of QEMU)", () => {
     // 64 bytes that a kernel recorded through VFIO (device.A, pread of region 7).
     const recorded =
       "3412e811030110001000ff0000000000000070fe000000000000000000000000000000000000000000000000f41a00110000000040000000000000000a010000";
-    const header = Array.from({ length: 64 }, (_, at) => device.readConfig(at, 1).toString(16).padStart(2, "0")).join("");
+    const header = Array.from({ length: 64 }, (_, at) => device.readConfig(at, 1).toString(16).padStart(2, "0")).join(
+      "",
+    );
     expect(header).toBe(recorded);
     expect(device.configSize).toBe(256);
     expect(findCapability(device, 5)).toBe(0x40);
