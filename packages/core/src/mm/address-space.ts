@@ -39,13 +39,13 @@ export class AddressSpace extends DemandPaging implements VmaOwner {
   }
 
   /** What is not mapped is passed over. @throws IommuError EINVAL */
-  munmap(address: bigint, length: number): Promise<void> {
+  async munmap(address: bigint, length: number): Promise<void> {
     const [first, limit] = this.range(address, length);
     return this.locked(() => this.unmap(first, limit));
   }
 
   /** @throws IommuError EINVAL; ENOMEM when part of the range is not mapped; EACCES */
-  mprotect(address: bigint, length: number, prot: Prot): Promise<void> {
+  async mprotect(address: bigint, length: number, prot: Prot): Promise<void> {
     const [first, limit] = this.range(address, length);
     const { read, write, exec } = rights(prot);
     return this.locked(async () => {
@@ -74,7 +74,7 @@ export class AddressSpace extends DemandPaging implements VmaOwner {
   }
 
   /** @throws IommuError EINVAL; ENOMEM when part of the range is not mapped */
-  madvise(address: bigint, length: number, advice: Advice): Promise<void> {
+  async madvise(address: bigint, length: number, advice: Advice): Promise<void> {
     const [first, limit] = this.range(address, length);
     return this.locked(async () => {
       this.#mustCover(first, limit);
@@ -110,7 +110,7 @@ export class AddressSpace extends DemandPaging implements VmaOwner {
     return this.#setLocked(address, length, false);
   }
 
-  #setLocked(address: bigint, length: number, locked: boolean): Promise<void> {
+  async #setLocked(address: bigint, length: number, locked: boolean): Promise<void> {
     const [first, limit] = this.range(address, length);
     return this.locked(async () => {
       this.#mustCover(first, limit);
@@ -149,7 +149,7 @@ export class AddressSpace extends DemandPaging implements VmaOwner {
   }
 
   /** Page aging, as reclaim does it. @returns whether a page of the range was accessed since the last time */
-  age(address: bigint, length: number): Promise<boolean> {
+  async age(address: bigint, length: number): Promise<boolean> {
     const [first, limit] = this.range(address, length);
     return this.locked(() => this.mappings.age(first, limit));
   }

@@ -57,7 +57,7 @@ export class AddressSpaces implements MmFactory, SimulatedEnvironment {
     return new AddressSpace(this, owner);
   }
 
-  fork(mm: Mm, owner: string): Promise<Mm> {
+  async fork(mm: Mm, owner: string): Promise<Mm> {
     if (!(mm instanceof AddressSpace))
       throw new IommuError("EINVAL", `${mm.owner} is not a simulated address space: it cannot be forked`);
     return mm.fork(owner);

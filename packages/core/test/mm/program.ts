@@ -288,7 +288,7 @@ export class Program {
         return;
       case "pin": {
         const ref = pages.get(op.page);
-        const allowed = ref?.read === true && (!op.write || ref.write) && !this.#beyondEnd(ref);
+        const allowed = ref !== undefined && (op.write ? ref.write : ref.read) && !this.#beyondEnd(ref);
         await expectErrno(allowed ? undefined : "EFAULT", async () => {
           const pin = await mm.pin(va(op.page), op.write);
           if (!ref) return;
