@@ -45,6 +45,7 @@ interface Document {
 const FORMATS: readonly string[] = ["ARM_64_LPAE_S1", "ARM_64_LPAE_S2"] satisfies PageTableFormat[];
 
 export async function run(files: LoadedFile[], report: Report): Promise<void> {
+  const memory = new SlabMemory([{ base: POOL, size: 0x1000_0000 }]);
   for (const file of files) {
     const document = file.document as Document;
     for (const [group, cases] of Object.entries(document.io_pgtable_arm ?? {})) {
@@ -52,7 +53,7 @@ export async function run(files: LoadedFile[], report: Report): Promise<void> {
         const where = `${file.name} ${group}[${index}] ${test.name} ${test.format} ias ${test.ias} oas ${test.oas}`;
         if (!FORMATS.includes(test.format))
           report.notApplicable(`page-table format ${test.format}: no SMMUv3 walks it`);
-        else new Comparison(test, where, report).run();
+        else new Comparison(test, where, report, memory).run();
       }
     }
     for (const _ of document.generic_pt?.cases ?? []) {
@@ -65,7 +66,6 @@ export async function run(files: LoadedFile[], report: Report): Promise<void> {
 const POOL = 0x1000_0000;
 
 class Comparison {
-  readonly #memory = new SlabMemory([{ base: POOL, size: 0x1000_0000 }]);
   readonly #live = new Map<number, number>();
   #next = POOL;
   #tlbOps: Record<string, string>[] = [];
@@ -76,6 +76,7 @@ class Comparison {
     private readonly test: Case,
     private readonly where: string,
     private readonly report: Report,
+    private readonly memory: SlabMemory,
   ) {}
 
   run(): void {
@@ -86,6 +87,8 @@ class Comparison {
       this.#step(table as IoPageTable, step, `step ${index} ${step.op} ${step.iova ?? ""}`);
     }
     if (this.#differences === 0) this.report.pass();
+    // Tables come zeroed.
+    this.memory.fill(POOL, this.#next - POOL, 0);
   }
 
   #expect(what: string, expected: unknown, got: unknown): void {
@@ -107,7 +110,7 @@ class Comparison {
           quirks: test.quirks,
           coherentWalk: test.coherent_walk,
         },
-        this.#memory,
+        this.memory,
         { alloc: (bytes) => this.#alloc(bytes), free: (pa) => this.#live.delete(pa) },
         {
           addPages: (_gather, iova, granule, count) => {
@@ -189,10 +192,9 @@ class Comparison {
     );
     const words: Record<string, string> = {};
     for (const [pa, size] of live) {
-      for (let at = pa; at < pa + size; at += 8) {
-        const value = this.#memory.load64(at);
-        if (value !== 0n) words[hex(at)] = hex(value, 16);
-      }
+      const table = new BigUint64Array(size / 8);
+      this.memory.readBytes(pa, new Uint8Array(table.buffer));
+      for (const [index, value] of table.entries()) if (value !== 0n) words[hex(pa + 8 * index)] = hex(value, 16);
     }
     this.#expect(`${what} memory`, step.nonzero_qwords, words);
   }

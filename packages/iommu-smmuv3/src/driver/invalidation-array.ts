@@ -39,10 +39,6 @@ export class InvalidationArray {
     return this.#items.filter(({ users }) => users === 0).length;
   }
 
-  get hasAts(): boolean {
-    return this.#items.some((item) => item.users > 0 && isAts(item));
-  }
-
   /** Takes a reference to each item; drops trash. */
   merge(added: readonly InvalidationItem[]): void {
     const merged = this.#items.filter(({ users }) => users > 0).map((item) => ({ ...item }));

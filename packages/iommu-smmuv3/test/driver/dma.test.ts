@@ -46,6 +46,50 @@ describe("DMA domains", () => {
     expect(await m.platform.close()).toEqual([]);
   });
 
+  it("invalidate by IPA and by VMID at stage 2", async () => {
+    const m = await machine();
+    await m.run(async () => {
+      const device = await m.plug("0000:00:05.0", { without: ["ats"] });
+      const domain = m.ops.domainAlloc("unmanaged", device.dev);
+      m.ops.enableNesting(domain);
+      await m.ops.attachDev(domain, device.dev);
+      for (const iova of [0x1000n, 0x20_0000n]) {
+        m.ops.map(domain, iova, 0x1_0800_0000, 0x1000, 1, RW);
+        expect(m.translate(device, iova, Access.WRITE)[0]).toBe(OK);
+      }
+      expect(await m.commands(() => m.unmap(domain, 0x1000n, 0x1000, 1))).toEqual(["TLBI_S2_IPA"]);
+      expect(m.translate(device, 0x1000n, Access.READ)[0]).toBe(FAULT);
+      m.ops.unmap(domain, 0x20_0000n, 0x1000, 1, newGather(true));
+      expect(await m.commands(() => m.ops.flushIotlbAll(domain))).toEqual(["TLBI_S12_VMALL"]);
+      expect(m.translate(device, 0x20_0000n, Access.READ)[0]).toBe(FAULT);
+    });
+  });
+
+  it("map a block over a table of pages: what walked through the table is gone after the sync", async () => {
+    const m = await machine();
+    await m.run(async () => {
+      const device = await m.plug("0000:00:05.0", { without: ["ats"] });
+      const domain = m.domainOf(device);
+      m.ops.map(domain, 0x20_0000n, 0x1_0800_0000, 0x1000, 1, RW);
+      m.translate(device, 0x20_0000n, Access.READ);
+      await m.unmap(domain, 0x20_0000n, 0x1000, 1);
+      expect(m.translate(device, 0x20_1000n, Access.READ)[0]).toBe(FAULT);
+      m.ops.map(domain, 0x20_0000n, 0x1_0820_0000, 0x20_0000, 1, RW);
+      expect(await m.commands(() => m.ops.iotlbSyncMap(domain, 0x20_0000n, 0x20_0000n))).toEqual(["TLBI_NH_VA"]);
+      expect(m.translate(device, 0x20_1008n, Access.READ).slice(0, 2)).toEqual([OK, 0x1_0820_1008]);
+    });
+    expect(await m.platform.close()).toEqual([]);
+  });
+
+  it("are of type dma-fq by default when iommu.strict is off", async () => {
+    const m = await machine({ strict: false });
+    await m.run(async () => {
+      const device = await m.plug();
+      expect(m.domainOf(device).type).toBe("dma-fq");
+      expect(m.ops.domainAlloc("unmanaged", device.dev).type).toBe("unmanaged");
+    });
+  });
+
   it("a page is unreachable once its unmap is complete, and not before (I-1)", async () => {
     const m = await machine();
     await m.run(async () => {
@@ -187,6 +231,22 @@ describe("attach", () => {
       m.translate(device, 0n, Access.READ);
       const commands = await m.commands(() => m.ops.detachDev(domain, device.dev));
       expect(commands).toContain("TLBI_NH_ASID");
+    });
+  });
+
+  it("goes on without ATS when the function refuses it", async () => {
+    const m = await machine();
+    await m.run(async () => {
+      const device = await m.plug();
+      const domain = m.domainOf(device);
+      await m.ops.detachDev(domain, device.dev);
+      // Somebody else has enabled it meanwhile: pci_enable_ats answers EBUSY.
+      device.pci.writeConfig(0x106, 2, 0x8000);
+      m.log();
+      await m.ops.attachDev(domain, device.dev);
+      expect(m.log()).toEqual(["arm-smmu-v3 smmuv3: 0000:00:05.0: Failed to enable ATS (STU 12)"]);
+      m.ops.map(domain, 0n, 0x1_0800_0000, 0x1000, 1, RW);
+      expect(await m.commands(() => m.unmap(domain, 0n, 0x1000, 1))).toEqual(["TLBI_NH_VA"]);
     });
   });
 

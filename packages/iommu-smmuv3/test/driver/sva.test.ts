@@ -326,6 +326,20 @@ describe("svaDeviceInit", () => {
     expect(await ppar({ responsesWithPasid: true }, ["S-12"])).toBe(0n);
   });
 
+  it("keeps a device with bound processes in a domain of stage 1 (EBUSY)", async () => {
+    const m = await machine();
+    await m.run(async () => {
+      const device = await m.plug();
+      const mm = m.process();
+      const address = await mm.mmap({ length: 0x1000 });
+      await mm.write(address, Uint8Array.of(1));
+      const pasid = await m.share(device, mm);
+      const identity = m.ops.domainAlloc("identity", device.dev);
+      await expect(m.ops.attachDev(identity, device.dev)).rejects.toMatchObject({ code: "EBUSY" });
+      expect(m.translate(device, address, READ, pasid)[0]).toBe(OK);
+    });
+  });
+
   it("detaching the domain removes the bonds first", async () => {
     const m = await machine();
     await m.run(async () => {
