@@ -11,6 +11,10 @@ export async function run(files: LoadedFile[], report: Report): Promise<void> {
     const [header, ...steps] = file.records;
     if (!isHeader(header)) throw new UsageError(`${file.path} is neither a transcript nor a file of VFIO cases`);
     const machine = await Machine.of(header);
+    if (!machine) {
+      for (const _ of steps) report.notApplicable(`the machine "${header.config}" has an IOMMU that is not modelled`);
+      continue;
+    }
     await replay(machine, steps as TranscriptStep[], report, file.name);
     for (const leak of await machine.platform.close()) report.fail(`${file.name}: left behind: ${leak}`);
   }

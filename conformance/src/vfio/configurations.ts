@@ -1,48 +1,81 @@
-/** The table of configurations: which IOMMU, with which options, and which kernel's answers. */
-import { type IommuPlugin, Scheduler } from "@iommukit/core";
-import { FakeIommu } from "@iommukit/core/testing";
+/** The table of configurations: which IOMMU with which registers and options, and which kernel's answers. */
+import type { IommuPlugin } from "@iommukit/core";
+import { PRESETS, type Smmuv3Preset, smmuv3 } from "@iommukit/iommu-smmuv3";
+import { isaWindow, presets, type VtdPreset, vtd } from "@iommukit/iommu-vtd";
 import type { ProfileName, VfioParams } from "@iommukit/vfio-type1";
 import type { TranscriptHeader } from "./transcript.js";
 
 export interface Configuration {
+  /** Undefined: the machine has none, and no device is in a group. */
   readonly iommu: IommuPlugin | undefined;
-  readonly profile: ProfileName;
   readonly params: Partial<VfioParams>;
+  /** MSI-X vectors can be added while others are in use. */
+  readonly dynamicMsix: boolean;
 }
 
-function fake(
-  name: string,
-  bits: number,
-  regions: readonly [bigint, bigint, "msi" | "sw-msi"],
-  snoop: boolean,
-): IommuPlugin {
-  return {
-    name,
-    description: name,
-    create: (container) => {
-      const iommu = new FakeIommu(container.resolve(Scheduler), name);
-      const { ops } = iommu;
-      const alloc = ops.domainAlloc.bind(ops);
-      Object.assign(ops, {
-        domainAlloc: (...args: Parameters<typeof alloc>) =>
-          Object.assign(alloc(...args), { aperture: { start: 0n, end: (1n << BigInt(bits)) - 1n } }),
-        reservedRegions: () => [{ start: regions[0], length: regions[1], type: regions[2], prot: 0 }],
-        enforceCacheCoherency: () => snoop,
-        capable: () => true,
-      });
-      return iommu;
-    },
+/** QEMU 7.2's capability registers for 39 bits of address; 48 bits, caching mode, snoop control and remapping change them. */
+const QEMU_CAP_39 = 0x00d2_008c_2226_0206n;
+const QEMU_CAP_48 = 0x00d2_008c_222f_0606n;
+const QEMU_ECAP = 0xf0_0f4an;
+const CAP_CM = 1n << 7n;
+const ECAP_SC = 1n << 7n;
+const ECAP_IR = 1n << 3n;
+
+interface IntelOptions {
+  readonly bits: 39 | 48;
+  readonly cachingMode?: boolean;
+  readonly snoop?: boolean;
+  readonly remapping?: boolean;
+}
+
+function intel({ bits, cachingMode = false, snoop = false, remapping = true }: IntelOptions): IommuPlugin {
+  const preset: VtdPreset = {
+    ...presets["qemu-11-q35"],
+    name: `qemu-7.2-q35-${bits}`,
+    description: `intel-iommu of QEMU 7.2 with aw-bits=${bits}`,
+    cap: (bits === 39 ? QEMU_CAP_39 : QEMU_CAP_48) | (cachingMode ? CAP_CM : 0n),
+    ecap: (QEMU_ECAP | (snoop ? ECAP_SC : 0n)) & ~(remapping ? 0n : ECAP_IR),
+    hostAddressWidth: bits,
   };
+  // Caching mode makes Linux strict; else it is lazy by default.
+  return vtd({ preset, mode: "legacy", strict: cachingMode, reservedMemory: [isaWindow(LPC_BRIDGE)] });
 }
 
-export function configurationOf({ kernel, config }: TranscriptHeader): Configuration {
-  const profile = kernel.startsWith("6.1.") ? "linux-6.1" : kernel.startsWith("7.") ? "linux-7.3" : "linux-6.12";
+/** 00:1f.0 of q35. */
+const LPC_BRIDGE = 0xf8;
+
+/** QEMU 7.2's SMMUv3 has stage 1 alone. */
+function arm(): IommuPlugin {
+  const base = PRESETS["qemu-11-virt"];
+  const preset: Smmuv3Preset = {
+    ...base,
+    name: "qemu-7.2-virt",
+    summary: "QEMU 7.2 virt: stage 1, 44-bit addresses",
+    idr0: base.idr0 & ~1,
+  };
+  return smmuv3({ preset });
+}
+
+const CONFIGURATIONS: Readonly<Record<string, () => Configuration>> = {
+  "intel-cm39": () => x86({ bits: 39, cachingMode: true }),
+  "intel-aw48-snoop": () => x86({ bits: 48, snoop: true }),
+  "intel-noir": () => x86({ bits: 39, cachingMode: true, remapping: false }),
+  "intel-noir-unsafe": () => x86({ bits: 39, cachingMode: true, remapping: false }, { allowUnsafeInterrupts: true }),
+  smmuv3: () => ({ iommu: arm(), params: {}, dynamicMsix: false }),
+  noiommu: () => ({ iommu: undefined, params: {}, dynamicMsix: true }),
+};
+
+function x86(options: IntelOptions, params: Partial<VfioParams> = {}): Configuration {
+  return { iommu: intel(options), params, dynamicMsix: true };
+}
+
+/** Undefined for a machine that has no model here. */
+export function configurationOf({ config }: TranscriptHeader): Configuration | undefined {
   const name = config.replace(/-faults$/, "");
-  const table: Record<string, IommuPlugin | undefined> = {
-    "intel-cm39": fake("vtd", 39, [0xfee00000n, 0x100000n, "msi"], false),
-    "intel-aw48-snoop": fake("vtd", 48, [0xfee00000n, 0x100000n, "msi"], true),
-    smmuv3: fake("smmuv3", 48, [0x8000000n, 0x100000n, "sw-msi"], false),
-    noiommu: undefined,
-  };
-  return { iommu: table[name], profile, params: {} };
+  return Object.hasOwn(CONFIGURATIONS, name) ? CONFIGURATIONS[name]() : undefined;
+}
+
+export function profileOf({ kernel }: TranscriptHeader): ProfileName {
+  if (kernel.startsWith("6.1.")) return "linux-6.1";
+  return Number(kernel.split(".")[0]) >= 7 ? "linux-7.3" : "linux-6.12";
 }

@@ -1,20 +1,86 @@
-import type { PciFunction } from "@iommukit/core";
-import { FakePciFunction } from "@iommukit/core/testing";
-import type { TranscriptHeader } from "./transcript.js";
+/** The devices of a transcript's machine, as QEMU makes them and as its firmware leaves them. */
+import type { DevicePlugin } from "@iommukit/core";
+import { e1000e, edu, nvme, type PlacementOptions } from "@iommukit/pci-device";
+import { plainFunction } from "./plain-function.js";
+import type { TranscriptDevice, TranscriptHeader } from "./transcript.js";
 
 export interface MachineFunction {
-  readonly pci: PciFunction;
+  readonly bdf: string;
+  readonly plugin: DevicePlugin;
+  /** Driver that is bound to it; undefined: none. */
   readonly driver: string | undefined;
 }
 
-export function functionsOf({ devices }: TranscriptHeader): MachineFunction[] {
-  const list = Object.values(devices)
-    .filter(({ group }) => group >= 0)
-    .map(({ bdf, driver }) => ({
-      pci: new FakePciFunction(bdf, { config: { 14: bdf.includes("09.") || bdf.includes("1f.") ? 0x80 : 0 } }),
-      driver: driver === "none" ? undefined : driver,
-    }));
-  if (devices.N?.group >= 0)
-    list.push({ pci: new FakePciFunction("0000:00:1f.2", { config: { 14: 0x80 } }), driver: "ahci" });
-  return list;
+type Firmware = NonNullable<PlacementOptions["firmware"]>;
+
+/** What SeaBIOS on q35 and the kernel on arm64's virt leave in the registers: read from the machines themselves. */
+const FIRMWARE: Readonly<Record<string, Readonly<Record<string, Firmware>>>> = {
+  x86_64: {
+    "00:05.0": { bars: { 0: 0xfe70_0000 }, command: 0x103, interruptLine: 10 },
+    "00:06.0": { bars: { 0: 0xfe80_0000 }, command: 0x103, interruptLine: 10 },
+    "00:07.0": { bars: { 0: 0xfeb8_0000 }, command: 0x103, interruptLine: 11 },
+    "00:08.0": {
+      bars: { 0: 0xfeb4_0000, 1: 0xfeb6_0000, 2: 0xc0c0, 3: 0xfeb8_4000, 6: 0xfeb0_0000 },
+      command: 0x103,
+      interruptLine: 10,
+    },
+    "00:09.0": { bars: { 0: 0xfe90_0000 }, command: 0x103, interruptLine: 10 },
+    "00:09.1": { bars: { 0: 0xfea0_0000 }, command: 0x103, interruptLine: 11 },
+  },
+  aarch64: {
+    "00:05.0": { bars: { 0: 0x1000_0000 }, command: 2, interruptLine: 24 },
+    "00:06.0": { bars: { 0: 0x1010_0000 }, command: 2, interruptLine: 25 },
+    "00:07.0": { bars: { 0: 0x80_0000_0000 }, command: 2, interruptLine: 25 },
+    "00:08.0": { bars: { 0: 0x1044_0000, 1: 0x1046_0000, 2: 0x1080, 3: 0x1048_0000 }, command: 3, interruptLine: 0 },
+    "00:09.0": { bars: { 0: 0x1020_0000 }, command: 2, interruptLine: 24 },
+    "00:09.1": { bars: { 0: 0x1030_0000 }, command: 2, interruptLine: 25 },
+  },
+};
+
+/** Vendor and device id of what the machine has. */
+const MODELS: Readonly<Record<string, (options: PlacementOptions) => DevicePlugin>> = {
+  "0x1234:0x11e8": edu,
+  "0x1b36:0x0010": nvme,
+  "0x8086:0x10d3": e1000e,
+  "0x8086:0x2930": (placement) => plainFunction({ vendor: 0x8086, device: 0x2930, classCode: 0x0c0500 }, placement),
+};
+
+export function functionsOf({ devices, machine }: TranscriptHeader): MachineFunction[] {
+  const present = Object.values(devices).filter(({ group }) => group >= 0);
+  const functions = present.map((device) => ({
+    bdf: device.bdf,
+    plugin: plug(device, machine, present),
+    driver: device.driver === "none" ? undefined : device.driver,
+  }));
+  return devices.N && devices.N.group >= 0 ? [...chipset(devices.N.bdf), ...functions] : functions;
+}
+
+function plug(
+  { bdf, vendor, device }: TranscriptDevice,
+  machine: string,
+  all: readonly TranscriptDevice[],
+): DevicePlugin {
+  const model = MODELS[`${vendor}:${device}`];
+  if (!model) throw new Error(`no model of the device ${vendor}:${device}`);
+  const slot = bdf.slice(0, -2);
+  const multiFunction = slot.endsWith(":1f") || all.some((other) => other.bdf !== bdf && other.bdf.startsWith(slot));
+  return model({ bdf, multiFunction, firmware: FIRMWARE[machine]?.[bdf.slice(5)] });
+}
+
+/** q35's slot 1f: the LPC bridge and the AHCI controller beside the SMBus function. */
+function chipset(smbus: string): MachineFunction[] {
+  const slot = smbus.slice(0, -1);
+  const at = (fn: number) => ({ bdf: `${slot}${fn}`, multiFunction: true });
+  return [
+    {
+      bdf: `${slot}0`,
+      plugin: plainFunction({ vendor: 0x8086, device: 0x2918, classCode: 0x060100 }, at(0)),
+      driver: "lpc_ich",
+    },
+    {
+      bdf: `${slot}2`,
+      plugin: plainFunction({ vendor: 0x8086, device: 0x2922, classCode: 0x010601 }, at(2)),
+      driver: "ahci",
+    },
+  ];
 }

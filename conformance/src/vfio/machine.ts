@@ -1,18 +1,13 @@
 /** The machine of a transcript: built from its header and the table of configurations. */
-import {
-  createPlatform,
-  type DevicePlugin,
-  IommuError,
-  PAGE_SIZE,
-  type Platform,
-  type ReservedRegion,
-  type Task,
-} from "@iommukit/core";
+import { createPlatform, IommuError, PAGE_SIZE, type Platform, type ReservedRegion, type Task } from "@iommukit/core";
 import { vfioType1 } from "@iommukit/vfio-type1";
-import { configurationOf } from "./configurations.js";
+import { configurationOf, profileOf } from "./configurations.js";
 import { EduDma } from "./edu-dma.js";
 import { functionsOf } from "./functions.js";
 import type { TranscriptHeader, TranscriptStep } from "./transcript.js";
+
+/** Above everything that firmware places below 4 GiB. */
+const RAM = [{ base: 0x1_0000_0000, size: 0x4000_0000 }];
 
 export class Machine {
   private constructor(
@@ -20,17 +15,21 @@ export class Machine {
     readonly header: TranscriptHeader,
   ) {}
 
-  static async of(header: TranscriptHeader): Promise<Machine> {
+  /** Undefined for a machine that has no model here. */
+  static async of(header: TranscriptHeader): Promise<Machine | undefined> {
     const configuration = configurationOf(header);
-    const functions = configuration.iommu ? functionsOf(header) : [];
+    if (!configuration) return undefined;
+    const { iommu, params, dynamicMsix } = configuration;
+    const functions = iommu ? functionsOf(header) : [];
     const platform = await createPlatform({
-      iommus: configuration.iommu ? [configuration.iommu] : [],
-      devices: functions.map(({ pci }): DevicePlugin => ({ name: pci.bdf, segment: 0, create: () => [pci] })),
+      iommus: iommu ? [iommu] : [],
+      devices: functions.map(({ plugin }) => plugin),
+      ram: RAM,
     });
-    for (const { pci, driver } of functions) platform.device(pci.bdf).driver = driver;
-    const devices = functions.filter(({ driver }) => driver === "vfio-pci").map(({ pci }) => pci.bdf);
-    const { profile, params } = configuration;
-    await platform.run(() => platform.addService(vfioType1({ profile, devices, params })), "vfio");
+    for (const { bdf, driver } of functions) platform.device(bdf).driver = driver === "vfio-pci" ? undefined : driver;
+    const devices = functions.filter(({ driver }) => driver === "vfio-pci").map(({ bdf }) => bdf);
+    const vfio = vfioType1({ profile: profileOf(header), devices, params, dynamicMsix });
+    await platform.run(() => platform.addService(vfio), "vfio");
     return new Machine(platform, header);
   }
 

@@ -9,6 +9,7 @@ import {
   MSIX_CAPABILITY,
   PASID_CAPABILITY,
   PCI_EXPRESS_CAPABILITY,
+  PCI_EXPRESS_CAPABILITY_V1,
   POWER_MANAGEMENT_CAPABILITY,
   PRI_CAPABILITY,
   SRIOV_CAPABILITY,
@@ -163,6 +164,10 @@ function addPciExpress(config: ConfigSpace, options: FunctionOptions, at?: numbe
     ...(type === "root complex integrated endpoint" ? {} : LINK),
     ...options.pcie,
   };
+  if (values.CapabilityVersion === 1) {
+    const known = Object.entries(values).filter(([name]) => name in PCI_EXPRESS_CAPABILITY_V1);
+    return config.add(PCI_EXPRESS_CAPABILITY_V1, CapabilityId.PCI_EXPRESS, Object.fromEntries(known), at);
+  }
   return config.add(PCI_EXPRESS_CAPABILITY, CapabilityId.PCI_EXPRESS, values, at);
 }
 

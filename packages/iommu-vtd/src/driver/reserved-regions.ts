@@ -10,11 +10,13 @@ export interface ReservedMemory {
   readonly start: bigint;
   /** Last byte, as in the DMAR table. */
   readonly end: bigint;
+  /** The mapping may be given up when another driver takes the device over. */
+  readonly relaxable?: boolean;
 }
 
 /** The low 16 MiB that an ISA bridge's devices may use without telling (CONFIG_INTEL_IOMMU_FLOPPY_WA). */
 export function isaWindow(rid: number): ReservedMemory {
-  return { rid, start: 0n, end: 0xff_ffffn };
+  return { rid, start: 0n, end: 0xff_ffffn, relaxable: true };
 }
 
 /** Requests to it are interrupts, whatever the tables say (H11). */
@@ -29,10 +31,10 @@ export function reservedRegions(rid: number, memory: readonly ReservedMemory[]):
   const direct = memory
     .filter((region) => region.rid === rid)
     .map(
-      ({ start, end }): ReservedRegion => ({
+      ({ start, end, relaxable }): ReservedRegion => ({
         start,
         length: end - start + 1n,
-        type: "direct",
+        type: relaxable ? "direct-relaxable" : "direct",
         prot: IommuProt.READ | IommuProt.WRITE,
       }),
     );

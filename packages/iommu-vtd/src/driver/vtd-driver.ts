@@ -166,7 +166,7 @@ export class VtdDriver implements IommuOps {
   /** Before any device is on the domain, so nothing has to be invalidated. */
   #mapReservedMemory(domain: VtdDomain, dev: Device): void {
     for (const { start, length, type, prot } of this.reservedRegions(dev)) {
-      if (type !== "direct") continue;
+      if (type !== "direct" && type !== "direct-relaxable") continue;
       for (let at = start; at < start + length; ) {
         const { pgsize, count } = iommuPgsize(domain, at, at, start + length - at);
         this.map(domain, at, Number(at), pgsize, count, prot);

@@ -245,7 +245,7 @@ describe("reserved regions", () => {
     const m = await machine({ preset: qemu11Q35, reservedMemory: [isaWindow(0xf8)] });
     await m.run(async () => {
       const [isa, other] = [await m.plug("0000:00:1f.0"), await m.plug("0000:00:05.0")];
-      expect(m.ops.reservedRegions(isa.dev)[0]).toMatchObject({ start: 0n, length: 0x100_0000n, type: "direct" });
+      expect(m.ops.reservedRegions(isa.dev)[0]).toMatchObject({ start: 0n, length: 0x100_0000n, type: "direct-relaxable" });
       expect(m.translate(isa, 0xff_f000n, Access.WRITE)).toEqual([OK, 0xff_f000]);
       expect(m.translate(other, 0xff_f000n, Access.WRITE)[0]).toBe(FAULT);
     });

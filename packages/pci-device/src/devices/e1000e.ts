@@ -25,6 +25,7 @@ const E1000E: FunctionOptions = {
   msi: { vectorsLog2: 0, maskable: false },
   msix: { vectors: 5, bar: 3, table: 0, pba: 0x2000 },
   powerManagement: { Version: 2, DeviceSpecificInitialization: true },
+  pcie: { CapabilityVersion: 1 },
   standardOrder: [
     ["pm", 0xc8],
     ["msi", 0xd0],
