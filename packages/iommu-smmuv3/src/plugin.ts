@@ -1,5 +1,5 @@
 /** SMMUv3 as a plugin: the one place where the chip and its driver meet. */
-import { ChipPorts, type IommuPlugin, Mmio, Variants } from "@iommukit/core";
+import { ChipPorts, type IommuPlugin, Mmio, Variants, variants } from "@iommukit/core";
 import { Smmuv3DriverOptions } from "./driver/driver-context.js";
 import { Smmuv3Driver } from "./driver/smmuv3-driver.js";
 import { Smmuv3Hardware } from "./hardware/smmuv3-hardware.js";
@@ -8,26 +8,13 @@ import { PRESETS, type Smmuv3Preset, type Smmuv3PresetName } from "./presets.js"
 export interface Smmuv3Options extends Omit<Smmuv3DriverOptions, "name"> {
   /** A preset or its name; "mmu-700-like" when absent. */
   readonly preset?: Smmuv3PresetName | Smmuv3Preset;
-  /** Known bugs to switch on in this instance's driver, beside those of the platform: names of SMMUV3_VARIANTS. */
+  /** Known bugs to switch on in this instance's driver, beside those of the platform. */
   readonly variants?: readonly string[];
 }
 
-/** What each variant of the driver does wrong; the names are those of the list of known bugs. */
-export const SMMUV3_VARIANTS: Readonly<Record<string, string>> = {
-  "S-12": "STE.PPAR stays 0: responses that the SMMU gives by itself carry no PASID",
-  "S-16": "CD.S is as the domain's first device needs it",
-  "L-1": "ATCs are invalidated before the IOTLB",
-  "L-2": "ATCs are chosen before the IOTLB invalidation completes",
-  "L-8": "live STEs and CDs are overwritten doubleword by doubleword",
-  "L-9": "the CD of an exiting process becomes invalid at once",
-  "L-25": "one TLBI per page, however large the range",
-  "L-26": "STE.S1STALLD is set where the hardware has no stalls",
-  "L-29": "CMD_PREFETCH_CONFIG carries a size and an address",
-};
-
 /**
  * An SMMUv3 with its driver: `createPlatform({ iommus: [smmuv3()] })`.
- * @throws RangeError no preset has that name
+ * @throws RangeError no preset has that name; Error for an unknown variant when the platform is made
  */
 export function smmuv3(options: Smmuv3Options = {}): IommuPlugin {
   const preset = presetOf(options.preset ?? "mmu-700-like");
@@ -37,7 +24,7 @@ export function smmuv3(options: Smmuv3Options = {}): IommuPlugin {
     create(container, name) {
       const chip = new Smmuv3Hardware(container.resolve(ChipPorts), { name, preset });
       const shared = container.resolve(Variants);
-      const own = new Set(options.variants);
+      const own = variants(options.variants);
       container.registerInstance<Variants>(Variants, { has: (variant) => own.has(variant) || shared.has(variant) });
       container.registerInstance<Mmio>(Mmio, chip);
       container.registerInstance<Smmuv3DriverOptions>(Smmuv3DriverOptions, { ...options, name });

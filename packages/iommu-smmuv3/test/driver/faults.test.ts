@@ -30,6 +30,19 @@ describe("event log", () => {
     });
   });
 
+  it("hears of events by wire as well as by message", async () => {
+    for (const messageInterrupts of [true, false]) {
+      const m = await machine({ messageInterrupts });
+      await m.run(async () => {
+        const device = await m.plug();
+        m.log();
+        m.translate(device, 0x1000n, Access.READ);
+        expect(await settled(m)).toHaveLength(5);
+      });
+      expect(await m.platform.close()).toEqual([]);
+    }
+  });
+
   it("decodes events as newer kernels do", async () => {
     const m = await machine({ decodeEvents: true });
     await m.run(async () => {
