@@ -57,8 +57,9 @@ export class Mappings {
 
   /** A page becomes resident. @throws IommuError ENOMEM when a table cannot grow; the page is resident all the same */
   add(page: number, pa: number, flags: number): void {
-    this.pages.set(page, { pa, flags, hidden: false });
-    this.show(page);
+    const resident = { pa, flags, hidden: false };
+    this.pages.set(page, resident);
+    for (const table of this.#tables.values()) this.#map(table, page, resident);
   }
 
   /** 2 MiB become resident as one block; nothing of them was. */

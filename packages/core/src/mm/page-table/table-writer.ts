@@ -326,12 +326,21 @@ export function leafEntries(encode: (flags: number) => Int32Array): Int32Array {
   return words;
 }
 
-/** The flag when a one-bit field of an entry is set. */
-export function flagWhen(
-  field: { readonly word: number; readonly lowMask: number },
-  hi: number,
-  lo: number,
-  flag: number,
-): number {
-  return ((field.word === 0 ? lo : hi) & field.lowMask) === 0 ? 0 : flag;
+/** A field of one bit and the flag that it stands for; masks are read once, off the path of bulk changes. */
+export class FlagBit {
+  readonly #lo: number;
+  readonly #hi: number;
+
+  constructor(
+    field: { readonly word: number; readonly lowMask: number },
+    private readonly flag: number,
+  ) {
+    this.#lo = field.word === 0 ? field.lowMask : 0;
+    this.#hi = field.word === 1 ? field.lowMask : 0;
+  }
+
+  /** The flag, or 0 when the bit is clear. */
+  of(hi: number, lo: number): number {
+    return ((hi & this.#hi) | (lo & this.#lo)) === 0 ? 0 : this.flag;
+  }
 }

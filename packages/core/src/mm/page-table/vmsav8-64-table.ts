@@ -5,7 +5,7 @@
  */
 
 import { PageFlag } from "./page-table.js";
-import { type EntryFormat, flagWhen, leafEntries, type TableEnvironment, TableWriter } from "./table-writer.js";
+import { type EntryFormat, FlagBit, leafEntries, type TableEnvironment, TableWriter } from "./table-writer.js";
 import {
   LINUX_MAIR_EL1,
   MAIR_DEVICE,
@@ -36,6 +36,19 @@ function attributes(flags: number) {
 }
 
 const TABLE = VMSAV8_TABLE.encode({ Valid: true, Type: "table", PXNTable: true });
+const TYPE = VMSAV8_TABLE.Type.lowMask;
+const ATTR_INDX = VMSAV8_PAGE.AttrIndx.lowMask;
+const DEVICE = MAIR_DEVICE << VMSAV8_PAGE.AttrIndx.shift;
+
+const WRITABLE = new FlagBit(VMSAV8_PAGE.DBM, PageFlag.WRITE);
+const NEVER_EXECUTED = new FlagBit(VMSAV8_PAGE.UXN, PageFlag.EXEC);
+const UNPRIVILEGED = new FlagBit(VMSAV8_PAGE.AP1, PageFlag.USER);
+const ACCESSED = new FlagBit(VMSAV8_PAGE.AF, PageFlag.ACCESSED);
+const DIRTY = new FlagBit(VMSAV8_PAGE.SW_DIRTY, PageFlag.DIRTY);
+const SPECIAL = new FlagBit(VMSAV8_PAGE.SW_SPECIAL, PageFlag.SPECIAL);
+/** Hardware's dirty state: DBM set and AP2 clear. */
+const MODIFIER = new FlagBit(VMSAV8_PAGE.DBM, PageFlag.DIRTY);
+const READ_ONLY = new FlagBit(VMSAV8_PAGE.AP2, PageFlag.DIRTY);
 
 export const VMSAV8_64: EntryFormat = {
   format: "vmsav8-64",
@@ -49,21 +62,16 @@ export const VMSAV8_64: EntryFormat = {
     leafEntries((flags) => VMSAV8_BLOCK_1G.encode(attributes(flags))),
   ],
   levelNames: ["L3", "L2", "L1", "L0"],
-  isBlock: (lo) => (lo & VMSAV8_TABLE.Type.lowMask) === 0,
-  flagsOf: (hi, lo) => {
-    const { DBM, AP1, AP2, AF, UXN, SW_DIRTY, SW_SPECIAL, AttrIndx } = VMSAV8_PAGE;
-    const written = flagWhen(DBM, hi, lo, PageFlag.DIRTY) & ~flagWhen(AP2, hi, lo, PageFlag.DIRTY);
-    return (
-      flagWhen(DBM, hi, lo, PageFlag.WRITE) |
-      (flagWhen(UXN, hi, lo, PageFlag.EXEC) ^ PageFlag.EXEC) |
-      flagWhen(AP1, hi, lo, PageFlag.USER) |
-      flagWhen(AF, hi, lo, PageFlag.ACCESSED) |
-      flagWhen(SW_DIRTY, hi, lo, PageFlag.DIRTY) |
-      written |
-      flagWhen(SW_SPECIAL, hi, lo, PageFlag.SPECIAL) |
-      ((lo & AttrIndx.lowMask) >>> AttrIndx.shift === MAIR_DEVICE ? PageFlag.DEVICE : 0)
-    );
-  },
+  isBlock: (lo) => (lo & TYPE) === 0,
+  flagsOf: (hi, lo) =>
+    WRITABLE.of(hi, lo) |
+    (NEVER_EXECUTED.of(hi, lo) ^ PageFlag.EXEC) |
+    UNPRIVILEGED.of(hi, lo) |
+    ACCESSED.of(hi, lo) |
+    DIRTY.of(hi, lo) |
+    (MODIFIER.of(hi, lo) & ~READ_ONLY.of(hi, lo)) |
+    SPECIAL.of(hi, lo) |
+    ((lo & ATTR_INDX) === DEVICE ? PageFlag.DEVICE : 0),
 };
 
 /** A process's table as an SMMUv3 context descriptor's TTB0 takes it: T0SZ = 16, TG0 = 4 KiB. @throws IommuError ENOMEM */

@@ -3,7 +3,7 @@
  * soft-dirty software bit.
  */
 import { PageFlag } from "./page-table.js";
-import { type EntryFormat, flagWhen, leafEntries, type TableEnvironment, TableWriter } from "./table-writer.js";
+import { type EntryFormat, FlagBit, leafEntries, type TableEnvironment, TableWriter } from "./table-writer.js";
 import { X86_PDE_2M, X86_PDPTE_1G, X86_PTE, X86_TABLE } from "./x86-64.js";
 
 function attributes(flags: number) {
@@ -23,6 +23,15 @@ function attributes(flags: number) {
 }
 
 const TABLE = X86_TABLE.encode({ P: true, RW: true, US: true, A: true, IGNORED_6: true });
+const PS = X86_TABLE.PS.lowMask;
+
+const WRITABLE = new FlagBit(X86_PTE.RW, PageFlag.WRITE);
+const NEVER_EXECUTED = new FlagBit(X86_PTE.XD, PageFlag.EXEC);
+const USER = new FlagBit(X86_PTE.US, PageFlag.USER);
+const ACCESSED = new FlagBit(X86_PTE.A, PageFlag.ACCESSED);
+const DIRTY = new FlagBit(X86_PTE.D, PageFlag.DIRTY);
+const SPECIAL = new FlagBit(X86_PTE.SW_SPECIAL, PageFlag.SPECIAL);
+const UNCACHED = new FlagBit(X86_PTE.PCD, PageFlag.DEVICE);
 
 export const X86_64: EntryFormat = {
   format: "x86-64",
@@ -36,19 +45,15 @@ export const X86_64: EntryFormat = {
     leafEntries((flags) => X86_PDPTE_1G.encode({ ...attributes(flags), PS: true })),
   ],
   levelNames: ["PTE", "PDE", "PDPTE", "PML4E", "PML5E"],
-  isBlock: (lo) => (lo & X86_TABLE.PS.lowMask) !== 0,
-  flagsOf: (hi, lo) => {
-    const { RW, US, PCD, A, D, SW_SPECIAL, XD } = X86_PTE;
-    return (
-      flagWhen(RW, hi, lo, PageFlag.WRITE) |
-      (flagWhen(XD, hi, lo, PageFlag.EXEC) ^ PageFlag.EXEC) |
-      flagWhen(US, hi, lo, PageFlag.USER) |
-      flagWhen(A, hi, lo, PageFlag.ACCESSED) |
-      flagWhen(D, hi, lo, PageFlag.DIRTY) |
-      flagWhen(SW_SPECIAL, hi, lo, PageFlag.SPECIAL) |
-      flagWhen(PCD, hi, lo, PageFlag.DEVICE)
-    );
-  },
+  isBlock: (lo) => (lo & PS) !== 0,
+  flagsOf: (hi, lo) =>
+    WRITABLE.of(hi, lo) |
+    (NEVER_EXECUTED.of(hi, lo) ^ PageFlag.EXEC) |
+    USER.of(hi, lo) |
+    ACCESSED.of(hi, lo) |
+    DIRTY.of(hi, lo) |
+    SPECIAL.of(hi, lo) |
+    UNCACHED.of(hi, lo),
 };
 
 /** A process's table as a VT-d PASID table entry's FLPTPTR takes it. @throws IommuError ENOMEM */
