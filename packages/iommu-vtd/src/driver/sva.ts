@@ -19,6 +19,7 @@ import type { DeviceFeatures } from "./device-features.js";
 import { infoOf } from "./device-info.js";
 import { FLPT_DEFAULT_DID } from "./domain-ids.js";
 import type { Invalidation } from "./invalidation.js";
+import type { PageRequests } from "./page-requests.js";
 import { missingForSva } from "./probe.js";
 import type { Unit } from "./unit.js";
 
@@ -37,6 +38,7 @@ export class ProcessBinding {
     private readonly features: DeviceFeatures,
     private readonly attachment: Attachment,
     private readonly invalidation: Invalidation,
+    private readonly pageRequests: PageRequests,
   ) {}
 
   /** Enables PASID, ATS and, for IOMMU_SVA_FEAT_IOPF, PRI. PASID 0 is free when another stands for requests without one. */
@@ -68,11 +70,14 @@ export class ProcessBinding {
     await this.invalidation.pasidEntryCreated(FLPT_DEFAULT_DID, ioMm.pasid);
   }
 
-  /** After an exit the entry stays silent until the PASID is bound again: VFIO's devices were not told to stop (S-10). */
+  /**
+   * Nothing refers to the PASID when it returns. After an exit the entry stays silent until the PASID is bound again: VFIO
+   * did not tell its device to stop, and what it still sends must not flood the fault log (S-10).
+   */
   async detach(dev: Device, ioMm: IoMm): Promise<void> {
     const info = infoOf(dev);
-    if (pasidTableOf(info).isSilent(ioMm.pasid)) return;
-    await this.attachment.tearDownPasid(info, ioMm.pasid, false);
+    if (pasidTableOf(info).isSilent(ioMm.pasid)) await this.pageRequests.drain(info, ioMm.pasid, FLPT_DEFAULT_DID);
+    else await this.attachment.tearDownPasid(info, ioMm.pasid, false);
   }
 
   /** The process is exiting while the device may still send: no translation and no fault records (C10, L-9). */

@@ -72,7 +72,14 @@ export class VtdDriver implements IommuOps {
     const unit: Unit = { ...this.#unit, features: probe(this.#unit.mmio, this.options) };
     const parts = new Parts(unit, this.sva);
     this.#parts = parts;
-    this.#processes = new ProcessBinding(unit, this, parts.deviceFeatures, parts.attachment, parts.invalidation);
+    this.#processes = new ProcessBinding(
+      unit,
+      this,
+      parts.deviceFeatures,
+      parts.attachment,
+      parts.invalidation,
+      parts.pageRequests,
+    );
     await parts.start();
   }
 

@@ -1,7 +1,6 @@
 import { createPlatform, IommuError, type Mmio } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
-import { probe } from "../../src/driver/probe.js";
-import { missingForSva } from "../../src/driver/probe.js";
+import { missingForSva, probe } from "../../src/driver/probe.js";
 import { VtdHardware } from "../../src/hardware/vtd-hardware.js";
 import { vtd } from "../../src/plugin.js";
 import { everything, qemu11Q35, sapphireRapidsLike, type VtdPreset } from "../../src/presets.js";
@@ -15,9 +14,17 @@ function capabilities({ cap, ecap }: VtdPreset): Mmio {
 
 describe("probe", () => {
   it("takes scalable mode where the unit has it, else legacy mode", () => {
-    expect(probe(capabilities(sapphireRapidsLike))).toMatchObject({ scalable: true, stage: "second", levels: 5, pasidBits: 20 });
+    expect(probe(capabilities(sapphireRapidsLike))).toMatchObject({
+      scalable: true,
+      stage: "second",
+      levels: 5,
+      pasidBits: 20,
+    });
     expect(probe(capabilities(qemu11Q35))).toMatchObject({ scalable: false, stage: "second", levels: 4, pasidBits: 0 });
-    expect(probe(capabilities(sapphireRapidsLike), { mode: "legacy" })).toMatchObject({ scalable: false, pasidBits: 0 });
+    expect(probe(capabilities(sapphireRapidsLike), { mode: "legacy" })).toMatchObject({
+      scalable: false,
+      pasidBits: 0,
+    });
   });
 
   it("offers the address width and page sizes that CAP says", () => {

@@ -1,16 +1,8 @@
-import {
-  Access,
-  IommuProt,
-  iommuMap,
-  iommuUnmap,
-  iommuUnmapFast,
-  newGather,
-  TranslationStatus,
-} from "@iommukit/core";
+import { Access, IommuProt, iommuMap, iommuUnmap, iommuUnmapFast, newGather, TranslationStatus } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import { isaWindow } from "../../src/driver/reserved-regions.js";
 import { everything, qemu11Q35, sapphireRapidsLike } from "../../src/presets.js";
-import { Machine, machine, withFields } from "./machine.js";
+import { type Machine, machine, withFields } from "./machine.js";
 
 const RW = IommuProt.READ | IommuProt.WRITE;
 const { OK, FAULT } = TranslationStatus;
@@ -245,7 +237,11 @@ describe("reserved regions", () => {
     const m = await machine({ preset: qemu11Q35, reservedMemory: [isaWindow(0xf8)] });
     await m.run(async () => {
       const [isa, other] = [await m.plug("0000:00:1f.0"), await m.plug("0000:00:05.0")];
-      expect(m.ops.reservedRegions(isa.dev)[0]).toMatchObject({ start: 0n, length: 0x100_0000n, type: "direct-relaxable" });
+      expect(m.ops.reservedRegions(isa.dev)[0]).toMatchObject({
+        start: 0n,
+        length: 0x100_0000n,
+        type: "direct-relaxable",
+      });
       expect(m.translate(isa, 0xff_f000n, Access.WRITE)).toEqual([OK, 0xff_f000]);
       expect(m.translate(other, 0xff_f000n, Access.WRITE)[0]).toBe(FAULT);
     });
@@ -271,7 +267,8 @@ describe("domain-ids", () => {
     const m = await machine({ preset: withFields(qemu11Q35, { cap: { ND: 0 } }) });
     await m.run(async () => {
       const devices = [];
-      for (let slot = 1; slot <= 14; slot++) devices.push(await m.plug(`0000:00:${slot.toString(16).padStart(2, "0")}.0`));
+      for (let slot = 1; slot <= 14; slot++)
+        devices.push(await m.plug(`0000:00:${slot.toString(16).padStart(2, "0")}.0`));
       await expect(m.plug("0000:00:10.0")).rejects.toThrow("ENOSPC");
       for (const device of devices) expect(m.translate(device, 0x1000n, Access.READ)[0]).toBe(FAULT);
       expect(m.faults().at(-1)).toContain("PTE Read access is not set");

@@ -70,7 +70,9 @@ describe("InvalidationQueue", () => {
     await m.run(async () => {
       const refused = pasidCacheInvalidate("global");
       const seen = await m.descriptors(async () => {
-        const error = await queue.submit([iotlbInvalidate(drain, "domain", 1), refused, iotlbInvalidate(drain, "domain", 2)]).catch((e) => e);
+        const error = await queue
+          .submit([iotlbInvalidate(drain, "domain", 1), refused, iotlbInvalidate(drain, "domain", 2)])
+          .catch((e) => e);
         expect(isErrno(error, "EINVAL")).toBe(true);
       });
       expect(seen).toEqual(["iotlb_inv_dsc", "iotlb_inv_dsc"]);

@@ -2,10 +2,10 @@ import { Access, IommuProt, iommuMap, iommuUnmap, type TraceRecord } from "@iomm
 import { describe, expect, it } from "vitest";
 import { everything, qemu11Q35, sapphireRapidsLike, type VtdPreset } from "../../src/presets.js";
 import {
-  IOTLB_INVALIDATE,
-  PASID_IOTLB_INVALIDATE,
-  PASID_CACHE_INVALIDATE,
   DEVICE_TLB_INVALIDATE,
+  IOTLB_INVALIDATE,
+  PASID_CACHE_INVALIDATE,
+  PASID_IOTLB_INVALIDATE,
 } from "../../src/spec/invalidation.js";
 import { PASID_ENTRY } from "../../src/spec/pasid-table.js";
 import { type Machine, machine, type PlayedDevice, withFields } from "./machine.js";
@@ -40,7 +40,15 @@ describe("an unmap", () => {
       await iommuMap(domain, 0x1_5000n, 0x1_0020_0000, 0x6000n, RW);
       const [[name, d], ...rest] = await words(m, () => iommuUnmap(domain, 0x1_5000n, 0x6000n));
       expect([name, rest]).toEqual(["iotlb_inv_dsc", []]);
-      expect(IOTLB_INVALIDATE.decode(d)).toMatchObject({ G: "page", DID: 2, ADDR: 0x1_0000n, AM: 4, IH: true, DW: true, DR: true });
+      expect(IOTLB_INVALIDATE.decode(d)).toMatchObject({
+        G: "page",
+        DID: 2,
+        ADDR: 0x1_0000n,
+        AM: 4,
+        IH: true,
+        DW: true,
+        DR: true,
+      });
     }));
 
   it("forgets paging structures as well when it took a table out (IH = 0)", () =>
@@ -60,7 +68,8 @@ describe("an unmap", () => {
       await iommuMap(domain, 0n, 0x1_0020_0000, 0x1_0000n, RW);
       const [[, d]] = await words(m, () => iommuUnmap(domain, 0n, 0x1_0000n));
       expect(IOTLB_INVALIDATE.decode(d)).toMatchObject({ G: "domain", DID: 2, AM: 0, IH: false, ADDR: 0n });
-    }));
+    }),
+  );
 
   it("asks for draining only where the unit has it", () =>
     withDevice(legacyWith({ cap: { DWD: 0, DRD: 0 } }), async (m, device) => {
