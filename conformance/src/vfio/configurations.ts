@@ -26,9 +26,17 @@ interface IntelOptions {
   readonly cachingMode?: boolean;
   readonly snoop?: boolean;
   readonly remapping?: boolean;
+  /** Up to 6.12, mappings without READ can be read. */
+  readonly writeImpliesRead: boolean;
 }
 
-function intel({ bits, cachingMode = false, snoop = false, remapping = true }: IntelOptions): IommuPlugin {
+function intel({
+  bits,
+  cachingMode = false,
+  snoop = false,
+  remapping = true,
+  writeImpliesRead,
+}: IntelOptions): IommuPlugin {
   const preset: VtdPreset = {
     ...presets["qemu-11-q35"],
     name: `qemu-7.2-q35-${bits}`,
@@ -38,7 +46,8 @@ function intel({ bits, cachingMode = false, snoop = false, remapping = true }: I
     hostAddressWidth: bits,
   };
   // Caching mode makes Linux strict; else it is lazy by default.
-  return vtd({ preset, mode: "legacy", strict: cachingMode, reservedMemory: [isaWindow(LPC_BRIDGE)] });
+  const variants = writeImpliesRead ? ["write-implies-read"] : [];
+  return vtd({ preset, mode: "legacy", strict: cachingMode, reservedMemory: [isaWindow(LPC_BRIDGE)], variants });
 }
 
 /** 00:1f.0 of q35. */
@@ -53,26 +62,35 @@ function arm(): IommuPlugin {
     summary: "QEMU 7.2 virt: stage 1, 44-bit addresses",
     idr0: base.idr0 & ~1,
   };
-  return smmuv3({ preset });
+  // The name that Linux gives it stands in its messages.
+  return { ...smmuv3({ preset }), name: "9050000.smmuv3" };
 }
 
-const CONFIGURATIONS: Readonly<Record<string, () => Configuration>> = {
-  "intel-cm39": () => x86({ bits: 39, cachingMode: true }),
-  "intel-aw48-snoop": () => x86({ bits: 48, snoop: true }),
-  "intel-noir": () => x86({ bits: 39, cachingMode: true, remapping: false }),
-  "intel-noir-unsafe": () => x86({ bits: 39, cachingMode: true, remapping: false }, { allowUnsafeInterrupts: true }),
+const CONFIGURATIONS: Readonly<Record<string, (header: TranscriptHeader) => Configuration>> = {
+  "intel-cm39": (header) => x86(header, { bits: 39, cachingMode: true }),
+  "intel-aw48-snoop": (header) => x86(header, { bits: 48, snoop: true }),
+  "intel-noir": (header) => x86(header, { bits: 39, cachingMode: true, remapping: false }),
+  "intel-noir-unsafe": (header) =>
+    x86(header, { bits: 39, cachingMode: true, remapping: false }, { allowUnsafeInterrupts: true }),
   smmuv3: () => ({ iommu: arm(), params: {}, dynamicMsix: false }),
   noiommu: () => ({ iommu: undefined, params: {}, dynamicMsix: true }),
 };
 
-function x86(options: IntelOptions, params: Partial<VfioParams> = {}): Configuration {
-  return { iommu: intel(options), params, dynamicMsix: true };
+function x86(
+  header: TranscriptHeader,
+  options: Omit<IntelOptions, "writeImpliesRead">,
+  params: Partial<VfioParams> = {},
+): Configuration {
+  const profile = profileOf(header);
+  const iommu = intel({ ...options, writeImpliesRead: profile !== "linux-7.3" });
+  // Vectors can be added since 6.5, where interrupts are remapped or go straight to the CPUs.
+  return { iommu, params, dynamicMsix: profile !== "linux-6.1" };
 }
 
 /** Undefined for a machine that has no model here. */
-export function configurationOf({ config }: TranscriptHeader): Configuration | undefined {
-  const name = config.replace(/-faults$/, "");
-  return Object.hasOwn(CONFIGURATIONS, name) ? CONFIGURATIONS[name]() : undefined;
+export function configurationOf(header: TranscriptHeader): Configuration | undefined {
+  const name = header.config.replace(/-faults$/, "");
+  return Object.hasOwn(CONFIGURATIONS, name) ? CONFIGURATIONS[name](header) : undefined;
 }
 
 export function profileOf({ kernel }: TranscriptHeader): ProfileName {

@@ -1,5 +1,5 @@
 /** The recorder's use of the edu device's DMA engine, through its mapped BAR: addresses, count, command, poll. */
-import type { FileMapping, Platform, Task } from "@iommukit/core";
+import type { AddressSpace, FileMapping, Platform, Task } from "@iommukit/core";
 
 /** QEMU docs/specs/edu.rst. */
 const SOURCE = 0x80;
@@ -22,6 +22,7 @@ export class EduDma {
     private readonly task: Task,
     private readonly fd: number,
     private readonly bar: FileMapping,
+    private readonly address: bigint,
   ) {}
 
   static async open(platform: Platform, task: Task, fd: number): Promise<EduDma> {
@@ -31,11 +32,12 @@ export class EduDma {
     await task.pwrite(fd, command, COMMAND_POSITION);
     const mapping = task.fds.get(fd).ops.mmap?.(task, 0, BAR_SIZE, true, true);
     if (!mapping) throw new Error("the device's BAR cannot be mapped");
-    return new EduDma(platform, task, fd, mapping);
+    const address = await (task.mm as AddressSpace).mmap({ length: BAR_SIZE, shared: true, device: mapping });
+    return new EduDma(platform, task, fd, mapping, address);
   }
 
-  unmap(): void {
-    this.bar.close();
+  unmap(): Promise<void> {
+    return (this.task.mm as AddressSpace).munmap(this.address, BAR_SIZE);
   }
 
   /** @param direction "read_memory": from `iova` into the device's buffer; "write_memory": the other way */

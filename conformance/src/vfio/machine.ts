@@ -4,8 +4,11 @@ import { vfioType1 } from "@iommukit/vfio-type1";
 import { configurationOf, profileOf } from "./configurations.js";
 import { EduDma } from "./edu-dma.js";
 import { functionsOf } from "./functions.js";
+import { asQemu } from "./qemu-quirks.js";
 import type { TranscriptHeader, TranscriptStep } from "./transcript.js";
 
+/** A CPU takes an interrupt when the device has ended its burst: QEMU runs a DMA to the end before the guest goes on. */
+const INTERRUPT_LATENCY = 1000;
 /** Above everything that firmware places below 4 GiB. */
 const RAM = [{ base: 0x1_0000_0000, size: 0x4000_0000 }];
 
@@ -25,6 +28,7 @@ export class Machine {
       iommus: iommu ? [iommu] : [],
       devices: functions.map(({ plugin }) => plugin),
       ram: RAM,
+      interruptLatency: INTERRUPT_LATENCY,
     });
     for (const { bdf, driver } of functions) platform.device(bdf).driver = driver === "vfio-pci" ? undefined : driver;
     const devices = functions.filter(({ driver }) => driver === "vfio-pci").map(({ bdf }) => bdf);
@@ -69,13 +73,33 @@ export class Machine {
     return EduDma.open(this.platform, task, fd);
   }
 
-  /** Where the recorder paused between faults, every line; elsewhere the kernel's rate limit dropped some: only whether any came. */
+  /** For these transcripts the recorder let the kernel's rate limit run out before each access that may fault. */
+  get #paused(): boolean {
+    return this.header.config.endsWith("-faults");
+  }
+
+  async pauseBefore(what: string): Promise<void> {
+    if (this.#paused && PAUSED.some((word) => what.includes(word))) await this.platform.scheduler.sleep(PAUSE);
+  }
+
+  /** Every line where the recorder paused; elsewhere the rate limit dropped some: only whether any came. */
   faultsOf(line: TranscriptStep, log: readonly string[]): Readonly<Record<string, unknown>> {
     const recorded = line.faults as readonly string[];
-    if (this.header.config.endsWith("-faults")) return { faults: log.map((text) => text.replaceAll("\t", "'x09")) };
+    if (this.#paused)
+      return {
+        faults: asQemu(
+          this.header,
+          line,
+          log.map((text) => text.replaceAll("\t", "'x09")),
+        ),
+      };
     return recorded.length > 0 && log.length === 0 ? { faults: [] } : {};
   }
 }
+
+/** Parts of the descriptions of accesses that the recorder paused before. */
+const PAUSED = ["unmap", "READ mapping", "WRITE mapping", "READ iova", "beyond", "2^", "0xfee"];
+const PAUSE = 6_000_000_000;
 
 function sortedRegions(regions: readonly ReservedRegion[]): ReservedRegion[] {
   return [...regions].sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0));

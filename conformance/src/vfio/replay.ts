@@ -288,6 +288,7 @@ class ScenarioRun implements UserContext {
       dma = await this.machine.openEdu(task, this.fd(fd));
       this.#bars.set(fd, dma);
     }
+    await this.machine.pauseBefore(what);
     const from = this.machine.platform.kernel.log.length;
     await dma.run(line.dir as string, toBig(line.iova), toBig(line.len));
     return this.machine.faultsOf(line, this.machine.platform.kernel.log.slice(from));

@@ -36,6 +36,9 @@ export const DOORBELL_SIZE = 0x10_0000;
 const FIRST_VECTOR = 0x20;
 
 export class BoardInterrupts implements InterruptController {
+  /** @param later calls back when a signal has reached the processor; absent: at once, inside of the signal */
+  constructor(private readonly later: (callback: () => void) => void = (callback) => callback()) {}
+
   readonly #wires = new Map<string, InterruptHandler>();
   readonly #levels = new Map<string, boolean>();
   readonly #messages = new Map<number, InterruptHandler>();
@@ -52,7 +55,7 @@ export class BoardInterrupts implements InterruptController {
   setWire(line: string, level: boolean): void {
     const before = this.#levels.get(line) ?? false;
     this.#levels.set(line, level);
-    if (level && !before) this.#wires.get(line)?.();
+    if (level && !before) this.later(() => this.#wires.get(line)?.());
   }
 
   allocateMessage(handler: InterruptHandler): MsiVector {
@@ -72,8 +75,7 @@ export class BoardInterrupts implements InterruptController {
 
   deliver(address: number, data: number): boolean {
     if (address < DOORBELL_BASE || address >= DOORBELL_BASE + DOORBELL_SIZE) return false;
-    const handler = this.#messages.get(data);
-    handler?.();
-    return handler !== undefined;
+    this.later(() => this.#messages.get(data)?.());
+    return this.#messages.has(data);
   }
 }

@@ -22,6 +22,8 @@ export interface BoardOptions {
   /** Replaces the RAM model: a versioned memory, a shared one. */
   readonly memory?: PhysicalMemory;
   readonly pages?: PageAllocatorOptions;
+  /** Nanoseconds that an interrupt takes to its handler; none when absent. */
+  readonly interruptLatency?: number;
   /** Processes: address bits, zero page, huge pages. */
   readonly mm?: AddressSpaceOptions;
   /** Which SVA core: the 2018 series' (the default), or mainline's behind the same interface. */
@@ -39,7 +41,7 @@ export function createBoard(options: BoardOptions): DependencyContainer {
   const memory = options.memory ?? new SlabMemory(options.ram ?? DEFAULT_RAM);
   const pages = new FirstFitPages(memory, memory.regions, options.pages);
   const bus = new AddressDecoder(memory);
-  const interrupts = new BoardInterrupts();
+  const interrupts = new BoardInterrupts(interruptDelay(scheduler, options.interruptLatency));
   const spaces = new AddressSpaces(memory, bus, pages, scheduler, trace, options.mm);
   const kernel = new Kernel(scheduler, trace, spaces);
   bus.attach(doorbell("msi", DOORBELL_BASE, DOORBELL_SIZE, (address, data) => interrupts.deliver(address, data)));
@@ -57,6 +59,10 @@ export function createBoard(options: BoardOptions): DependencyContainer {
   board.registerInstance<Sva>(Sva, new Core(scheduler, trace, kernel, enabled));
   board.registerInstance(Groups, new Groups(scheduler, trace));
   return board;
+}
+
+function interruptDelay(scheduler: Scheduler, latency = 0) {
+  return latency > 0 ? (callback: () => void) => void scheduler.timer(latency, callback) : undefined;
 }
 
 /** The functions of one segment by requester id: where an IOMMU's messages go. */

@@ -73,6 +73,10 @@ export class DeviceIrqs {
     }
   }
 
+  get #dynamicMsix(): boolean {
+    return this.options.dynamicMsix && this.msix.available > 0;
+  }
+
   get #hasError(): boolean {
     return !this.options.errorNeedsPcie || pciPcieType(this.pci) !== undefined;
   }
@@ -88,7 +92,7 @@ export class DeviceIrqs {
   #flags(index: number): number {
     const { EVENTFD, MASKABLE, AUTOMASKED, NORESIZE } = IrqInfoFlags;
     if (index === PciIrq.INTX) return EVENTFD | MASKABLE | AUTOMASKED;
-    return index === PciIrq.MSIX && this.options.dynamicMsix ? EVENTFD : EVENTFD | NORESIZE;
+    return index === PciIrq.MSIX && this.#dynamicMsix ? EVENTFD : EVENTFD | NORESIZE;
   }
 
   async set(task: Task, arg: UserPointer): Promise<number> {
@@ -177,7 +181,7 @@ export class DeviceIrqs {
       throw new IommuError("EINVAL", `${this.pci.bdf}: another kind of interrupt is enabled`);
     if ((flags & IrqSetFlags.DATA_EVENTFD) !== 0) {
       if (!enabled) await kind.enable(start + count);
-      else if (start + count > kind.enabled && !(index === PciIrq.MSIX && this.options.dynamicMsix))
+      else if (start + count > kind.enabled && !(index === PciIrq.MSIX && this.#dynamicMsix))
         throw new IommuError("EINVAL", `${this.pci.bdf}: only ${kind.enabled} vectors are enabled`);
       await this.#setBlock(task, kind, start, data, enabled);
       return;

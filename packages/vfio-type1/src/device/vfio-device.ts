@@ -86,10 +86,15 @@ export class VfioDevice {
   }
 
   async #put(): Promise<void> {
-    if (--this.#users > 0) return;
+    if (this.#dropUser()) await this.group.put();
+  }
+
+  /** @returns whether it was the last one */
+  #dropUser(): boolean {
+    if (--this.#users > 0) return false;
     this.#release();
     this.#closed.wakeAll();
-    await this.group.put();
+    return true;
   }
 
   #release(): void {
@@ -126,8 +131,8 @@ export class VfioDevice {
       close: () => {
         if (!open) return;
         open = false;
-        // munmap does not wait for what the last user leaves behind.
-        this.group.vfio.scheduler.spawn(`vfio ${this.device.name} unmap`, () => this.#put());
+        // munmap cannot wait for what the last user leaves behind.
+        if (this.#dropUser()) this.group.vfio.scheduler.spawn(`vfio ${this.device.name} unmap`, () => this.group.put());
       },
     };
   }
