@@ -2,15 +2,14 @@
  * A QEMU machine as the board under one of our drivers: its RAM, its registers, its PCI functions and its interrupt wires behind the
  * interfaces of core. The driver cannot tell it from our own chips.
  */
-import {
-  BoardInterrupts,
-  type InterruptController,
-  type MemoryRegion,
-  type Mmio,
-  type PciBar,
-  type PciFunction,
-  type PhysicalMemory,
-  type RequesterPort,
+import type {
+  InterruptController,
+  MemoryRegion,
+  Mmio,
+  PciBar,
+  PciFunction,
+  PhysicalMemory,
+  RequesterPort,
 } from "@iommukit/core";
 import type { Qtest } from "./qtest.js";
 
@@ -101,15 +100,15 @@ export class QtestMmio implements Mmio {
   }
 }
 
-/** Wires of the guest's interrupt controller, by their input numbers. */
-export class QtestInterrupts extends BoardInterrupts implements InterruptController {
-  /** @param controller QOM path of the interrupt controller. @param lines names of its inputs */
+/** Wires that go into the guest's interrupt controller, passed on to a board of ours. */
+export class QtestWires {
+  /** @param controller QOM path of the guest's. @param lines names of its inputs on our board */
   constructor(
     private readonly qtest: Qtest,
     controller: string,
     private readonly lines: ReadonlyMap<number, string>,
+    private readonly board: InterruptController,
   ) {
-    super();
     qtest.send(`irq_intercept_in ${controller}`);
   }
 
@@ -119,7 +118,7 @@ export class QtestInterrupts extends BoardInterrupts implements InterruptControl
     for (const line of this.qtest.interrupts.splice(0)) {
       const [, action, input] = line.split(" ");
       const name = this.lines.get(Number(input));
-      if (name !== undefined) this.setWire(name, action === "raise");
+      if (name !== undefined) this.board.setWire(name, action === "raise");
     }
   }
 }

@@ -22,7 +22,7 @@ import type { OracleRequest } from "../oracles.js";
 import type { Report } from "../report.js";
 import { EDU_BUFFER_SIZE, Edu } from "./edu.js";
 import { Qtest } from "./qtest.js";
-import { QtestInterrupts, QtestMemory, QtestMmio, QtestPciFunction } from "./qtest-board.js";
+import { QtestMemory, QtestMmio, QtestPciFunction, QtestWires } from "./qtest-board.js";
 
 /** The `virt` machine of QEMU 11. */
 const SMMU = 0x0905_0000;
@@ -73,7 +73,7 @@ export async function runDriver(request: OracleRequest, report: Report): Promise
 class DriverOracle {
   readonly #random: Random;
   readonly #memory: QtestMemory;
-  readonly #interrupts: QtestInterrupts;
+  readonly #wires: QtestWires;
   readonly #board: DependencyContainer;
   readonly #scheduler: Scheduler;
   readonly #kernel: Kernel;
@@ -95,8 +95,7 @@ class DriverOracle {
     this.#random = new Random(seed);
     this.#memory = new QtestMemory(qtest, [RAM]);
     this.#board = createBoard({ memory: this.#memory });
-    this.#interrupts = new QtestInterrupts(qtest, GIC, LINES);
-    this.#board.registerInstance<InterruptController>(InterruptController, this.#interrupts);
+    this.#wires = new QtestWires(qtest, GIC, LINES, this.#board.resolve(InterruptController));
     this.#board.registerInstance<Mmio>(Mmio, new QtestMmio(qtest, SMMU));
     this.#board.registerInstance<Smmuv3DriverOptions>(Smmuv3DriverOptions, { name: "smmuv3" });
     this.#scheduler = this.#board.resolve(Scheduler);
@@ -269,9 +268,9 @@ class DriverOracle {
 
   /** What the driver has printed about events since the last call. */
   async #events(): Promise<string> {
-    this.#interrupts.pump();
+    this.#wires.pump();
     await this.#scheduler.idle();
-    this.#interrupts.pump();
+    this.#wires.pump();
     // The kernel prints ten events in five seconds.
     await this.#scheduler.sleep(1_000_000_000);
     const lines = this.#kernel.log.splice(0).map((line) => line.replace("arm-smmu-v3 smmuv3: ", ""));
