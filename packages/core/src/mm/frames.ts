@@ -15,6 +15,7 @@ export type Hold = "mappings" | "pins" | "caches";
 interface Run {
   readonly pa: number;
   readonly owner: string;
+  readonly pages: number;
   live: number;
 }
 
@@ -45,13 +46,13 @@ export class Frames {
   /** A zeroed page, held once. @throws IommuError ENOMEM */
   alloc(owner: string, hold: Hold): number {
     const pa = this.pages.alloc(1, owner);
-    this.#create({ pa, owner, live: 1 }, pa)[hold]++;
+    this.#create({ pa, owner, pages: 1, live: 1 }, pa)[hold]++;
     return pa;
   }
 
   /** 512 zeroed contiguous pages, each held once. @throws IommuError ENOMEM */
   allocBlock(owner: string, hold: Hold): number {
-    const run = { pa: this.pages.alloc(BLOCK_PAGES, owner), owner, live: BLOCK_PAGES };
+    const run = { pa: this.pages.alloc(BLOCK_PAGES, owner), owner, pages: BLOCK_PAGES, live: BLOCK_PAGES };
     for (let i = 0; i < BLOCK_PAGES; i++) this.#create(run, run.pa + i * PAGE_SIZE)[hold]++;
     return run.pa;
   }
@@ -98,7 +99,7 @@ export class Frames {
     if (frame.pa === this.#zero) this.#zero = undefined;
     if (--run.live > 0) return;
     this.pages.free(run.pa);
-    if (this.trace.enabled) this.trace.emit("page:freed", { address: run.pa, owner: run.owner });
+    if (this.trace.enabled) this.trace.emit("page:freed", { address: run.pa, pages: run.pages, owner: run.owner });
   }
 
   /** Whether only one mapping holds the page's bytes: its owner may write them in place. */

@@ -106,11 +106,15 @@ export interface TraceEvents {
   "lock:acquired": LockEvent;
   "lock:released": LockEvent;
   "lock:contended": LockEvent;
+  /** A fault of a device was answered; what a CPU's own access faults in is not told. */
   "mm:faulted": { readonly mm: number; readonly address: bigint; readonly access: number; readonly result: string };
+  /** Entries of [start, end) are gone from every table. The notifiers come next, and only then pages are freed (I-7). */
   "mm:unmapped": { readonly mm: number; readonly start: bigint; readonly end: bigint };
   "mm:released": { readonly mm: number };
+  /** A callback of one notifier starts. */
   "notifier:called": { readonly mm: number; readonly callback: string; readonly start: bigint; readonly end: bigint };
-  "page:freed": { readonly address: number; readonly owner: string };
+  /** Process memory goes back to the allocator: `pages` of 4 KiB, 512 for a huge page. */
+  "page:freed": { readonly address: number; readonly pages: number; readonly owner: string };
 
   // SVA and VFIO.
   "pasid:allocated": { readonly pasid: number; readonly mm: number };
