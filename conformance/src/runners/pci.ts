@@ -1,0 +1,295 @@
+/**
+ * `pci`: configuration space of real devices. Header, capability chain and every field that the vectors name as expected;
+ * putting the decoded form together again gives the same bytes.
+ */
+import type { FieldValue } from "@iommukit/core";
+import { type DecodedCapability, type DecodedConfig, decodeConfig, encodeConfig } from "@iommukit/pci-device";
+import type { LoadedFile } from "../load.js";
+import type { Report } from "../report.js";
+
+interface ExpectedCapability {
+  readonly offset: number;
+  readonly id: number;
+  readonly name: string;
+  readonly version?: number;
+  readonly next: number;
+  readonly fields?: Readonly<Record<string, unknown>>;
+}
+
+interface PciDeviceCase {
+  readonly source_file: string;
+  readonly slot: string;
+  readonly config_hex: string;
+  readonly config_len: number;
+  readonly expected: Readonly<Record<string, unknown>> & {
+    readonly capabilities: {
+      readonly standard: readonly ExpectedCapability[];
+      readonly extended: readonly ExpectedCapability[];
+    };
+  };
+}
+
+type Fields = Readonly<Record<string, FieldValue>>;
+/** Computes one expected value from a capability's fields and its raw words. */
+type Compute = (fields: Fields, word: (index: number) => number, capability: DecodedCapability) => unknown;
+
+/** A field under the specification's name; booleans count as numbers. */
+function field(name: string): Compute {
+  return (fields) => Number(fields[name]);
+}
+
+const low16 =
+  (index: number): Compute =>
+  (_fields, word) =>
+    word(index) & 0xffff;
+const high16 =
+  (index: number): Compute =>
+  (_fields, word) =>
+    word(index) >>> 16;
+const dword =
+  (index: number): Compute =>
+  (_fields, word) =>
+    word(index) >>> 0;
+
+function acsBits(raw: Compute): Compute {
+  const names = [
+    "src_valid",
+    "trans_block",
+    "req_redirect",
+    "cmplt_redirect",
+    "upstream_fwd",
+    "egress_ctrl",
+    "direct_trans",
+  ];
+  return (fields, word, capability) => {
+    const value = raw(fields, word, capability) as number;
+    return Object.fromEntries(names.map((name, bit) => [name, (value >> bit) & 1]));
+  };
+}
+
+function serial(fields: Fields): string {
+  const half = (name: string) => Number(fields[name]).toString(16).padStart(8, "0");
+  return (half("SerialNumberUpper") + half("SerialNumberLower")).replace(/(..)(?!$)/g, "$1-");
+}
+
+/** From the vectors' names to ours, per capability. */
+const FIELDS: Readonly<Record<string, Readonly<Record<string, Compute>>>> = {
+  MSI: {
+    enable: field("MSIEnable"),
+    multi_capable_log2: field("MultipleMessageCapable"),
+    multi_enable_log2: field("MultipleMessageEnable"),
+    addr64: field("AddressCapable64Bit"),
+    maskable: field("PerVectorMaskingCapable"),
+  },
+  MSIX: {
+    enable: field("MSIXEnable"),
+    fmask: field("FunctionMask"),
+    table_size: (fields) => Number(fields.TableSize) + 1,
+    table_bir: field("TableBIR"),
+    table_offset: (fields) => Number(fields.TableOffset) * 8,
+    pba_bir: field("PBABIR"),
+    pba_offset: (fields) => Number(fields.PBAOffset) * 8,
+  },
+  EXP: {
+    version: field("CapabilityVersion"),
+    device_port_type: (_fields, word) => (word(0) >>> 20) & 15,
+    flr_capable: field("FunctionLevelResetCapability"),
+    end_end_tlp_prefix_supported: field("EndEndTLPPrefixSupported"),
+    ext_fmt_supported: field("ExtendedFmtFieldSupported"),
+    max_end_end_tlp_prefixes_raw: field("MaxEndEndTLPPrefixes"),
+  },
+  AER: {
+    uncor_status: dword(1),
+    uncor_mask: dword(2),
+    uncor_severity: dword(3),
+    cor_status: dword(4),
+    cor_mask: dword(5),
+    cap_ctl: dword(6),
+  },
+  DSN: { serial_hex: serial },
+  ACS: { cap_raw: low16(1), ctl_raw: high16(1), cap: acsBits(low16(1)), ctl: acsBits(high16(1)) },
+  ARI: {
+    cap_raw: low16(1),
+    ctl_raw: high16(1),
+    mfvc: field("MFVCFunctionGroupsCapability"),
+    acs: field("ACSFunctionGroupsCapability"),
+    next_function: field("NextFunctionNumber"),
+  },
+  ATS: {
+    cap_raw: low16(1),
+    ctl_raw: high16(1),
+    invalidate_queue_depth: field("InvalidateQueueDepth"),
+    invalidate_queue_depth_effective: (fields) => Number(fields.InvalidateQueueDepth) || 32,
+    page_aligned_request: field("PageAlignedRequest"),
+    global_invalidate: field("GlobalInvalidateSupported"),
+    relaxed_ordering: field("RelaxedOrderingSupported"),
+    enable: field("Enable"),
+    stu: field("STU"),
+    stu_bytes: (fields) => 2 ** (12 + Number(fields.STU)),
+  },
+  SRIOV: {
+    cap_raw: dword(1),
+    ctl_raw: low16(2),
+    status_raw: high16(2),
+    initial_vfs: field("InitialVFs"),
+    total_vfs: field("TotalVFs"),
+    num_vfs: field("NumVFs"),
+    function_dep_link: field("FunctionDependencyLink"),
+    vf_offset: field("FirstVFOffset"),
+    vf_stride: field("VFStride"),
+    vf_device_id: field("VFDeviceID"),
+    supported_page_sizes: field("SupportedPageSizes"),
+    system_page_size: field("SystemPageSize"),
+  },
+  PRI: {
+    ctl_raw: low16(1),
+    status_raw: high16(1),
+    enable: field("Enable"),
+    reset: field("Reset"),
+    response_failure: field("ResponseFailure"),
+    unexpected_prgi: field("UnexpectedPageRequestGroupIndex"),
+    stopped: field("Stopped"),
+    prg_response_pasid_required: field("PRGResponsePASIDRequired"),
+    outstanding_capacity: field("OutstandingPageRequestCapacity"),
+    outstanding_allocation: field("OutstandingPageRequestAllocation"),
+  },
+  PASID: {
+    cap_raw: low16(1),
+    ctl_raw: high16(1),
+    exec_supported: field("ExecutePermissionSupported"),
+    priv_supported: field("PrivilegedModeSupported"),
+    max_pasid_width: field("MaxPASIDWidth"),
+    enable: field("PASIDEnable"),
+    exec_enable: field("ExecutePermissionEnable"),
+    priv_enable: field("PrivilegedModeEnable"),
+  },
+  PTM: { cap_raw: dword(1), ctl_raw: dword(2) },
+};
+
+export async function run(files: LoadedFile[], report: Report): Promise<void> {
+  for (const file of files) {
+    const { devices } = file.document as { readonly devices: readonly PciDeviceCase[] };
+    for (const device of devices) judge(device, report);
+  }
+}
+
+function judge(device: PciDeviceCase, report: Report): void {
+  const where = `${device.source_file} ${device.slot}`;
+  const bytes = Uint8Array.from(device.config_hex.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
+  const decoded = decodeConfig(bytes);
+  const words = new Int32Array(bytes.slice().buffer, 0, bytes.length >> 2);
+  compare(report, `${where} encode(decode)`, hexOf(encodeConfig(decoded)), device.config_hex);
+  for (const [name, expected] of Object.entries(headerOf(decoded))) {
+    if (name in device.expected) compare(report, `${where} ${name}`, expected, device.expected[name]);
+  }
+  const { standard, extended } = device.expected.capabilities;
+  judgeChain(
+    report,
+    where,
+    standard,
+    decoded.capabilities.filter((cap) => !cap.extended),
+    words,
+  );
+  judgeChain(
+    report,
+    where,
+    extended,
+    decoded.capabilities.filter((cap) => cap.extended),
+    words,
+  );
+}
+
+function headerOf({ header: { fields } }: DecodedConfig): Record<string, unknown> {
+  const raw = (names: readonly (readonly [string, number])[]) =>
+    names.reduce((sum, [name, bit]) => sum + Number(fields[name] ?? 0) * 2 ** bit, 0);
+  const bridge = Number(fields.HeaderLayout) === 1;
+  return {
+    vendor: fields.VendorID,
+    device: fields.DeviceID,
+    command: raw(COMMAND),
+    status: raw(STATUS),
+    revision: fields.RevisionID,
+    class_code: fields.ClassCode,
+    header_type: fields.HeaderLayout,
+    multifunction: Number(fields.MultiFunctionDevice),
+    subsystem: bridge ? null : [fields.SubsystemVendorID, fields.SubsystemID],
+  };
+}
+
+const COMMAND = [
+  ["IOSpaceEnable", 0],
+  ["MemorySpaceEnable", 1],
+  ["BusMasterEnable", 2],
+  ["SpecialCycleEnable", 3],
+  ["MemoryWriteAndInvalidate", 4],
+  ["VGAPaletteSnoop", 5],
+  ["ParityErrorResponse", 6],
+  ["IDSELSteppingWaitCycleControl", 7],
+  ["SERREnable", 8],
+  ["FastBackToBackTransactionsEnable", 9],
+  ["InterruptDisable", 10],
+] as const;
+
+const STATUS = [
+  ["ImmediateReadiness", 0],
+  ["InterruptStatus", 3],
+  ["CapabilitiesList", 4],
+  ["Capable66MHz", 5],
+  ["UDFSupported", 6],
+  ["FastBackToBackTransactionsCapable", 7],
+  ["MasterDataParityError", 8],
+  ["DEVSELTiming", 9],
+  ["SignaledTargetAbort", 11],
+  ["ReceivedTargetAbort", 12],
+  ["ReceivedMasterAbort", 13],
+  ["SignaledSystemError", 14],
+  ["DetectedParityError", 15],
+] as const;
+
+function judgeChain(
+  report: Report,
+  where: string,
+  expected: readonly ExpectedCapability[],
+  found: readonly DecodedCapability[],
+  words: Int32Array,
+): void {
+  const chain = (list: readonly { readonly offset: number; readonly id: number; readonly next: number }[]) =>
+    list.map(({ offset, id, next }) => [offset, id, next]);
+  compare(report, `${where} chain`, chain(found), chain(expected));
+  for (const want of expected) {
+    const capability = found.find(({ offset }) => offset === want.offset);
+    if (capability)
+      judgeCapability(report, `${where} ${want.name}@0x${want.offset.toString(16)}`, want, capability, words);
+  }
+}
+
+function judgeCapability(
+  report: Report,
+  where: string,
+  want: ExpectedCapability,
+  capability: DecodedCapability,
+  words: Int32Array,
+): void {
+  if (capability.name === undefined) {
+    report.notApplicable(`capability ${want.name} (id 0x${want.id.toString(16)}) has no table`);
+    return;
+  }
+  compare(report, `${where} name`, capability.name, want.name);
+  if (want.version !== undefined) compare(report, `${where} version`, capability.version, want.version);
+  const fields = capability.parts[0]?.fields ?? {};
+  const word = (index: number) => words[capability.offset / 4 + index] ?? 0;
+  for (const [name, value] of Object.entries(want.fields ?? {})) {
+    const computeField = FIELDS[want.name]?.[name];
+    if (computeField) compare(report, `${where} ${name}`, computeField(fields, word, capability), value);
+    else report.fail(`${where}: the vectors name a field ${name} that has no counterpart`);
+  }
+}
+
+function compare(report: Report, where: string, found: unknown, expected: unknown): void {
+  if (JSON.stringify(found) === JSON.stringify(expected)) report.pass();
+  else report.fail(`${where}: ${JSON.stringify(found)}, expected ${JSON.stringify(expected)}`);
+}
+
+function hexOf(bytes: Uint8Array): string {
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,23 @@
+import { describe, expect, it } from "vitest";
+import { conformance } from "../src/conformance.js";
+import { Report } from "../src/report.js";
+import { suites } from "../src/suites.js";
+
+const VECTORS = new URL("../vectors/peers/", import.meta.url).pathname;
+
+async function run(
+  suite: string,
+  file: string,
+): Promise<{ readonly status: number; readonly lines: readonly string[] }> {
+  const lines: string[] = [];
+  const status = await conformance([suite, `${VECTORS}${file}`], suites, new Report((line) => lines.push(line)));
+  return { status, lines };
+}
+
+describe("pci_caps.json", () => {
+  it("decodes every capability of 103 real devices as expected, and encodes the same bytes again", async () => {
+    const { status, lines } = await run("pci", "pci_caps.json.gz");
+    expect(lines.filter((line) => line.startsWith("FAIL")).slice(0, 20)).toEqual([]);
+    expect(status).toBe(0);
+  });
+});
