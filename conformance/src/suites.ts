@@ -31,5 +31,6 @@ export const suites: Partial<Record<SuiteName, () => Promise<Runner>>> = {
   ste: () => import("./runners/ste.js"),
   "smmu-script": () => import("./runners/smmu-script.js"),
   "qi-trace": () => import("./runners/qi-trace.js"),
+  pci: () => import("./runners/pci.js"),
   "vtd-script": () => import("./runners/vtd-script.js"),
 };
