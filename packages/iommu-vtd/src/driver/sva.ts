@@ -14,7 +14,7 @@ import {
   type SvaParam,
 } from "@iommukit/core";
 import { type Attachment, pasidTableOf } from "./attachment.js";
-import { alignedRange } from "./descriptors.js";
+import { type AlignedRange, alignedRange } from "./descriptors.js";
 import type { DeviceFeatures } from "./device-features.js";
 import { infoOf } from "./device-info.js";
 import { FLPT_DEFAULT_DID } from "./domain-ids.js";
@@ -87,7 +87,14 @@ export class ProcessBinding {
 
   async invalidate(dev: Device, ioMm: IoMm, start: bigint, size: bigint): Promise<void> {
     if (size === 0n) return;
-    const range = size >= WHOLE ? undefined : alignedRange(start, start + size - 1n);
+    const range = size >= WHOLE ? undefined : this.#rangeOf(start, start + size - 1n);
     await this.invalidation.flushProcess(infoOf(dev), FLPT_DEFAULT_DID, ioMm.pasid, range);
+  }
+
+  /** The bug takes the size for the alignment: the unit drops the low bits, and the end of the range stays cached (L-19). */
+  #rangeOf(start: bigint, end: bigint): AlignedRange {
+    if (!this.unit.variants.has("L-19")) return alignedRange(start, end);
+    const pages = (end >> 12n) - (start >> 12n) + 1n;
+    return { address: (start >> 12n) << 12n, mask: Math.ceil(Math.log2(Number(pages))) };
   }
 }
