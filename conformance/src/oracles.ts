@@ -11,4 +11,7 @@ export interface Oracle {
   run(request: OracleRequest, report: Report): Promise<void>;
 }
 
-export const oracles: Partial<Record<"smmuv3" | "vtd", () => Promise<Oracle>>> = {};
+export const oracles: Partial<Record<"smmuv3" | "vtd", () => Promise<Oracle>>> = {
+  smmuv3: () => import("./oracles/smmuv3.js"),
+  vtd: () => import("./oracles/vtd.js"),
+};

@@ -220,7 +220,7 @@ class ScriptRun {
     const expect = step.expect as { pa?: string; page_size?: string; event?: string };
     if (expect.pa !== undefined) {
       if (status !== TranslationStatus.OK)
-        return `expected 0x${Number(expect.pa).toString(16)}, got status ${status} ${this.#faults}`;
+        return `expected 0x${Number(expect.pa).toString(16)}, got status ${status} ${this.#faults.join()}`;
       const size =
         expect.page_size === undefined
           ? null

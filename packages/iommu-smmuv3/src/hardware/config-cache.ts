@@ -69,6 +69,8 @@ export class ConfigCache<T> {
   }
 
   clear(): number {
-    return this.invalidate(0, 0xffff_ffff, 0, 0xffff_ffff);
+    const count = this.#live.reduce((sum, live) => sum + live, 0);
+    this.#live.fill(0);
+    return count;
   }
 }

@@ -1,0 +1,237 @@
+/**
+ * Where QEMU 11.1's SMMUv3 deviates from the architecture. Applied when a transfer's answers differ, and only here: a quirk
+ * names the circumstances, and what QEMU does in them where that can be said.
+ */
+import { TranslationStatus } from "@iommukit/core";
+import { CD, EVENT, EVENT_CLASS, F_CD_FETCH, F_PERMISSION, F_TRANSLATION, L1STD, STE } from "@iommukit/iommu-smmuv3";
+import { EDU_SID } from "./layout.js";
+import type { Configuration, Outcome, TableRead } from "./outcome.js";
+
+export interface Quirk {
+  readonly name: string;
+  /** One sentence. */
+  readonly what: string;
+  explains(outcome: Outcome): boolean;
+}
+
+/** By S2PS and IPS, capped at the 44 bits of the chip. */
+const ADDRESS_BITS = [32, 36, 40, 42, 44, 44, 44, 44];
+const SPLIT = 6;
+const AF = 1n << 10n;
+const APTABLE_READ_ONLY = 1n << 62n;
+const GRANULE_STRIDE = [9, 13, 11, 0];
+
+function configured(outcome: Outcome, holds: (configuration: Configuration) => boolean): boolean {
+  return outcome.configurations.some(holds);
+}
+
+function stage(read: TableRead): number {
+  return /^S[12] L/.test(read.table) ? Number(read.table[1]) : 0;
+}
+
+function level(read: TableRead): number {
+  return Number(read.table[4]);
+}
+
+function isTable(read: TableRead): boolean {
+  return stage(read) !== 0 && (read.value & 3n) === 3n && level(read) < 3;
+}
+
+/** The last translation table descriptor that the model read. */
+function last(outcome: Outcome): TableRead | undefined {
+  return outcome.reads.findLast((read) => stage(read) !== 0);
+}
+
+function readOnlyTable(reads: readonly TableRead[]): boolean {
+  return reads.some((read) => stage(read) === 1 && isTable(read) && (read.value & APTABLE_READ_ONLY) !== 0n);
+}
+
+function field(record: Int32Array | null, get: { get(words: Int32Array): number }): number {
+  return record === null ? -1 : get.get(record);
+}
+
+/** Both records are the same but for the bits of `mask`, word by word. */
+function sameBut(outcome: Outcome, mask: Int32Array): boolean {
+  const [mine, theirs] = [outcome.modelEvent, outcome.qemuEvent];
+  return mine !== null && theirs !== null && mine.every((word, i) => ((word ^ theirs[i]) & ~mask[i]) === 0);
+}
+
+const PNU = F_TRANSLATION.encode({ PnU: true });
+function ignoring(values: Parameters<typeof F_TRANSLATION.encode>[0]): Int32Array {
+  const mask = F_TRANSLATION.encode(values);
+  return mask.map((word, i) => word | PNU[i]);
+}
+
+/** Bits of an IPA that index the start table of stage 2. */
+function startIndexBits({ ste }: Configuration): number {
+  const stride = GRANULE_STRIDE[STE.S2TG.get(ste)];
+  const sl0 = STE.S2SL0.get(ste);
+  const start = STE.S2TG.get(ste) === 0 ? 2 - sl0 : 3 - sl0;
+  return 64 - STE.S2T0SZ.get(ste) - (stride + 3 + (3 - start) * stride);
+}
+
+/** Concatenated start tables of stage 2: more index bits than one table has. */
+function concatenated(configuration: Configuration): boolean {
+  const { ste } = configuration;
+  return (STE.Config.get(ste) & 2) !== 0 && startIndexBits(configuration) > GRANULE_STRIDE[STE.S2TG.get(ste)];
+}
+
+export const QUIRKS: readonly Quirk[] = [
+  {
+    name: "aptable-first",
+    what: "APTable[1] faults at the table, before anything that is found below it",
+    explains: (o) => o.write && o.qemuId === EVENT.F_PERMISSION && readOnlyTable(o.reads),
+  },
+  {
+    name: "aptable-not-cached",
+    what: "a TLB entry forgets the APTable of the walk that made it: a write through it succeeds",
+    explains: (o) => o.write && o.modelId === EVENT.F_PERMISSION && o.qemuId === 0 && readOnlyTable(o.history),
+  },
+  {
+    name: "output-size-last",
+    what: "the size of the output address is tested after access flag and permission",
+    explains: (o) => {
+      const leaf = last(o);
+      if (o.modelId !== EVENT.F_ADDR_SIZE || leaf === undefined || isTable(leaf)) return false;
+      return o.qemuId === EVENT.F_PERMISSION || (o.qemuId === EVENT.F_ACCESS && (leaf.value & AF) === 0n);
+    },
+  },
+  {
+    name: "table-address-size",
+    what: "a table address that is too large is fetched: F_WALK_EABT instead of F_ADDR_SIZE",
+    explains: (o) => {
+      const table = last(o);
+      // Recorded even where CD.R or STE.S2R say no.
+      const faulted = o.modelId === EVENT.F_ADDR_SIZE || (o.modelId === 0 && o.status === TranslationStatus.FAULT);
+      return faulted && o.qemuId === EVENT.F_WALK_EABT && table !== undefined && isTable(table);
+    },
+  },
+  {
+    name: "bypass-size",
+    what: "an address beyond the output size that bypasses stage 1 is no F_ADDR_SIZE",
+    explains: (o) =>
+      o.modelId === EVENT.F_ADDR_SIZE &&
+      o.qemuId === 0 &&
+      last(o) === undefined &&
+      field(o.modelEvent, F_TRANSLATION.S2) === 0,
+  },
+  {
+    name: "cd-fetch-address",
+    what: "F_CD_FETCH has its address in InputAddr's place",
+    explains: (o) => {
+      if (o.modelId !== EVENT.F_CD_FETCH || o.qemuId !== EVENT.F_CD_FETCH) return false;
+      return (
+        F_CD_FETCH.FetchAddr.getBig(o.modelEvent as Int32Array) ===
+        F_TRANSLATION.InputAddr.getBig(o.qemuEvent as Int32Array)
+      );
+    },
+  },
+  {
+    name: "context-pointer-size",
+    what: "S1ContextPtr beyond the output size is not ILLEGAL: the fetch fails, or stage 2 does",
+    explains: (o) => {
+      if (o.modelId !== EVENT.C_BAD_STE || (o.qemuId !== EVENT.F_CD_FETCH && o.qemuId !== EVENT.F_TRANSLATION))
+        return false;
+      return configured(o, ({ ste }) => STE.S1ContextPtr.get(ste) >= 2 ** 44);
+    },
+  },
+  {
+    name: "tbi1-is-tbi0",
+    what: "the top byte of TTB1's range is ignored by TBI0 rather than TBI1",
+    explains: (o) => {
+      const high = ((o.iova >> 55n) & 1n) === 1n && o.iova >> 56n !== 0xffn;
+      return high && configured(o, ({ cd }) => CD.TBI.get(cd) === 1 || CD.TBI.get(cd) === 2);
+    },
+  },
+  {
+    name: "tag-in-tlb",
+    what: "a tagged address finds only TLB entries of the same tag",
+    explains: (o) => last(o) === undefined && o.iova >> 56n !== 0n && o.iova >> 56n !== 0xffn && configured(o, ({ cd }) => CD.TBI.get(cd) !== 0),
+  },
+  {
+    name: "config-cached-whole",
+    what: "an STE is cached together with its CD or not at all: a change shows without invalidation where the CD was bad",
+    explains: (o) => o.configurations.length > 1 && o.reads.every(({ table }) => table !== "STE"),
+  },
+  {
+    name: "s2-httu",
+    what: "S2HA or S2HD alone is not ILLEGAL without HTTU",
+    explains: (o) => o.modelId === EVENT.C_BAD_STE && configured(o, ({ ste }) => STE.S2HA.get(ste) !== STE.S2HD.get(ste)),
+  },
+  {
+    name: "s2-start-level",
+    what: "a stage 2 start level above what S2T0SZ needs is not ILLEGAL",
+    explains: (o) => o.modelId === EVENT.C_BAD_STE && configured(o, (configuration) => startIndexBits(configuration) < 1),
+  },
+  {
+    name: "s1stalld-always",
+    what: "S1STALLD is ILLEGAL in streams without stage 1 as well",
+    explains: (o) => o.qemuId === EVENT.C_BAD_STE && configured(o, ({ ste }) => STE.S1STALLD.get(ste) === 1 && (STE.Config.get(ste) & 1) === 0),
+  },
+  {
+    name: "s2-tlb-permission",
+    what: "a stage 2 permission fault of a TLB entry is not recorded",
+    explains: (o) => o.modelId === EVENT.F_PERMISSION && o.qemuId === 0 && last(o) === undefined && field(o.modelEvent, F_PERMISSION.S2) === 1,
+  },
+  {
+    name: "s2-input-size",
+    what: "stage 2 input larger than S2PS makes the STE ILLEGAL",
+    explains: (o) =>
+      o.qemuId === EVENT.C_BAD_STE &&
+      configured(o, ({ ste }) => 64 - STE.S2T0SZ.get(ste) > ADDRESS_BITS[STE.S2PS.get(ste)]),
+  },
+  {
+    name: "s2-concatenation",
+    what: "of concatenated stage 2 start tables only the first is used",
+    explains: (o) => configured(o, concatenated),
+  },
+  {
+    name: "cd-fault-rnw",
+    what: "a stage 2 fault of the CD's fetch says RnW = 1 whatever the transaction was",
+    explains: (o) => field(o.modelEvent, F_TRANSLATION.Class) === EVENT_CLASS.CD && sameBut(o, ignoring({ RnW: true })),
+  },
+  {
+    name: "ttb-with-cd",
+    what: "both TTBs are translated when the CD is read, with RnW = 1: the one that the address does not need faults as well",
+    explains: (o) => {
+      const { qemuEvent } = o;
+      if (field(qemuEvent, F_TRANSLATION.Class) !== EVENT_CLASS.TT) return false;
+      const table = F_TRANSLATION.IPA.getBig(qemuEvent as Int32Array);
+      return configured(o, ({ cd }) => [CD.TTB0, CD.TTB1].some((ttb) => ttb.getBig(cd) >> 12n === table >> 12n));
+    },
+  },
+  {
+    name: "tt-fault-stage",
+    what: "a stage 2 fault of a table walk is recorded as stage 1's: S2 = 0, TTRnW = 0, and only with CD.R",
+    explains: (o) => {
+      if (sameBut(o, ignoring({ S2: true, TTRnW: true }))) return field(o.modelEvent, F_TRANSLATION.Class) === EVENT_CLASS.TT;
+      const [one, other] = [o.modelEvent, o.qemuEvent];
+      const faulted = o.status === TranslationStatus.FAULT && (one === null) !== (other === null);
+      return faulted && field(one ?? other, F_TRANSLATION.Class) === EVENT_CLASS.TT;
+    },
+  },
+  {
+    name: "table-translated-once",
+    what: "stage 2 translates a stage 1 table's first byte, not each descriptor's address",
+    explains: (o) => {
+      const { modelEvent } = o;
+      if (
+        modelEvent === null ||
+        field(modelEvent, F_TRANSLATION.Class) !== EVENT_CLASS.TT ||
+        field(modelEvent, F_TRANSLATION.S2) !== 1
+      )
+        return false;
+      return F_TRANSLATION.IPA.get(modelEvent) % 0x1_0000 !== 0;
+    },
+  },
+  {
+    name: "level1-span",
+    what: "2^Span STEs belong to a level 1 descriptor, any Span is accepted, and what is outside is C_BAD_STE",
+    explains: (o) =>
+      o.modelId === EVENT.C_BAD_STREAMID &&
+      configured(o, ({ level1 }) => {
+        const span = level1 === null ? 0 : L1STD.Span.get(level1);
+        return o.qemuId === EVENT.C_BAD_STE || span > SPLIT + 1 || EDU_SID < 2 ** span;
+      }),
+  },
+];
