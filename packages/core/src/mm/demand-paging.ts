@@ -3,13 +3,14 @@
  * accesses, and pins. What happens to mappings is in address-space.ts.
  */
 import type { SystemBus } from "../bus/system-bus.js";
-import { IommuError, isErrno } from "../kernel/errno.js";
+import { isErrno } from "../kernel/errno.js";
 import { PAGE_SIZE } from "../memory/address.js";
 import type { Frames } from "./frames.js";
 import type { FaultResult, PinnedPage } from "./mm.js";
 import { type MmEnvironment, MmStruct } from "./mm-struct.js";
-import { addressOf, BLOCK_PAGES, blockOf, pageOf } from "./page-number.js";
+import { BLOCK_PAGES, blockOf, pageOf } from "./page-number.js";
 import { PageFlag } from "./page-table/page-table.js";
+import { pinPage } from "./pin.js";
 import type { ResidentPage } from "./resident-pages.js";
 import type { Vma } from "./vma.js";
 import { VmaList } from "./vma-list.js";
@@ -110,7 +111,7 @@ export abstract class DemandPaging extends MmStruct {
     } else if (vma.shared || frames.isExclusive(resident.pa)) {
       await this.mappings.update(page, page + 1, WRITTEN, 0);
     } else {
-      await this.#takeCopy(page, resident, WRITTEN);
+      await this.takeCopy(page, resident, WRITTEN);
     }
     return "ok";
   }
@@ -123,7 +124,8 @@ export abstract class DemandPaging extends MmStruct {
     return exclusive;
   }
 
-  async #takeCopy(page: number, resident: ResidentPage, flags: number): Promise<void> {
+  /** Gives the page a frame of its own. */
+  async takeCopy(page: number, resident: ResidentPage, flags: number): Promise<void> {
     const old = resident.pa;
     const pa = this.environment.frames.alloc(this.anonymousOwner, "mappings");
     const kept = resident.flags & ~(PageFlag.SPECIAL | PageFlag.DEVICE);
@@ -218,45 +220,7 @@ export abstract class DemandPaging extends MmStruct {
     stack.first = page;
   }
 
-  /** pin_user_pages(FOLL_LONGTERM): a page that others see as well is copied first, so that it stays this process's. */
   pin(address: bigint, write: boolean): Promise<PinnedPage> {
-    return this.mmapLock.with(async () => {
-      const page = pageOf(address);
-      const pa = await this.#pinnable(page, write);
-      const { frames } = this.environment;
-      frames.hold(pa, "pins");
-      let pinned = true;
-      return {
-        pa,
-        reserved: frames.at(pa) === undefined,
-        unpin: () => {
-          if (!pinned) throw new Error(`page 0x${pa.toString(16)} is not pinned any more`);
-          pinned = false;
-          frames.drop(pa, "pins");
-        },
-      };
-    });
-  }
-
-  async #pinnable(page: number, write: boolean): Promise<number> {
-    const refuse = (why: string) =>
-      new IommuError("EFAULT", `cannot pin 0x${addressOf(page).toString(16)} of ${this.owner}: ${why}`);
-    const vma = this.mmUsers > 0 ? this.vmaList.find(page) : undefined;
-    if (!vma) throw refuse("nothing is mapped there");
-    if (!write && !vma.read) throw refuse("it is not readable");
-    if (write && !vma.write) throw refuse("it is not writable");
-    const { pages } = this.mappings;
-    if (!pages.get(page) || (write && ((pages.get(page) as ResidentPage).flags & PageFlag.WRITE) === 0)) {
-      const result = await this.faultIn(vma, page, write);
-      if (result === "oom") throw new IommuError("ENOMEM", `no memory for a page of ${this.owner}`);
-      if (result !== "ok") throw refuse("it lies beyond the end of its file");
-    }
-    const resident = pages.get(page) as ResidentPage;
-    const { frames } = this.environment;
-    if (!vma.shared && frames.at(resident.pa) && !frames.isExclusive(resident.pa)) {
-      await this.mappings.split(page);
-      await this.#takeCopy(page, resident, 0);
-    }
-    return resident.pa;
+    return this.mmapLock.with(() => pinPage(this, pageOf(address), write));
   }
 }

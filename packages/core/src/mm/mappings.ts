@@ -9,6 +9,7 @@
 import { isErrno } from "../kernel/errno.js";
 import type { Scheduler } from "../kernel/scheduler.js";
 import { PAGE_SIZE } from "../memory/address.js";
+import { Hull } from "./hull.js";
 import type { Mm } from "./mm.js";
 import { NotifierList } from "./notifier-list.js";
 import { addressOf, BLOCK_PAGES, blockOf } from "./page-number.js";
@@ -260,23 +261,6 @@ export class Mappings {
     await this.environment.scheduler.point(`mm ${this.mm.id}: entries changed`);
     await this.notifiers.invalidateRange(range.first, range.limit);
     await this.environment.scheduler.point(`mm ${this.mm.id}: notified`);
-  }
-}
-
-/** The smallest range that holds every page added. */
-class Hull {
-  constructor(
-    public first = Number.POSITIVE_INFINITY,
-    public limit = 0,
-  ) {}
-
-  get empty(): boolean {
-    return this.limit === 0;
-  }
-
-  add(page: number): void {
-    if (page < this.first) this.first = page;
-    if (page >= this.limit) this.limit = page + 1;
   }
 }
 

@@ -4,8 +4,9 @@
  * and hardware with them clears AP2.
  */
 
+import { type EntryFormat, FlagBit, leafEntries } from "./entry-format.js";
 import { PageFlag } from "./page-table.js";
-import { type EntryFormat, FlagBit, leafEntries, type TableEnvironment, TableWriter } from "./table-writer.js";
+import { type TableEnvironment, TableWriter } from "./table-writer.js";
 import {
   LINUX_MAIR_EL1,
   MAIR_DEVICE,

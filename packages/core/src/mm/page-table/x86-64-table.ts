@@ -2,8 +2,10 @@
  * What Linux on x86-64 writes for user pages: US on every level, execute-disable at the leaf, dirty together with the
  * soft-dirty software bit.
  */
+
+import { type EntryFormat, FlagBit, leafEntries } from "./entry-format.js";
 import { PageFlag } from "./page-table.js";
-import { type EntryFormat, FlagBit, leafEntries, type TableEnvironment, TableWriter } from "./table-writer.js";
+import { type TableEnvironment, TableWriter } from "./table-writer.js";
 import { X86_PDE_2M, X86_PDPTE_1G, X86_PTE, X86_TABLE } from "./x86-64.js";
 
 function attributes(flags: number) {
