@@ -137,13 +137,13 @@ class VtdDevice implements ScriptedDevice {
 
   #translation(status: number, expected: Expected): string {
     if (expected.pa !== undefined) {
-      if (status !== TranslationStatus.OK) return `expected ${String(expected.pa)}, got fault ${this.#reasons()}`;
+      if (status !== TranslationStatus.OK) return `expected ${JSON.stringify(expected.pa)}, got fault ${this.#reasons()}`;
       return same("physical address", expected.pa, physical(this.#out.hi, this.#out.lo));
     }
     if (status === TranslationStatus.OK)
-      return `expected fault ${String(expected.fault_reason)}, got ${hex(physical(this.#out.hi, this.#out.lo))}`;
+      return `expected fault ${JSON.stringify(expected.fault_reason)}, got ${hex(physical(this.#out.hi, this.#out.lo))}`;
     if (expected.fault_reason !== undefined && this.#faults.at(-1) !== number(expected.fault_reason)) {
-      return `expected fault ${String(expected.fault_reason)}, got ${this.#reasons()}`;
+      return `expected fault ${JSON.stringify(expected.fault_reason)}, got ${this.#reasons()}`;
     }
     return expected.frcd === undefined ? "" : this.#record(0, expected.frcd as Expected);
   }
@@ -190,7 +190,7 @@ class VtdDevice implements ScriptedDevice {
     if (expected.fault_reason !== undefined) {
       return this.#faults.at(-1) === number(expected.fault_reason)
         ? ""
-        : `expected fault ${String(expected.fault_reason)}, got ${this.#reasons()}`;
+        : `expected fault ${JSON.stringify(expected.fault_reason)}, got ${this.#reasons()}`;
     }
     if (status !== TranslationStatus.INTERRUPT) return `expected an interrupt, got fault ${this.#reasons()}`;
     const { address, data, destination } = interrupts.last;
@@ -228,7 +228,7 @@ class VtdDevice implements ScriptedDevice {
 function same(what: string, expected: unknown, actual: number | string): string {
   if (expected === undefined) return "";
   const equal = typeof actual === "string" ? expected === actual : number(expected) === actual;
-  return equal ? "" : `${what}: expected ${String(expected)}, got ${typeof actual === "number" ? hex(actual) : actual}`;
+  return equal ? "" : `${what}: expected ${JSON.stringify(expected)}, got ${typeof actual === "number" ? hex(actual) : actual}`;
 }
 
 function masked(what: string, expected: unknown, actual: number, mask: unknown): string {
@@ -236,7 +236,7 @@ function masked(what: string, expected: unknown, actual: number, mask: unknown):
   const bits = mask === undefined ? -1n : big(mask);
   return ((big(expected) ^ BigInt(actual)) & bits) === 0n
     ? ""
-    : `${what}: expected ${String(expected)}, got ${hex(actual)}`;
+    : `${what}: expected ${JSON.stringify(expected)}, got ${hex(actual)}`;
 }
 
 export async function run(files: LoadedFile[], report: Report): Promise<void> {

@@ -22,7 +22,7 @@ import type { FaultRecording } from "./fault-recording.js";
 import type { GlobalCommand } from "./global-command.js";
 import type { InterruptRemapping } from "./interrupt-remapping.js";
 import type { ProtectedMemory } from "./protected-memory.js";
-import { AddressType, Request } from "./request.js";
+import { AddressType, inInterruptRange, Request } from "./request.js";
 import { denial, disabledRequest, granted, permsOf, Right } from "./rights.js";
 import type { TableWalk } from "./table-walk.js";
 import { type Iotlb, pageShift } from "./translation-cache.js";
@@ -92,7 +92,7 @@ export class RequestPath {
       return answer(out, request.hi, request.lo, 12, ANY);
     }
     let fault = this.#lookup(request);
-    if (fault === 0 && this.#hi === 0 && this.#lo >>> 20 === 0xfee) fault = this.#interruptAddress;
+    if (fault === 0 && inInterruptRange(this.#hi, this.#lo)) fault = this.#interruptAddress;
     if (fault !== 0) {
       faults.report(fault, request);
       return TranslationStatus.FAULT;

@@ -4,6 +4,11 @@ import { Access, NO_PASID } from "@iommukit/core";
 /** PCIe address type, as FRCD.AT shows it. */
 export const AddressType = { UNTRANSLATED: 0, TRANSLATION_REQUEST: 1, TRANSLATED: 2, PAGE_REQUEST: 3 } as const;
 
+/** FEEx_xxxxh. */
+export function inInterruptRange(hi: number, lo: number): boolean {
+  return hi === 0 && lo >>> 20 === 0xfee;
+}
+
 export class Request {
   rid = 0;
   /** As the device sent it; NO_PASID for none. */
@@ -31,8 +36,7 @@ export class Request {
     this.faultsDisabled = false;
   }
 
-  /** FEEx_xxxxh. */
   get inInterruptRange(): boolean {
-    return this.hi === 0 && this.lo >>> 20 === 0xfee;
+    return inInterruptRange(this.hi, this.lo);
   }
 }

@@ -8,7 +8,8 @@ import { SECOND_STAGE_ENTRY as SS } from "../spec/page-table.js";
 import type { Capabilities } from "./capabilities.js";
 import type { TranslationEntry } from "./config-entries.js";
 import { beyond, inputBits } from "./config-lookup.js";
-import { PagingStructureCache } from "./translation-cache.js";
+import { inInterruptRange } from "./request.js";
+import { PagingStructureCache, pageMask } from "./translation-cache.js";
 
 /** Permissions of a second-stage translation, as the entries have them. */
 export const SsRight = { R: 1, W: 2, X: 4 } as const;
@@ -29,6 +30,7 @@ const LEGACY = {
   rootAccess: LegacyFault.CONTEXT_INVALID.code,
   reserved: LegacyFault.PAGING_ENTRY_RESERVED.code,
   beyond: LegacyFault.BEYOND_MGAW.code,
+  interruptAddress: LegacyFault.INTERRUPT_ADDRESS.code,
   /** No code of its own: the lack of permission is reported. */
   denied: 0,
 } as const;
@@ -38,6 +40,7 @@ const SCALABLE = {
   rootAccess: ScalableFault.SECOND_STAGE_ROOT_ACCESS.code,
   reserved: ScalableFault.SECOND_STAGE_RESERVED.code,
   beyond: ScalableFault.BEYOND_SECOND_STAGE.code,
+  interruptAddress: ScalableFault.INTERRUPT_ADDRESS.code,
   denied: ScalableFault.SECOND_STAGE_DENIED.code,
 } as const;
 
@@ -129,6 +132,11 @@ export class SecondStageWalk {
         return codes.reserved;
       const allowed = rights & low;
       if (scalable && (allowed & READ_WRITE) === 0) return codes.denied;
+      const nextHi = high & ADDR_HI;
+      const nextLo = low & ADDR_LO;
+      const mask = leaf ? pageMask(shift) : 0;
+      const outLo = (nextLo & ~mask) | (lo & mask);
+      if (leaf && inInterruptRange(nextHi, outLo)) return codes.interruptAddress;
       // A and D (3.7.2).
       const permitted = (need & ~allowed) === 0;
       let bits = 0;
@@ -150,13 +158,10 @@ export class SecondStageWalk {
             value: join64(high, low | bits),
           });
       }
-      const nextHi = high & ADDR_HI;
-      const nextLo = low & ADDR_LO;
       if (leaf) {
-        const mask = shift >= 32 ? -1 : (1 << shift) - 1;
         this.#answer(
           nextHi,
-          (nextLo & ~mask) | (lo & mask),
+          outLo,
           shift,
           allowed,
           (low & SNP) !== 0,

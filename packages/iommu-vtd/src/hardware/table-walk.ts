@@ -9,10 +9,10 @@ import { Pgtt } from "../spec/pasid-table.js";
 import type { Capabilities } from "./capabilities.js";
 import type { TranslationEntry } from "./config-entries.js";
 import { beyond, inputBits } from "./config-lookup.js";
-import { AddressType, type Request } from "./request.js";
+import { AddressType, inInterruptRange, type Request } from "./request.js";
 import { EXEC, granted, permsOf, READ, Right, WRITE } from "./rights.js";
 import { SecondStageWalk, SsRight } from "./second-stage-walk.js";
-import { PagingStructureCache, pageShift } from "./translation-cache.js";
+import { PagingStructureCache, pageMask, pageShift } from "./translation-cache.js";
 
 const P = FS.P.lowMask;
 const RW = FS.RW.lowMask;
@@ -161,7 +161,7 @@ export class TableWalk {
       const before = rights;
       rights &= (low & (RW | US)) | (entry.nxe && (high & XD) !== 0 ? 0 : NOT_XD) | TABLE_WRITABLE;
       if (leaf) {
-        const mask = (1 << shift) - 1;
+        const mask = pageMask(shift);
         const fault = this.#page(entry, request, rights, nextHi, (nextLo & ~mask) | (lo & mask), shift);
         if (fault !== 0) return fault;
       }
@@ -241,7 +241,7 @@ export class TableWalk {
     this.lo = lo;
     this.shift = shift;
     this.rights = out;
-    if (entry.pgtt !== Pgtt.NESTED) return 0;
+    if (entry.pgtt !== Pgtt.NESTED) return inInterruptRange(hi, lo) ? ScalableFault.INTERRUPT_ADDRESS.code : 0;
     const ss = this.secondStage;
     const writes = (request.access & Access.WRITE) !== 0 && (permsOf(out, request.supervisor) & Access.WRITE) !== 0;
     const fault = ss.walk(entry, true, hi, lo, this.#need(request) & (SsRight.R | SsRight.W), writes);

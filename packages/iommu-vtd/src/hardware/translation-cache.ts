@@ -14,6 +14,11 @@ export function pageShift(shift: number): number {
   return shift >= 30 ? 30 : shift >= 21 ? 21 : 12;
 }
 
+/** Low word of an address within a page of `shift` bits. */
+export function pageMask(shift: number): number {
+  return shift >= 32 ? -1 : (1 << shift) - 1;
+}
+
 function firstStage(pgtt: number): boolean {
   return pgtt === Pgtt.FIRST_STAGE || pgtt === Pgtt.NESTED;
 }
