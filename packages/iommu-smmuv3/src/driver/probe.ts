@@ -5,12 +5,14 @@ import { PHYSICAL_SIZES } from "./page-table-geometry.js";
 
 /** What one or another part of the driver decides by. Bits and sizes as the ID registers give them. */
 export interface Smmuv3Features {
+  readonly bigEndianTables: boolean;
   readonly stage1: boolean;
   readonly stage2: boolean;
   readonly twoLevelStreamTable: boolean;
   readonly twoLevelCdTable: boolean;
   readonly ats: boolean;
   readonly pri: boolean;
+  readonly sev: boolean;
   readonly msi: boolean;
   readonly hyp: boolean;
   readonly coherent: boolean;
@@ -20,6 +22,7 @@ export interface Smmuv3Features {
   readonly stallForce: boolean;
   readonly attributeTypesOverride: boolean;
   readonly rangeInvalidation: boolean;
+  readonly forceWriteBack: boolean;
   readonly wideVirtual: boolean;
   readonly asidBits: number;
   readonly vmidBits: number;
@@ -83,12 +86,14 @@ export function probe(mmio: Mmio, options: { readonly name: string; readonly coh
   const stallModel = id.get(IDR0, IDR0.STALL_MODEL);
   const sidBits = id.get(IDR1, IDR1.SIDSIZE);
   return {
+    bigEndianTables: id.get(IDR0, IDR0.TTENDIAN) === 0,
     stage1: id.flag(IDR0, IDR0.S1P),
     stage2: id.flag(IDR0, IDR0.S2P),
     twoLevelStreamTable: id.get(IDR0, IDR0.ST_LEVEL) === 1 && sidBits > STREAM_TABLE_SPLIT,
     twoLevelCdTable: id.flag(IDR0, IDR0.CD2L),
     ats: id.flag(IDR0, IDR0.ATS),
     pri: id.flag(IDR0, IDR0.PRI),
+    sev: id.flag(IDR0, IDR0.SEV),
     msi: id.flag(IDR0, IDR0.MSI),
     hyp: id.flag(IDR0, IDR0.HYP),
     coherent: options.coherent ?? id.flag(IDR0, IDR0.COHACC),
@@ -97,6 +102,7 @@ export function probe(mmio: Mmio, options: { readonly name: string; readonly coh
     stallForce: stallModel === 2,
     attributeTypesOverride: id.flag(IDR1, IDR1.ATTR_TYPES_OVR),
     rangeInvalidation: id.flag(IDR3, IDR3.RIL),
+    forceWriteBack: id.flag(IDR3, IDR3.FWB),
     wideVirtual: id.get(IDR5, IDR5.VAX) === 1,
     asidBits: id.flag(IDR0, IDR0.ASID16) ? 16 : 8,
     vmidBits: id.flag(IDR0, IDR0.VMID16) ? 16 : 8,

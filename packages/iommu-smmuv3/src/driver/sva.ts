@@ -21,7 +21,7 @@ import { type Identifiers, MmContexts } from "./asid.js";
 import type { Attachment } from "./attachment.js";
 import { type ProcessContext, processCd, quietCd } from "./cds.js";
 import type { Smmuv3Domain } from "./domain.js";
-import type { DriverContext } from "./driver-context.js";
+import type { DriverContext, Smmuv3DriverOptions } from "./driver-context.js";
 import { EVERYTHING, type Invalidation, type InvalidationRange } from "./invalidation.js";
 import { InvalidationArray, InvalidationType } from "./invalidation-array.js";
 import { type Master, masterOf } from "./master.js";
@@ -63,7 +63,8 @@ export class SmmuSva {
   /** @throws IommuError ENODEV the SMMU cannot share tables with CPUs; EINVAL the device or its domain cannot; EBUSY; ENOSPC */
   async deviceInit(device: Device, param: SvaParam): Promise<void> {
     const master = masterOf(device);
-    this.#checkSmmu();
+    const lacks = svaObstacle(this.features, this.context.options);
+    if (lacks) throw new IommuError("ENODEV", `${this.context.name} cannot share page tables with processes: ${lacks}`);
     if (master.domain?.stage !== "s1") throw new IommuError("EINVAL", `${device.name} is in no domain of stage 1`);
     if (master.ssidBits === 0) throw new IommuError("EINVAL", `${device.name} and its SMMU share no bit of PASID`);
     const largest = 2 ** master.ssidBits - 1;
@@ -71,21 +72,6 @@ export class SmmuSva {
     param.minPasid = Math.max(param.minPasid, 1);
     param.maxPasid = param.maxPasid === 0 ? largest : Math.min(param.maxPasid, largest);
     if ((param.features & IOMMU_SVA_FEAT_IOPF) !== 0 && !master.stall) this.#enablePri(master);
-  }
-
-  #checkSmmu(): void {
-    const { coherent, pgsizeBitmap, asidBits, stage1 } = this.features;
-    const bits = this.context.options.cpuAsidBits ?? 16;
-    const lacks = !stage1
-      ? "IDR0.S1P is 0"
-      : !coherent
-        ? "IDR0.COHACC is 0: its walks do not snoop the CPU's caches"
-        : (pgsizeBitmap & BigInt(PAGE_SIZE)) === 0n
-          ? "IDR5.GRAN4K is 0: it has no 4 KiB pages"
-          : asidBits < bits
-            ? `IDR0.ASID16 is 0: the CPUs' ASIDs have ${bits} bits`
-            : undefined;
-    if (lacks) throw new IommuError("ENODEV", `${this.context.name} cannot share page tables with processes: ${lacks}`);
   }
 
   /** PASID and ATS are enabled already, in this order, and STE.PPAR is as the function needs it (I4, S-12). */
@@ -207,4 +193,14 @@ export function contextOf(ioMm: IoMm, ops: IommuOps): SvaContext {
   if (!(context instanceof SvaContext))
     throw new IommuError("EINVAL", `PASID ${ioMm.pasid} has no context of ${ops.name}`);
   return context;
+}
+
+/** arm_smmu_sva_supported: why the SMMU cannot walk the CPUs' tables; undefined when it can. */
+export function svaObstacle(features: Smmuv3Features, { cpuAsidBits = 16 }: Smmuv3DriverOptions): string | undefined {
+  const { coherent, pgsizeBitmap, asidBits, stage1 } = features;
+  if (!stage1) return "IDR0.S1P is 0";
+  if (!coherent) return "IDR0.COHACC is 0: its walks do not snoop the CPU's caches";
+  if ((pgsizeBitmap & BigInt(PAGE_SIZE)) === 0n) return "IDR5.GRAN4K is 0: it has no 4 KiB pages";
+  if (asidBits < cpuAsidBits) return `IDR0.ASID16 is 0: the CPUs' ASIDs have ${cpuAsidBits} bits`;
+  return undefined;
 }

@@ -11,12 +11,13 @@ import type { DriverContext } from "./driver-context.js";
 import { EventHandler } from "./event-handler.js";
 import { Interrupts } from "./interrupts.js";
 import { Invalidation } from "./invalidation.js";
+import { linuxFeatures } from "./linux-features.js";
 import { PageRequestHandler } from "./page-request-handler.js";
 import { probe, type Smmuv3Features } from "./probe.js";
 import { RecordQueue } from "./record-queue.js";
 import { StreamTable } from "./stream-table.js";
 import type { Streams } from "./streams.js";
-import { SmmuSva, type SvaContext } from "./sva.js";
+import { SmmuSva, type SvaContext, svaObstacle } from "./sva.js";
 
 const EVENTQ = { base: EVENTQ_BASE, prod: EVENTQ_PROD, cons: EVENTQ_CONS };
 const PRIQ = { base: PRIQ_BASE, prod: PRIQ_PROD, cons: PRIQ_CONS };
@@ -38,9 +39,10 @@ export class Unit {
   /** @throws IommuError ENODEV what the hardware lacks, ENOMEM */
   constructor(context: DriverContext, streams: Streams) {
     const features = probe(context.mmio, context.options);
-    context.print(
-      `oas ${features.oas}-bit (ias ${features.wideVirtual ? 52 : 48}-bit, ${features.sidBits}-bit StreamIDs)`,
-    );
+    const bits = linuxFeatures(features, svaObstacle(features, context.options) === undefined)
+      .toString(16)
+      .padStart(8, "0");
+    context.print(`ias ${features.oas}-bit, oas ${features.oas}-bit (features 0x${bits})`);
     this.features = features;
     this.asids = new Identifiers("ASID", features.asidBits);
     this.vmids = new Identifiers("VMID", features.vmidBits);

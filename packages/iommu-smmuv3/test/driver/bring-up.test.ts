@@ -35,6 +35,14 @@ describe("bring-up (G9)", () => {
     expect(GBPA.ABORT.get(Int32Array.of(m.chip.read32(GBPA.offset)))).toBe(1);
   });
 
+  it("prints what the kernel prints, with its feature bits", async () => {
+    expect((await machine({ preset: "qemu-11-virt" })).log()).toEqual([
+      "arm-smmu-v3 smmuv3: ias 44-bit, oas 44-bit (features 0x000a8705)",
+      "arm-smmu-v3 smmuv3: allocated 4096 entries for cmdq",
+      "arm-smmu-v3 smmuv3: allocated 4096 entries for evtq",
+    ]);
+  });
+
   it("gives everything back when it stops", async () => {
     const m = await machine();
     await m.run(() => m.iommu.stop());
