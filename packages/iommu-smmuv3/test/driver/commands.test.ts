@@ -30,7 +30,7 @@ describe("CMD_ATC_INV (G26, S35)", () => {
   });
 });
 
-describe("command encodings (G24-G27)", () => {
+describe("command encodings (G24, G25, G27)", () => {
   it("are those of the specification", () => {
     expect(doublewords(cfgiAll())).toEqual(["4", "1f"]);
     expect(doublewords(cfgiCd(3, 7, true))).toEqual(["300007005", "1"]);

@@ -1,4 +1,4 @@
-import { Access, IommuProt, isErrno, newGather, TranslationStatus } from "@iommukit/core";
+import { Access, DOORBELL_BASE, IommuProt, isErrno, newGather, TranslationStatus } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import { machine } from "./machine.js";
 
@@ -162,7 +162,7 @@ describe("DMA domains", () => {
     expect(await count(["L-25"])).toMatch(/^TLBI_NH_VA,TLBI_NH_VA,/);
   });
 
-  it("invalidates the IOTLB before the ATC; the variant L-1 does not (C8)", async () => {
+  it("invalidates the IOTLB before the ATC; the variant does not (C8, L-1)", async () => {
     const order = async (variants: string[]) => {
       const m = await machine({ variants });
       return m.run(async () => {
@@ -257,6 +257,39 @@ describe("attach", () => {
       expect(m.ops.reservedRegions(dev)).toMatchObject([{ start: 0x800_0000n, length: 0x10_0000n, type: "sw-msi" }]);
       expect(m.ops.capable(dev, "cache-coherency")).toBe(true);
       expect(m.ops.capable(dev, "enforce-cache-coherency")).toBe(false);
+    });
+  });
+
+  it("translates messages of devices like any other write (G36)", async () => {
+    const m = await machine();
+    await m.run(async () => {
+      const device = await m.plug();
+      const write = Access.WRITE | Access.MSI;
+      expect(m.translate(device, BigInt(DOORBELL_BASE), write)[0]).toBe(FAULT);
+      m.ops.map(
+        m.domainOf(device),
+        0x800_0000n,
+        DOORBELL_BASE,
+        0x1000,
+        1,
+        IommuProt.WRITE | IommuProt.MMIO | IommuProt.NOEXEC,
+      );
+      expect(m.translate(device, 0x800_0040n, write).slice(0, 2)).toEqual([OK, DOORBELL_BASE + 0x40]);
+    });
+  });
+
+  it("makes second levels of the stream table when a stream of them first comes (G10)", async () => {
+    const m = await machine();
+    await m.run(async () => {
+      const tables = () => m.platform.pages.usage().get("smmuv3 stream table, level 2") ?? 0;
+      expect(tables()).toBe(0);
+      await m.plug("0000:00:05.0");
+      await m.plug("0000:00:06.0");
+      expect(tables()).toBe(4);
+      const far = await m.plug("0000:7f:05.0");
+      expect(tables()).toBe(8);
+      m.ops.map(m.domainOf(far), 0n, 0x1_0800_0000, 0x1000, 1, RW);
+      expect(m.translate(far, 0n, Access.READ)[0]).toBe(OK);
     });
   });
 

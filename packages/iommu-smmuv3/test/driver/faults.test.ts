@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { PRESETS } from "../../src/presets.js";
 import { CMD_TLBI_NH_VA } from "../../src/spec/commands.js";
 import { PRIQ_ENTRY } from "../../src/spec/page-requests.js";
-import { CMDQ_CONS, EVENTQ_PROD, IDR0 } from "../../src/spec/registers.js";
+import { CMDQ_CONS, EVENTQ_CONS, EVENTQ_PROD, IDR0 } from "../../src/spec/registers.js";
 import { type Machine, machine } from "./machine.js";
 
 const { FAULT, OK, STALLED } = TranslationStatus;
@@ -125,7 +125,7 @@ describe("stalled faults (E17, G33)", () => {
     });
   });
 
-  it("devices that may not stall share a domain with ones that do: S-16 gives them an ILLEGAL CD", async () => {
+  it("may be off for one device of a domain and on for another; the variant gives the one an ILLEGAL CD (S-16)", async () => {
     const events = async (variants: string[]) => {
       const m = await machine({ variants, canStall: (bdf) => bdf === "0000:00:05.0" });
       return m.run(async () => {
@@ -145,7 +145,7 @@ describe("stalled faults (E17, G33)", () => {
     expect(await events(["S-16"])).toBe("event 0x0a received:");
   });
 
-  it("STE.S1STALLD is ILLEGAL without stalls: the variant L-26 raises C_BAD_STE", async () => {
+  it("are not disabled in the STE where there are none: the variant's S1STALLD is ILLEGAL (L-26)", async () => {
     const words = Int32Array.of(PRESETS["mmu-700-like"].idr0);
     IDR0.STALL_MODEL.set(words, 0, 1);
     const preset = { ...PRESETS["mmu-700-like"], idr0: words[0] };
@@ -192,7 +192,7 @@ describe("command queue errors (G29)", () => {
     });
   });
 
-  it("survives a device that never completes an ATC invalidation, in bounded time (L-24, I13)", async () => {
+  it("survives a device that never completes an ATC invalidation, in bounded time (L-24, I13, E18)", async () => {
     const m = await machine();
     await m.run(async () => {
       const device = await m.plug();
@@ -245,6 +245,40 @@ describe("command queue errors (G29)", () => {
         const own = seen.filter((iova) => iova >> 24n === BigInt(thread));
         expect(own).toEqual([...own].sort((a, b) => (a < b ? -1 : 1)));
       }
+    });
+  });
+});
+
+describe("flushing the event queue (E10, S30)", () => {
+  it("ends after one round of the queue, however many events come meanwhile", async () => {
+    const m = await machine({ queueShift: 7 });
+    await m.run(async () => {
+      const device = await m.plug("0000:00:05.0", { without: ["ats", "pri"] });
+      const { scheduler } = m.platform;
+      let events = 0;
+      const fault = () => {
+        events++;
+        m.translate(device, 0x1000n, Access.READ);
+      };
+      scheduler.point = async (name) => {
+        if (name === "evtq record" && events < 10_000) fault();
+      };
+      for (let i = 0; i < 100; i++) fault();
+      // Releasing the device waits until what it has sent is handled.
+      await m.platform.unplug("0000:00:05.0");
+      expect(events).toBeLessThan(100 + 5 * 128);
+      events = 10_000;
+      await scheduler.idle();
+    });
+  });
+
+  it("waits for what is in the queue: nothing is left afterwards", async () => {
+    const m = await machine();
+    await m.run(async () => {
+      const device = await m.plug("0000:00:05.0", { without: ["ats", "pri"] });
+      for (let i = 0; i < 100; i++) m.translate(device, 0x1000n, Access.READ);
+      await m.platform.unplug("0000:00:05.0");
+      expect(m.chip.read32(EVENTQ_CONS.offset)).toBe(m.chip.read32(EVENTQ_PROD.offset));
     });
   });
 });

@@ -65,7 +65,7 @@ function code(body: () => unknown): string | undefined {
   return undefined;
 }
 
-describe("IoPageTable (io-pgtable-arm)", () => {
+describe("IoPageTable: io-pgtable-arm (G19)", () => {
   it("writes table, block and page descriptors (G18)", () => {
     const table = make();
     expect(table.map(0x40_0000n, 0x8000_0000, 0x20_0000, 1, RW | IommuProt.CACHE)).toBe(0x20_0000);

@@ -55,7 +55,7 @@ describe("a live STE is changed while transactions come (I-6, L-8)", () => {
     expect(await faultsDuringMoves([])).toEqual({ results: [TranslationStatus.OK], faults: [] });
   });
 
-  it("the variant L-8 shows them half-written entries", async () => {
+  it("the variant shows them half-written entries (L-8)", async () => {
     const { results, faults } = await faultsDuringMoves(["L-8"]);
     expect(results).toContain(TranslationStatus.FAULT);
     expect(faults.length).toBeGreaterThan(0);
@@ -90,7 +90,7 @@ describe("ATS is enabled while another thread unmaps (L-2)", () => {
     expect(await reachableAfterUnmap([])).toEqual({ cached: true, told: true });
   });
 
-  it("the variant L-2 counts the devices too early and leaves it with the page", async () => {
+  it("the variant counts the devices too early and leaves it with the page (L-2)", async () => {
     expect(await reachableAfterUnmap(["L-2"])).toEqual({ cached: true, told: false });
   });
 });

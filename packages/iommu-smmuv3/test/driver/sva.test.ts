@@ -1,4 +1,12 @@
-import { Access, AtsStatus, IommuProt, NO_PASID, PrgResponseCode, TranslationStatus } from "@iommukit/core";
+import {
+  Access,
+  type AddressSpace,
+  AtsStatus,
+  IommuProt,
+  NO_PASID,
+  PrgResponseCode,
+  TranslationStatus,
+} from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import { MmContexts } from "../../src/driver/asid.js";
 import { PRESETS } from "../../src/presets.js";
@@ -190,7 +198,7 @@ describe("process exit with DMA in flight (C9)", () => {
     expect(await eventsAfterExit([])).toEqual([FAULT, 0, ""]);
   });
 
-  it("floods with C_BAD_CD when the variant L-9 takes the CD away", async () => {
+  it("floods with C_BAD_CD when the variant takes the CD away (L-9)", async () => {
     expect((await eventsAfterExit(["L-9"]))[2]).toBe("C_BAD_CD");
   });
 });
@@ -226,7 +234,23 @@ describe("PASIDs and ASIDs", () => {
     expect(contexts.get(mm(252))).toBe(1);
   });
 
-  it("reaches PASIDs of every level-2 table", async () => {
+  it("give the ASID back when the process goes, while its address space still exists (L-4)", async () => {
+    const m = await machine();
+    await m.run(async () => {
+      const device = await m.plug();
+      const task = m.platform.kernel.spawn({ name: "worker" });
+      const contexts = MmContexts.of(m.platform.kernel, 16);
+      await m.share(device, task.mm as AddressSpace);
+      expect(contexts.pinned).toBe(1);
+      await task.exit();
+      // mm_free runs when no notifier can be running any more.
+      await m.platform.scheduler.sleep(1_000_000_000);
+      expect(contexts.pinned).toBe(0);
+    });
+    expect(await m.platform.close()).toEqual([]);
+  });
+
+  it("reaches PASIDs of every level-2 table (G15)", async () => {
     const m = await machine();
     await m.run(async () => {
       const device = await m.plug("0000:00:05.0", { pasidBits: 16 });
