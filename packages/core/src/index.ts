@@ -17,6 +17,7 @@ export * from "./iommu/group.js";
 export * from "./iommu/groups.js";
 export * from "./iommu/iommu-map.js";
 export * from "./iommu/iommu-ops.js";
+export * from "./iommu/pci-device-group.js";
 export * from "./iommu/reserved-region.js";
 export * from "./iopf/fault.js";
 export * from "./kernel/credentials.js";

@@ -2,7 +2,7 @@
  * Root ports, switch ports and bridges to conventional PCI: a type 1 header, bus numbers, ACS, and the reset of what is
  * behind. Requests from below pass while Bus Master Enable is set.
  */
-import { type PciBar, type PortType, type RequesterPort, TYPE1_HEADER } from "@iommukit/core";
+import { PCI_EXPRESS_CAPABILITY, type PciBar, type PortType, type RequesterPort, TYPE1_HEADER } from "@iommukit/core";
 import { addCapabilities, identity } from "./build-config.js";
 import { type ConfigReset, ConfigSpace } from "./config-space.js";
 import type { FunctionOptions } from "./function-options.js";
@@ -19,14 +19,16 @@ export interface BridgeOptions {
   /** Bus behind it, and the highest bus number below; firmware's numbers, which software may change. */
   readonly secondary: number;
   readonly subordinate?: number;
-  /** Acs bits; by default a port has and enables what isolates: SV, RR, CR, UF. */
-  readonly acs?: { readonly supported: number; readonly enabled?: number };
+  /** Acs bits; by default a port has and enables what isolates: SV, RR, CR, UF. null: no ACS capability. */
+  readonly acs?: { readonly supported: number; readonly enabled?: number } | null;
   /** The ids of the function; QEMU's root port when absent. */
   readonly vendor?: number;
   readonly device?: number;
   readonly multiFunction?: boolean;
   /** End-end TLP prefixes pass. Default: yes. */
   readonly tlpPrefixes?: boolean;
+  /** Number of the hot-plug slot that the port leads to. */
+  readonly slot?: number;
 }
 
 /** An IOMMU has nothing to tell a bridge. */
@@ -34,15 +36,28 @@ const NOBODY: RequesterPort = { invalidate: () => {}, pageResponse: () => {}, st
 
 const ISOLATING = 0x1d;
 
+function slotRegisters(slot: number) {
+  return {
+    SlotImplemented: true,
+    HotPlugCapable: true,
+    HotPlugSurprise: true,
+    PhysicalSlotNumber: slot,
+    NoCommandCompletedSupport: true,
+    DataLinkLayerLinkActiveReportingCapable: true,
+  };
+}
+
 function bridgeFunction(options: BridgeOptions): FunctionOptions {
   const conventional = options.type === "PCIe to PCI bridge";
+  const isolating = options.type === "root port" || options.type === "downstream port";
   return {
     vendor: options.vendor ?? 0x1b36,
     device: options.device ?? (conventional ? 0x000e : 0x000c),
     classCode: 0x060400,
     portType: options.type,
     tlpPrefixes: options.tlpPrefixes ?? !conventional,
-    acs: conventional || options.type === "upstream port" ? options.acs : (options.acs ?? { supported: ISOLATING }),
+    pcie: options.slot === undefined ? {} : slotRegisters(options.slot),
+    acs: options.acs === undefined ? (isolating ? { supported: ISOLATING } : undefined) : (options.acs ?? undefined),
   };
 }
 
@@ -84,11 +99,27 @@ export class PciBridge extends PciFunctionBase {
   connect(child: PciFunctionBase): void {
     this.#below.push(child);
     child.rid = (child.rid & 0xff) | (this.secondary << 8);
+    this.#showPresence();
   }
 
   disconnect(child: PciFunctionBase): void {
     const index = this.#below.indexOf(child);
     if (index >= 0) this.#below.splice(index, 1);
+    this.#showPresence();
+  }
+
+  /** What the slot tells the hot-plug driver: something is there, the link is up, and that either has changed. */
+  #showPresence(): void {
+    const { words } = this.config;
+    const at = this.capabilities.pcie / 4;
+    const { SlotImplemented, PresenceDetectState, PresenceDetectChanged } = PCI_EXPRESS_CAPABILITY;
+    const { DataLinkLayerLinkActive, DataLinkLayerStateChanged } = PCI_EXPRESS_CAPABILITY;
+    const present = this.#below.length > 0 ? 1 : 0;
+    if (SlotImplemented.get(words, at) === 0 || PresenceDetectState.get(words, at) === present) return;
+    PresenceDetectState.set(words, at, present);
+    PresenceDetectChanged.set(words, at, 1);
+    DataLinkLayerLinkActive.set(words, at, present);
+    DataLinkLayerStateChanged.set(words, at, 1);
   }
 
   /** Functions capture the bus number of the configuration writes that reach them (PCIe 2.2.6.2). */
@@ -117,7 +148,7 @@ export class PciBridge extends PciFunctionBase {
 
   override remove(): void {
     super.remove();
-    for (const child of this.#below) child.remove();
+    for (const child of [...this.#below]) child.remove();
   }
 
   readBar(): boolean {

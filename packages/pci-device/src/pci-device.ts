@@ -7,6 +7,7 @@ import {
   type InvalidateRequest,
   PCI_EXPRESS_CAPABILITY,
   type PciBar,
+  POWER_MANAGEMENT_CAPABILITY,
   PRI_CAPABILITY,
   type PrgResponse,
   type RequesterPort,
@@ -45,6 +46,7 @@ export interface PlacementOptions {
 }
 
 const IO_AND_MEMORY = 3;
+const D3HOT = 3;
 
 export abstract class PciDevice extends PciFunctionBase implements RequesterPort, DmaRequester {
   readonly bars: readonly PciBar[];
@@ -58,6 +60,8 @@ export abstract class PciDevice extends PciFunctionBase implements RequesterPort
   readonly physicalFunction: PciDevice | undefined;
   readonly #msix: MsixOptions | undefined;
   readonly #decoder: BarDecoder;
+  /** Not in D3hot. */
+  #awake = true;
 
   constructor(
     options: FunctionOptions,
@@ -65,7 +69,8 @@ export abstract class PciDevice extends PciFunctionBase implements RequesterPort
     protected readonly ports: DevicePorts,
     physicalFunction?: PciDevice,
   ) {
-    const [config, capabilities] = buildEndpointConfig(options, placement.multiFunction ?? false);
+    const portType = ports.upstream.length > 0 ? "endpoint" : "root complex integrated endpoint";
+    const [config, capabilities] = buildEndpointConfig({ portType, ...options }, placement.multiFunction ?? false);
     super(placement.bdf, config, capabilities, ports.upstream);
     const { port, bus, scheduler, trace } = ports;
     this.bars = options.bars ?? [];
@@ -100,6 +105,7 @@ export abstract class PciDevice extends PciFunctionBase implements RequesterPort
       this.dma.message(hi, lo, data),
     );
     if (capabilities.pcie !== 0) this.#wireTransactionsPending(capabilities.pcie);
+    if (capabilities.pm !== 0) this.#wirePowerState(capabilities.pm);
     this.#decoder = new BarDecoder(this, bus);
     for (const at of [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24]) config.onWrite(at, () => this.#decoder.update());
     config.onWrite(4, () => this.#decoder.update());
@@ -138,11 +144,12 @@ export abstract class PciDevice extends PciFunctionBase implements RequesterPort
   #wireAts(ats: AtsUnit, at: number): void {
     const { words } = this.config;
     const index = at / 4;
-    // STU is locked while ATS is enabled (PCIe 10.5.1.3).
-    this.config.guard(at + 4, () => (ats.enabled ? 1 << 31 : -1));
+    // STU is locked while ATS is enabled, and a VF has its physical function's (PCIe 10.5.1.3).
+    const stu = () => this.physicalFunction?.ats?.smallestTranslation ?? 12 + ATS_CAPABILITY.STU.get(words, index);
+    this.config.guard(at + 4, () => (ats.enabled || this.physicalFunction ? 1 << 31 : -1));
     this.config.onWrite(at + 4, () => {
       const enable = ATS_CAPABILITY.Enable.get(words, index) === 1;
-      if (enable && !ats.enabled) ats.enable(12 + ATS_CAPABILITY.STU.get(words, index));
+      if (enable && !ats.enabled) ats.enable(stu());
       else if (!enable && ats.enabled) ats.disable();
     });
   }
@@ -192,6 +199,23 @@ export abstract class PciDevice extends PciFunctionBase implements RequesterPort
     });
   }
 
+  /** In D3hot the function answers configuration accesses only; on the way back to D0 it loses its state (PCIe 5.3.1.4). */
+  #wirePowerState(at: number): void {
+    const { words } = this.config;
+    const { PowerState, NoSoftReset } = POWER_MANAGEMENT_CAPABILITY;
+    this.config.onWrite(at + 4, () => {
+      const state = PowerState.get(words, at / 4);
+      const wasAwake = this.#awake;
+      this.#awake = state !== D3HOT;
+      if (this.#awake && !wasAwake && state === 0 && NoSoftReset.get(words, at / 4) === 0) this.reset("function");
+      this.#decoder.update();
+    });
+  }
+
+  override get mayMaster(): boolean {
+    return this.#awake && super.mayMaster;
+  }
+
   // Messages from the IOMMU.
 
   invalidate(request: InvalidateRequest): void {
@@ -233,7 +257,7 @@ export abstract class PciDevice extends PciFunctionBase implements RequesterPort
 
   #decodes(index: number, offset: number, length: number): boolean {
     const bar = this.bars.find((candidate) => candidate.index === index);
-    if (bar === undefined || !this.present || offset < 0 || offset + length > bar.size) return false;
+    if (bar === undefined || !this.present || !this.#awake || offset < 0 || offset + length > bar.size) return false;
     const enable = bar.kind === "io" ? TYPE0_HEADER.IOSpaceEnable : TYPE0_HEADER.MemorySpaceEnable;
     return enable.get(this.config.words) === 1;
   }

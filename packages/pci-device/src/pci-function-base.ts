@@ -84,5 +84,6 @@ export abstract class PciFunctionBase implements PciFunction {
   /** Surprise removal: the function is gone from one moment to the next. */
   remove(): void {
     this.present = false;
+    this.upstream[0]?.disconnect(this);
   }
 }

@@ -8,6 +8,7 @@ import type { ConfigReset } from "../../config-space.js";
 import { type DevicePorts, devicePorts } from "../../device-ports.js";
 import type { AtsOptions, FunctionOptions, PasidOptions, PriOptions } from "../../function-options.js";
 import { PciDevice, type PlacementOptions } from "../../pci-device.js";
+import { VirtualFunctions } from "../../sriov.js";
 import { DESCRIPTOR } from "./descriptor.js";
 import { EnginePool, swerrorPasid } from "./engine-pool.js";
 import { Operations } from "./operations.js";
@@ -49,15 +50,16 @@ export interface AcceleratorOptions extends PlacementOptions {
   readonly ats?: AtsOptions | null;
   readonly pri?: PriOptions | null;
   readonly pasid?: PasidOptions | null;
-  /** Behind a root port instead of in the root complex. Set by topology. */
-  readonly portType?: "endpoint" | "root complex integrated endpoint";
+  /** Virtual functions that software can make; none when absent. */
+  readonly totalVfs?: number;
 }
 
 const MAX_TRANSFER_LOG2 = 31;
 const MAX_BATCH_LOG2 = 10;
 
-function acceleratorFunction(options: AcceleratorOptions, behindPort: boolean): FunctionOptions {
-  const { workQueues = 8, vectors = 9, ats = {}, pri = {}, pasid = {} } = options;
+/** A VF uses its physical function's PRI and PASID, and has no VFs. */
+function acceleratorFunction(options: AcceleratorOptions, virtual: boolean): FunctionOptions {
+  const { workQueues = 8, vectors = 9, ats = {}, pri = {}, pasid = {}, totalVfs = 0 } = options;
   const bars: PciBar[] = [
     { index: 0, size: BAR0_SIZE, kind: "mem64", prefetchable: true },
     { index: 2, size: 2 ** Math.ceil(Math.log2(workQueues * PORTAL_SIZE)), kind: "mem64", prefetchable: true },
@@ -68,16 +70,19 @@ function acceleratorFunction(options: AcceleratorOptions, behindPort: boolean): 
     classCode: 0x088000,
     revision: 1,
     bars,
-    portType: options.portType ?? (behindPort ? "endpoint" : "root complex integrated endpoint"),
     functionLevelReset: true,
+    tlpPrefixes: pasid !== null,
     msix: { vectors, bar: 0, table: MSIX_TABLE, pba: MSIX_PBA },
     ats: ats ?? undefined,
-    pri: pri ?? undefined,
-    pasid: pasid ?? undefined,
+    pri: virtual ? undefined : (pri ?? undefined),
+    pasid: virtual ? undefined : (pasid ?? undefined),
+    sriov: virtual || totalVfs === 0 ? undefined : { totalVfs },
   };
 }
 
 export class Accelerator extends PciDevice {
+  /** Its VFs, when it can have any. */
+  readonly virtualFunctions: VirtualFunctions | undefined;
   readonly #file: RegisterFile;
   readonly #queues: readonly WorkQueueUnit[];
   readonly #pool: EnginePool;
@@ -88,9 +93,13 @@ export class Accelerator extends PciDevice {
   constructor(
     private readonly options: AcceleratorOptions,
     ports: DevicePorts,
+    physicalFunction?: Accelerator,
   ) {
-    super(acceleratorFunction(options, ports.upstream.length > 0), options, ports);
+    super(acceleratorFunction(options, physicalFunction !== undefined), options, ports, physicalFunction);
     const { workQueues = 8, engines = 4, vectors = 9 } = options;
+    if (this.capabilities.sriov !== 0) {
+      this.virtualFunctions = new VirtualFunctions(this, (bdf) => new Accelerator({ ...options, bdf }, ports, this));
+    }
     this.#queues = Array.from({ length: workQueues }, (_, index) => new WorkQueueUnit(index));
     const perQueue = this.#queues.flatMap(({ index }) => [WQCFG[index], WQSTS[index]]);
     this.#file = new RegisterFile(this.bdf, REGISTERS_SIZE, [
@@ -358,6 +367,7 @@ export class Accelerator extends PciDevice {
   }
 
   protected override resetDevice(_kind: ConfigReset): void {
+    this.virtualFunctions?.update();
     this.#era++;
     for (const queue of this.#queues) {
       queue.abort(() => true);

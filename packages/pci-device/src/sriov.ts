@@ -1,0 +1,93 @@
+/**
+ * Virtual functions (PCIe 9): when software sets VF Enable, NumVFs functions appear at routing ids that follow from First VF
+ * Offset and VF Stride. They have their own configuration space, BARs and ATS; PRI and PASID are the physical function's.
+ */
+import {
+  type Device,
+  type DevicePlugin,
+  formatBdf,
+  type Platform,
+  SRIOV_CAPABILITY,
+  TYPE0_HEADER,
+  writeField,
+} from "@iommukit/core";
+import type { PciDevice } from "./pci-device.js";
+
+/** @param bdf where the VF is. @param index 1 … NumVFs */
+export type MakeVirtualFunction = (bdf: string, index: number) => PciDevice;
+
+export class VirtualFunctions {
+  #functions: readonly PciDevice[] = [];
+
+  constructor(
+    private readonly physical: PciDevice,
+    private readonly make: MakeVirtualFunction,
+  ) {
+    const { config, capabilities } = physical;
+    const at = capabilities.sriov;
+    const enabled = () => SRIOV_CAPABILITY.VFEnable.get(config.words, at / 4) === 1;
+    // NumVFs is locked while the VFs exist (9.3.3.5).
+    config.guard(at + 0x10, () => (enabled() ? 0 : -1));
+    config.onWrite(at + 8, () => this.update());
+  }
+
+  /** The VFs that exist now. */
+  get functions(): readonly PciDevice[] {
+    return this.#functions;
+  }
+
+  /** Follows VF Enable and VF Memory Space Enable. */
+  update(): void {
+    const { config, capabilities, present } = this.physical;
+    const { VFEnable, VFMSE, NumVFs, TotalVFs } = SRIOV_CAPABILITY;
+    const at = capabilities.sriov / 4;
+    const enabled = present && VFEnable.get(config.words, at) === 1;
+    const wanted = enabled ? Math.min(NumVFs.get(config.words, at), TotalVFs.get(config.words, at)) : 0;
+    if (wanted !== this.#functions.length) {
+      for (const vf of this.#functions) vf.remove();
+      this.#functions = Array.from({ length: wanted }, (_, n) => this.make(this.#bdf(n), n + 1));
+    }
+    for (const vf of this.#functions) {
+      TYPE0_HEADER.MemorySpaceEnable.set(vf.config.words, 0, VFMSE.get(config.words, at));
+    }
+  }
+
+  #bdf(n: number): string {
+    const { config, capabilities, segment, rid } = this.physical;
+    const at = capabilities.sriov / 4;
+    const first = SRIOV_CAPABILITY.FirstVFOffset.get(config.words, at);
+    return formatBdf({ segment, rid: rid + first + n * SRIOV_CAPABILITY.VFStride.get(config.words, at) });
+  }
+}
+
+/** A physical function with VFs. */
+export interface PhysicalFunction extends PciDevice {
+  readonly virtualFunctions: VirtualFunctions;
+}
+
+/** pci_enable_sriov: makes `count` VFs and plugs them into the platform. Inside of the machine. */
+export async function enableVirtualFunctions(
+  platform: Platform,
+  pf: PhysicalFunction,
+  count: number,
+): Promise<readonly Device[]> {
+  const at = pf.capabilities.sriov;
+  writeField(pf, at, SRIOV_CAPABILITY.NumVFs, count);
+  pf.writeConfig(at + 8, 2, VF_ENABLE | VF_MSE);
+  const devices: Device[] = [];
+  for (const vf of pf.virtualFunctions.functions) devices.push(...(await platform.plug(existing(vf))));
+  return devices;
+}
+
+/** pci_disable_sriov: takes the VFs off the platform, then away. */
+export async function disableVirtualFunctions(platform: Platform, pf: PhysicalFunction): Promise<void> {
+  for (const vf of [...pf.virtualFunctions.functions].reverse()) await platform.unplug(vf.bdf);
+  pf.writeConfig(pf.capabilities.sriov + 8, 2, 0);
+}
+
+const VF_ENABLE = 1;
+const VF_MSE = 8;
+
+function existing(vf: PciDevice): DevicePlugin {
+  return { name: `VF ${vf.bdf}`, segment: vf.segment, create: () => [vf] };
+}
