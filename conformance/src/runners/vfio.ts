@@ -2,12 +2,17 @@
 import type { LoadedFile } from "../load.js";
 import type { Report } from "../report.js";
 import { UsageError } from "../tool.js";
+import { isCaseFile, runCases } from "../vfio/cases.js";
 import { Machine } from "../vfio/machine.js";
 import { replay } from "../vfio/replay.js";
 import { isHeader, type TranscriptStep } from "../vfio/transcript.js";
 
 export async function run(files: LoadedFile[], report: Report): Promise<void> {
   for (const file of files) {
+    if (isCaseFile(file.document)) {
+      await runCases(file.document, report);
+      continue;
+    }
     const [header, ...steps] = file.records;
     if (!isHeader(header)) throw new UsageError(`${file.path} is neither a transcript nor a file of VFIO cases`);
     const machine = await Machine.of(header);

@@ -46,8 +46,7 @@ function intel({
     hostAddressWidth: bits,
   };
   // Caching mode makes Linux strict; else it is lazy by default.
-  const variants = writeImpliesRead ? ["write-implies-read"] : [];
-  return vtd({ preset, mode: "legacy", strict: cachingMode, reservedMemory: [isaWindow(LPC_BRIDGE)], variants });
+  return vtd({ preset, mode: "legacy", strict: cachingMode, reservedMemory: [isaWindow(LPC_BRIDGE)], writeImpliesRead });
 }
 
 /** 00:1f.0 of q35. */

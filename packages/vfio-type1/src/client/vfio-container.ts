@@ -110,8 +110,9 @@ export class VfioContainerClient {
     return this.#unmap(flags, iova, BigInt(size), bitmap);
   }
 
-  unmapAll(): Promise<bigint> {
-    return this.#unmap(DmaUnmapFlags.ALL, 0n, 0n);
+  /** Everything. A range other than none is refused with EINVAL. */
+  unmapAll({ iova, size }: IovaSpan = { iova: 0n, size: 0n }): Promise<bigint> {
+    return this.#unmap(DmaUnmapFlags.ALL, iova, BigInt(size));
   }
 
   /** The memory behind the range will come back at another address. */

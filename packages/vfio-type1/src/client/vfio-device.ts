@@ -95,6 +95,13 @@ export class VfioDeviceClient {
     await this.task.ioctl(this.fd, VFIO_DEVICE_SET_IRQS, concat(encodeStruct(IrqSet, head), data));
   }
 
+  /** Signals one interrupt's eventfd, as the device would. */
+  async triggerIrq(index: number, start = 0): Promise<void> {
+    const flags = IrqSetFlags.DATA_NONE | IrqSetFlags.ACTION_TRIGGER;
+    const head = { argsz: IrqSet.bytes, flags, index, start, count: 1 };
+    await this.task.ioctl(this.fd, VFIO_DEVICE_SET_IRQS, encodeStruct(IrqSet, head));
+  }
+
   async disableIrqs(index: number): Promise<void> {
     const flags = IrqSetFlags.DATA_NONE | IrqSetFlags.ACTION_TRIGGER;
     await this.task.ioctl(this.fd, VFIO_DEVICE_SET_IRQS, encodeStruct(IrqSet, { argsz: IrqSet.bytes, flags, index }));

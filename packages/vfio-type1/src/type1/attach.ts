@@ -2,7 +2,7 @@
 import { hex, type IommuDomain, IommuError, type IommuGroup, iommuUnmap, isErrno } from "@iommukit/core";
 import { disableGroup, forget, replayBind } from "./bind-group.js";
 import { stop } from "./dirty-pages.js";
-import { removeDma } from "./dma-unmap.js";
+import { removeRun } from "./dma-unmap.js";
 import { allocDomain, protFor, VfioDomain, VfioIommuGroup } from "./domain.js";
 import { tryAttachGroup } from "./domain-match.js";
 import { takenAway } from "./iova-ranges.js";
@@ -132,8 +132,8 @@ async function dropDomain(iommu: VfioIommu, domain: VfioDomain): Promise<void> {
   domain.domain.ops.domainFree(domain.domain);
 }
 
-async function removeAll(iommu: VfioIommu): Promise<void> {
-  for (const dma of [...iommu.dmas.all()]) await removeDma(iommu, dma);
+function removeAll(iommu: VfioIommu): Promise<void> {
+  return removeRun(iommu, iommu.dmas.all());
 }
 
 /** vfio_iommu_free_all_mm: their bonds went with the groups. */

@@ -21,10 +21,12 @@ export class DmaList {
     this.#sorted.splice(this.#lowerBound(dma.iova), 0, dma);
   }
 
-  remove(dma: VfioDma): void {
-    const list = this.#isLost(dma.iova, dma.size) ? this.#lost : this.#sorted;
-    const index = list.indexOf(dma);
-    if (index >= 0) list.splice(index, 1);
+  /** Neighbours, lowest first, as `overlapping` gives them: taken out in one go. */
+  removeRun(run: readonly VfioDma[]): void {
+    if (run.length === 0) return;
+    const lost = run.filter((dma) => this.#isLost(dma.iova, dma.size));
+    for (const dma of lost) this.#lost.splice(this.#lost.indexOf(dma), 1);
+    if (lost.length < run.length) this.#sorted.splice(this.#lowerBound(run[0].iova), run.length - lost.length);
   }
 
   /** The mapping with the lowest IOVA that overlaps `[start, start + size)`; `size` is at least 1. */
@@ -50,7 +52,7 @@ export class DmaList {
   overlapping(start: bigint, size: bigint): VfioDma[] {
     const first = this.find(start, size);
     if (!first) return [];
-    const from = this.#sorted.indexOf(first);
+    const from = this.#lowerBound(first.iova);
     const last = start + size - 1n;
     let to = from;
     while (to < this.#sorted.length && this.#sorted[to].iova <= last) to++;

@@ -76,13 +76,11 @@ async function unmapRange(
   // v1 takes any range, but one that starts inside of a mapping ends the search there.
   if (!iommu.v2 && chosen.length > 0 && iova > chosen[0].iova) return 0n;
   if ((flags & DmaUnmapFlags.VADDR) !== 0) return invalidateVaddr(iommu, chosen);
-  let unmapped = 0n;
-  for (const dma of chosen) {
+  const report = async (dma: VfioDma) => {
     if (bitmap) await reportDirty(arg.at(bitmap.data), dma, iova, pgsize, iommu.profile.staleDirtyBits);
-    unmapped += dma.size;
-    await removeDma(iommu, dma);
-  }
-  return unmapped;
+  };
+  await removeRun(iommu, chosen, report);
+  return chosen.reduce((sum, dma) => sum + dma.size, 0n);
 }
 
 function invalidateVaddr(iommu: VfioIommu, chosen: readonly VfioDma[]): bigint {
@@ -93,11 +91,26 @@ function invalidateVaddr(iommu: VfioIommu, chosen: readonly VfioDma[]): bigint {
   return chosen.reduce((sum, { size }) => sum + size, 0n);
 }
 
-/** vfio_remove_dma. */
-export async function removeDma(iommu: VfioIommu, dma: VfioDma): Promise<void> {
-  await unmapAndUnpin(dma, iommu.domains);
-  iommu.dmas.remove(dma);
-  if (dma.vaddrInvalid) iommu.vaddrInvalid--;
-  iommu.dmaAvail++;
-  dma.owner.mm.mmdrop();
+/**
+ * vfio_remove_dma for neighbours, lowest first. Those before one whose `report` fails are gone.
+ * @param report runs before each goes
+ */
+export async function removeRun(
+  iommu: VfioIommu,
+  run: readonly VfioDma[],
+  report: (dma: VfioDma) => Promise<void> = async () => {},
+): Promise<void> {
+  const gone: VfioDma[] = [];
+  try {
+    for (const dma of run) {
+      await report(dma);
+      await unmapAndUnpin(dma, iommu.domains);
+      if (dma.vaddrInvalid) iommu.vaddrInvalid--;
+      iommu.dmaAvail++;
+      dma.owner.mm.mmdrop();
+      gone.push(dma);
+    }
+  } finally {
+    iommu.dmas.removeRun(gone);
+  }
 }

@@ -1,0 +1,62 @@
+/**
+ * The peers' VFIO cases: programs of Linux's selftests and of awilliam/tests as operations with what they expect. Each runs
+ * in a process of its own on an edu device behind VT-d, with the answers of the kernel whose tests they are (7.0).
+ */
+import type { Report } from "../report.js";
+import { caseMachine } from "./case-machine.js";
+import { CaseProgram, type CaseStep } from "./case-program.js";
+
+interface VfioCase {
+  readonly id: string;
+  readonly mode?: string;
+  readonly iommu?: string;
+  readonly steps: readonly CaseStep[];
+}
+
+interface CaseFile {
+  readonly cases: readonly VfioCase[];
+}
+
+export function isCaseFile(document: unknown): document is CaseFile {
+  const cases = (document as Partial<CaseFile> | null)?.cases;
+  return Array.isArray(cases) && cases.every((entry) => typeof entry.id === "string" && Array.isArray(entry.steps));
+}
+
+/** Why a case is not about type1; undefined when it is. */
+function notOurs({ id, mode }: VfioCase): string | undefined {
+  if (mode?.startsWith("iommufd")) return `${mode} is another interface than type1`;
+  if (id.endsWith("option_huge_pages")) return "IOMMU_OPTION is an ioctl of iommufd";
+  if (id.endsWith(".get_info")) return "iommufd's compatibility layer has other capabilities than type1";
+  if (id.endsWith("TYPE1v2.huge_map")) return "iommufd's compatibility layer gives ENOENT where type1 gives EINVAL";
+  return undefined;
+}
+
+export async function runCases({ cases }: CaseFile, report: Report): Promise<void> {
+  for (const one of cases) {
+    const reason = notOurs(one);
+    if (reason !== undefined) {
+      report.notApplicable(reason);
+      continue;
+    }
+    const machine = await caseMachine();
+    const differences = await machine.platform.run(async () => {
+      const program = await CaseProgram.start(machine, typeOf(one), one.id);
+      for (const step of one.steps) await program.step(step);
+      await program.end();
+      return program.differences;
+    }, one.id);
+    const leaks = await machine.platform.close();
+    if (differences.length === 0 && leaks.length === 0) report.pass();
+    for (const difference of [...differences, ...leaks.map((leak) => `left behind: ${leak}`)])
+      report.fail(`${one.id}: ${difference}`);
+  }
+}
+
+const TYPE1 = 1;
+const TYPE1V2 = 3;
+
+/** v1 where the case names it, or where it splits mappings. */
+function typeOf({ mode = "", iommu = "" }: VfioCase): number {
+  const v1 = mode === "vfio_type1_iommu" || iommu === "VFIO_TYPE1_IOMMU" || iommu.includes("(v1: split");
+  return v1 ? TYPE1 : TYPE1V2;
+}
