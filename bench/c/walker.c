@@ -26,7 +26,8 @@ static inline u64 load(u64 pa) { return *(const u64 *)(ram + (pa - base)); }
 
 enum { SETS = 64, WAYS = 8, CONFIGS = 256 };
 enum { R = 1, W = 2 };
-#define PA_MASK 0x000ffffffffff000ull
+/* 48-bit addresses: bit 51 of a VMSAv8-64 leaf is DBM. */
+#define PA_MASK 0x0000fffffffff000ull
 
 struct tlb_entry { u64 vpn; u64 page; u32 asid; u32 perms; };
 static struct tlb_entry tlb[SETS][WAYS];
@@ -176,7 +177,7 @@ int main(int argc, char **argv) {
         page = (x >> 12) & (pages - 1);
         offset = x & 0xff8;
       }
-      u32 sid = 8 + (i & 3);
+      u32 sid = 8 + (i & 7);
       u64 pa = translate(sid, 1, VA_BASE + ((u64)page << 12) + offset, R);
       sum = sum * 31 + (u32)pa + (u32)(pa >> 32);
     }

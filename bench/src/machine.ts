@@ -28,7 +28,7 @@ import {
   GCMD,
   PASID_DIRECTORY_ENTRY,
   PASID_ENTRY,
-  PRESETS as VTD_PRESETS,
+  presets as VTD_PRESETS,
   RTADDR,
   SM_CONTEXT_ENTRY,
   SM_ROOT_ENTRY,
@@ -156,8 +156,9 @@ export class Machine {
 
   #vtd(kind: Case["kind"]): TranslationPort {
     const preset = VTD_PRESETS["sapphire-rapids-like"];
-    const config = kind === "cold" ? 0 : 256;
-    const caches = { ...preset.caches, context: config, pasid: config, pagingStructure: 0, iotlb: kind === "hit" ? 512 : 0 };
+    // Four entries and eight devices that take turns: every request misses.
+    const config = kind === "cold" ? 4 : 256;
+    const caches = { ...preset.caches, context: config, pasid: config, pagingStructure: 0, iotlb: kind === "hit" ? 512 : 4 };
     const chip = new VtdHardware(this.#ports, { name: "vtd", preset: { ...preset, caches } });
     const rtaddr = RTADDR.encode({ TTM: "scalable", RTA: this.roots.vtd });
     chip.write32(RTADDR.offset, rtaddr[0]);

@@ -4,7 +4,7 @@
 export const VA_BASE_HI = 0x1000;
 /** Requesters that take turns, and the PASID that they use. */
 export const FIRST_RID = 8;
-export const RIDS = 4;
+export const RIDS = 8;
 export const PASID = 1;
 
 export interface Case {
