@@ -1,0 +1,100 @@
+import { Access, TranslationStatus } from "@iommukit/core";
+import { describe, expect, it } from "vitest";
+import { everything, qemu11Q35 } from "../../src/presets.js";
+import { AFLOG, GCMD, GSTS, ICS, IQA, IQH, IQT, IRTA, PQA, PQT, PRS } from "../../src/spec/registers.js";
+import { Bench, PASIDS, RAM, ROOT } from "./bench.js";
+
+const status = (bench: Bench) => GSTS.decode(new Int32Array([bench.chip.read32(GSTS.offset)]));
+
+describe("GCMD", () => {
+  it("reads as zero; GSTS mirrors what was enabled, one bit at a time (H4)", () => {
+    const bench = new Bench(qemu11Q35);
+    bench.setRoot(0);
+    expect(status(bench)).toMatchObject({ RTPS: true, TES: false });
+    bench.command("TE");
+    bench.command("QIE");
+    bench.command("IRE");
+    bench.command("CFI");
+    expect(status(bench)).toMatchObject({ RTPS: true, TES: true, QIES: true, IRES: true, CFIS: true, WBFS: false });
+    expect(bench.chip.read32(GCMD.offset)).toBe(0);
+    bench.command("TE", false);
+    bench.command("CFI", false);
+    expect(status(bench)).toMatchObject({ RTPS: true, TES: false, QIES: true, IRES: true, CFIS: false });
+  });
+
+  it("sets the interrupt table pointer (6.7)", () => {
+    const bench = new Bench(qemu11Q35);
+    bench.chip.write64(IRTA.offset, BigInt(RAM) | 3n);
+    bench.command("SIRTP");
+    expect(status(bench).IRTPS).toBe(true);
+  });
+
+  it("ignores commands of features that the unit does not have", () => {
+    const bench = new Bench({ ...qemu11Q35, ecap: qemu11Q35.ecap & ~0b1010n });
+    for (const bit of ["QIE", "IRE", "CFI", "SIRTP", "EAFL", "SFL"] as const) bench.command(bit);
+    expect(Object.values(status(bench)).some(Boolean)).toBe(false);
+  });
+
+  it("completes a write buffer flush at once (6.8)", () => {
+    const bench = new Bench(qemu11Q35);
+    bench.command("WBF");
+    expect(status(bench).WBFS).toBe(false);
+  });
+
+  it("bypasses while translation is off", () => {
+    const bench = new Bench(qemu11Q35);
+    expect(bench.translate(0x1234_5678n, Access.WRITE)).toBe(TranslationStatus.OK);
+    expect(bench.pa).toBe(0x1234_5678);
+    expect(bench.translate(0x1000n, Access.READ | Access.TRANSLATED)).toBe(TranslationStatus.UNSUPPORTED);
+  });
+
+  it("keeps caches over Set Root Table Pointer unless CAP.ESRTPS (6.6)", () => {
+    for (const [cap, kept] of [
+      [qemu11Q35.cap, false],
+      [qemu11Q35.cap & ~(1n << 63n), true],
+    ] as const) {
+      const bench = new Bench({ ...qemu11Q35, cap });
+      bench.legacy({ TT: "passThrough" });
+      bench.translate(0x1000n, Access.READ);
+      bench.store(ROOT + 16, 0n);
+      bench.setRoot(0);
+      expect(bench.translate(0x1000n, Access.READ) === TranslationStatus.OK).toBe(kept);
+    }
+  });
+
+  it("drops the caches of a scalable unit when translation goes off (11.4.4.1)", () => {
+    const bench = new Bench(everything);
+    bench.scalable({ 5: { PGTT: "passThrough" } });
+    bench.translate(0x1000n, Access.READ, 5);
+    bench.store(PASIDS + 5 * 64, 0n);
+    bench.command("TE", false);
+    bench.command("TE");
+    expect(bench.translate(0x1000n, Access.READ, 5)).toBe(TranslationStatus.FAULT);
+  });
+});
+
+describe("registers", () => {
+  it("of missing features read as zero and ignore writes", () => {
+    const bench = new Bench({ ...qemu11Q35, ecap: 0xf00n });
+    for (const { offset } of [IQA, IQT, IRTA, PQA, PQT, AFLOG]) {
+      bench.chip.write64(offset, 0x1234_5000n);
+      expect([offset, bench.chip.read64(offset)]).toEqual([offset, 0n]);
+    }
+    expect([bench.chip.read32(ICS.offset), bench.chip.read32(PRS.offset)]).toEqual([0, 0]);
+    expect([bench.chip.read32(0xa0), bench.chip.read32(0xe0), bench.chip.read32(0x38)]).toEqual([0, 0, 0x8000_0000]);
+  });
+
+  it("go back to their reset values, and tables and caches with them", () => {
+    const bench = new Bench(everything);
+    const initial = [...bench.chip.registers.words];
+    bench.scalable({ 5: { PGTT: "passThrough" } });
+    bench.translate(0x1000n, Access.READ, 5);
+    bench.translate(0x1000n, Access.READ, 7);
+    bench.chip.reset();
+    expect([...bench.chip.registers.words]).toEqual(initial);
+    expect(bench.chip.iotlb.tags.size + bench.chip.config.contexts.tags.size + bench.chip.config.pasids.tags.size).toBe(
+      0,
+    );
+    expect(bench.chip.read64(IQH.offset)).toBe(0n);
+  });
+});

@@ -1,0 +1,179 @@
+import { Access, TranslationStatus } from "@iommukit/core";
+import { describe, expect, it } from "vitest";
+import { interruptIndex } from "../../src/hardware/interrupt-remapping.js";
+import { everything, qemu11Q35, type VtdPreset } from "../../src/presets.js";
+import { IRTE } from "../../src/spec/interrupt-remapping.js";
+import { INTERRUPT_ENTRY_CACHE_INVALIDATE } from "../../src/spec/invalidation.js";
+import { IRTA } from "../../src/spec/registers.js";
+import { Bench, RAM, RID } from "./bench.js";
+
+const TABLE = RAM + 0x9000;
+/** Remappable format, handle n. */
+const address = (handle: number, subhandle = false) => 0xfee0_0010 | (handle << 5) | (subhandle ? 8 : 0);
+const { INTERRUPT, FAULT, OK, ABORTED } = TranslationStatus;
+
+function setUp({
+  size = 3,
+  extended = false,
+  table = TABLE,
+  preset = everything,
+}: {
+  size?: number;
+  extended?: boolean;
+  table?: number;
+  preset?: VtdPreset;
+} = {}): Bench {
+  const bench = new Bench(preset);
+  bench.chip.write64(IRTA.offset, BigInt(table) | (extended ? 0x800n : 0n) | BigInt(size));
+  bench.command("SIRTP");
+  bench.command("IRE");
+  return bench;
+}
+const irte = (bench: Bench, index: number, values: object) => bench.put(TABLE + index * 16, IRTE, { P: 1, ...values });
+
+describe("interrupt requests (5.1)", () => {
+  it("pass unchanged while remapping is off", () => {
+    const bench = new Bench(everything);
+    expect(bench.chip.interrupt(RID, 0xfee0_1004, 0x4041)).toBe(INTERRUPT);
+    expect(bench.messages).toEqual([{ address: 0xfee0_1004, data: 0x4041 }]);
+  });
+
+  it("are blocked while remapping is off where it is required (2Bh)", () => {
+    const bench = new Bench({ ...everything, ecap: everything.ecap | (1n << 62n) });
+    bench.command("TE");
+    expect([bench.chip.interrupt(RID, 0xfee0_0000, 0), bench.takeReason()]).toEqual([FAULT, 0x2b]);
+  });
+
+  it("become the message of their entry", () => {
+    const bench = setUp();
+    irte(bench, 2, { V: 0x31, DST: 0x0500, DLM: 1, TM: 1, RH: 1, DM: 1 });
+    expect(bench.chip.interrupt(RID, address(2), 0)).toBe(INTERRUPT);
+    expect(bench.messages).toEqual([{ address: 0xfee0_500c, data: 0xc131 }]);
+  });
+
+  it("reach 32-bit APIC ids in extended mode", () => {
+    const bench = setUp({ extended: true });
+    irte(bench, 0, { V: 0x50, DST: 300 });
+    bench.chip.interrupt(RID, address(0), 0);
+    expect([bench.chip.interrupts.last.destination, bench.messages[0]]).toEqual([
+      300,
+      { address: 0x100_fee2_c000, data: 0x4050 },
+    ]);
+  });
+
+  it("compute the index from handle and subhandle (5.1.3)", () => {
+    expect([
+      interruptIndex(address(7), 9),
+      interruptIndex(address(7, true), 9),
+      interruptIndex(0xfee0_0014, 0),
+    ]).toEqual([7, 16, 0x8000]);
+  });
+
+  it.each([
+    ["reserved data bits", 0x20, address(0, true), 0x1_0000, {}],
+    ["an index outside of the table", 0x21, address(16), 0, {}],
+    ["an entry that is not present", 0x22, address(0), 0, { P: 0 }],
+    ["reserved bits of the entry", 0x24, address(0), 0, { R0: 1 }],
+    ["a 32-bit APIC id without extended mode", 0x24, address(0), 0, { DST: 0x1_0000 }],
+    ["a posted entry", 0x24, address(0), 0, { IM: 1 }],
+    ["a source validation that does not exist", 0x24, address(0), 0, { SVT: 3 }],
+    ["a compatibility format request", 0x25, 0xfee0_0000, 0, {}],
+    ["another source", 0x26, address(0), 0, { SVT: 1, SID: RID ^ 1 }],
+    ["a source on another bus", 0x26, address(0), 0, { SVT: 2, SID: 0x0203 }],
+  ])("are blocked for %s (table 15)", (_, reason, at, data, values) => {
+    const bench = setUp();
+    irte(bench, 0, values);
+    expect([bench.chip.interrupt(RID, at, data), bench.fault().FR]).toEqual([FAULT, reason]);
+    expect(bench.messages).toEqual([]);
+    if (reason === 0x21) expect(bench.fault().FI).toBe(16n << 48n);
+  });
+
+  it("are blocked when the table is nowhere (23h)", () => {
+    const bench = setUp({ table: 0x7_0000_0000 });
+    expect([bench.chip.interrupt(RID, address(0), 0), bench.fault().FR]).toEqual([FAULT, 0x23]);
+  });
+
+  it("are not recorded for entries with FPD", () => {
+    const bench = setUp();
+    irte(bench, 0, { P: 0, FPD: 1 });
+    expect([bench.chip.interrupt(RID, address(0), 0), bench.status.PPF]).toEqual([FAULT, false]);
+  });
+
+  it("verify the source under SQ, or by a range of buses (9.9)", () => {
+    const bench = setUp();
+    irte(bench, 0, { SVT: 1, SQ: 3, SID: RID ^ 7 });
+    irte(bench, 1, { SVT: 2, SID: 0x0001 });
+    expect([bench.chip.interrupt(RID, address(0), 0), bench.chip.interrupt(RID, address(1), 0)]).toEqual([
+      INTERRUPT,
+      INTERRUPT,
+    ]);
+  });
+
+  it("in compatibility format pass with CFI, but never in extended mode", () => {
+    const bench = setUp();
+    bench.command("CFI");
+    expect(bench.chip.interrupt(RID, 0xfee0_0000, 1)).toBe(INTERRUPT);
+    const extended = setUp({ extended: true });
+    extended.command("CFI");
+    expect(extended.chip.interrupt(RID, 0xfee0_0000, 1)).toBe(FAULT);
+  });
+
+  it("are blocked without extended mode where that is required (2Ah)", () => {
+    const bench = setUp({ preset: { ...everything, ecap: everything.ecap | (1n << 61n) } });
+    expect([bench.chip.interrupt(RID, address(0), 0), bench.fault().FR]).toEqual([FAULT, 0x2a]);
+  });
+});
+
+describe("interrupt entry cache (6.4)", () => {
+  it("keeps an entry until its invalidation, by index and mask", () => {
+    const bench = setUp();
+    bench.enableQueue(false);
+    irte(bench, 4, { V: 0x31 });
+    const vector = () => {
+      bench.chip.interrupt(RID, address(4), 0);
+      return (bench.messages.at(-1)?.data ?? 0) & 0xff;
+    };
+    expect(vector()).toBe(0x31);
+    irte(bench, 4, { V: 0x32 });
+    bench.submit(INTERRUPT_ENTRY_CACHE_INVALIDATE.encode({ TYPE: "interruptEntryCache", G: "index", IIDX: 0, IM: 2 }));
+    expect(vector()).toBe(0x31);
+    bench.submit(INTERRUPT_ENTRY_CACHE_INVALIDATE.encode({ TYPE: "interruptEntryCache", G: "index", IIDX: 6, IM: 2 }));
+    expect(vector()).toBe(0x32);
+    irte(bench, 4, { V: 0x33 });
+    bench.submit(INTERRUPT_ENTRY_CACHE_INVALIDATE.encode({ TYPE: "interruptEntryCache", G: "global" }));
+    expect(vector()).toBe(0x33);
+  });
+
+  it("goes with Set Interrupt Remap Table Pointer and with IRE = 0 where CAP.ESIRTPS says so", () => {
+    for (const [preset, vector] of [
+      [everything, 0x32],
+      [{ ...everything, cap: everything.cap & ~(1n << 62n) }, 0x31],
+    ] as const) {
+      const bench = setUp({ preset });
+      irte(bench, 0, { V: 0x31 });
+      bench.chip.interrupt(RID, address(0), 0);
+      irte(bench, 0, { V: 0x32 });
+      bench.command("IRE", false);
+      bench.command("IRE");
+      bench.chip.interrupt(RID, address(0), 0);
+      expect((bench.messages.at(-1)?.data ?? 0) & 0xff).toBe(vector);
+    }
+  });
+});
+
+describe("the interrupt address range (3.15)", () => {
+  it("takes 4-byte writes as interrupts and zero-length reads as done", () => {
+    const bench = new Bench(qemu11Q35);
+    bench.legacy({ TT: "passThrough" });
+    expect(bench.translate(0xfee0_0000n, Access.WRITE | Access.MSI)).toBe(INTERRUPT);
+    expect(bench.translate(0xfee0_0000n, Access.READ | Access.ZERO_LENGTH)).toBe(OK);
+  });
+
+  it("refuses everything else (29h)", () => {
+    const bench = new Bench(qemu11Q35);
+    bench.legacy({ TT: "passThrough" });
+    expect([bench.translate(0xfee0_0000n, Access.READ), bench.takeReason()]).toEqual([FAULT, 0x29]);
+    bench.command("TE", false);
+    expect([bench.translate(0xfee0_0000n, Access.READ), bench.takeReason()]).toEqual([ABORTED, 0]);
+  });
+});
