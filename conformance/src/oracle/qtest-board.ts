@@ -127,7 +127,7 @@ export class QtestWires {
 export class QtestPciFunction implements PciFunction {
   readonly segment = 0;
   readonly present = true;
-  readonly configSize = 4096;
+  readonly configSize: number = 4096;
   readonly bars: readonly PciBar[] = [];
   readonly upstream: readonly PciFunction[] = [];
   /** QEMU's functions get their messages inside of QEMU. */
@@ -135,7 +135,7 @@ export class QtestPciFunction implements PciFunction {
   readonly #config: number;
 
   constructor(
-    private readonly qtest: Qtest,
+    protected readonly qtest: Qtest,
     ecam: number,
     readonly rid: number,
     readonly bdf: string,

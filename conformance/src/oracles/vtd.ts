@@ -1,6 +1,6 @@
 /**
  * `oracle vtd`: random tables and requests, answered by the model and by QEMU's intel-iommu. Modes: `legacy`, `ss` (scalable
- * mode, second stage), `fs` (scalable mode, first stage). Compared: the fault record, where the data went, and the paging
+ * mode, second stage), `fs` (scalable mode, first stage), and `driver`, where our driver drives QEMU's unit. Compared: the fault record, where the data went, and the paging
  * entries afterwards. QEMU's deviations are applied to what is expected of it, never to the model.
  */
 import { Random } from "@iommukit/core";
@@ -9,6 +9,7 @@ import { DMAR, PATTERN, QemuBoard, RAM_SIZE, type VtdMode } from "../oracle/vtd/
 import { PASIDS, QUEUE, ROOT, randomCase, type VtdCase } from "../oracle/vtd/cases.js";
 import { Model, type Outcome } from "../oracle/vtd/model.js";
 import { expectedOfQemu, withWidth } from "../oracle/vtd/quirks.js";
+import { runVtdDriver } from "../oracle/vtd-driver.js";
 import type { OracleRequest } from "../oracles.js";
 import type { Report } from "../report.js";
 import { UsageError } from "../tool.js";
@@ -181,9 +182,12 @@ function show([lo, hi]: readonly [bigint, bigint]): string {
 }
 
 /** @throws UsageError for a mode that does not exist, or without a QEMU */
-export async function run({ mode, cases, seed }: OracleRequest, report: Report): Promise<void> {
+export async function run(request: OracleRequest, report: Report): Promise<void> {
+  const { mode, cases, seed } = request;
+  if (mode === "driver") return runVtdDriver(request, report);
   const modes = mode === undefined ? MODES : MODES.filter((each) => each === mode);
-  if (modes.length === 0) throw new UsageError(`vtd has no mode ${JSON.stringify(mode)} (modes: ${MODES.join(", ")})`);
+  const known = [...MODES, "driver"].join(", ");
+  if (modes.length === 0) throw new UsageError(`vtd has no mode ${JSON.stringify(mode)} (modes: ${known})`);
   for (const [index, each] of modes.entries()) {
     const share = Math.floor((cases + index) / modes.length);
     const session = new Session(each, report);

@@ -46,7 +46,13 @@ function intel({
     hostAddressWidth: bits,
   };
   // Caching mode makes Linux strict; else it is lazy by default.
-  return vtd({ preset, mode: "legacy", strict: cachingMode, reservedMemory: [isaWindow(LPC_BRIDGE)], writeImpliesRead });
+  return vtd({
+    preset,
+    mode: "legacy",
+    strict: cachingMode,
+    reservedMemory: [isaWindow(LPC_BRIDGE)],
+    writeImpliesRead,
+  });
 }
 
 /** 00:1f.0 of q35. */

@@ -34,6 +34,7 @@ export const KNOWN_VARIANTS: Readonly<Record<string, string>> = {
   "L-16": "the page request queue is too small, and its head moves late",
   "L-17": "page requests that want no response get one",
   "L-18": "the page request queue's offset is not a multiple of its entries",
+  "L-19": "invalidations of unaligned ranges leave their end cached",
   "L-20": "device TLBs of some devices of a domain are not invalidated",
   "L-22": "paging-structure caches keep freed page table pages",
   "L-24": "the driver waits for ever for the invalidation of an absent device",

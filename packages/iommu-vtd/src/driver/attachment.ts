@@ -165,7 +165,8 @@ export class Attachment {
   /** AW is reserved where there is no second stage. */
   #commonFields(did: number) {
     const { ecap, aw } = this.unit.features;
-    return { P: true, DID: did, AW: ecap.SSTS ? aw : 0, PWSNP: ecap.SMPWCS };
+    const usesWidth = ecap.SSTS || this.unit.options.widthAlways === true;
+    return { P: true, DID: did, AW: usesWidth ? aw : 0, PWSNP: ecap.SMPWCS };
   }
 }
 

@@ -10,6 +10,10 @@ export interface VtdDriverOptions {
   /** iommu.strict: false lets unmaps of kernel domains ("dma-fq") wait for a common invalidation. True when absent. */
   readonly strict?: boolean;
   readonly flushQueue?: FlushQueueOptions;
+  /** Linux up to 6.12: a write-only mapping of the second stage is readable. */
+  readonly writeImpliesRead?: boolean;
+  /** Linux: AW stands in every PASID table entry, also where there is no second stage and the field is reserved. */
+  readonly widthAlways?: boolean;
   /** RMRR. */
   readonly reservedMemory?: readonly ReservedMemory[];
   /** Index of the unit: n in "dmarN". */

@@ -9,6 +9,7 @@ import type {
   Tracer,
   Variants,
 } from "@iommukit/core";
+import type { VtdDriverOptions } from "./options.js";
 import type { Features } from "./probe.js";
 
 export interface Unit {
@@ -24,6 +25,7 @@ export interface Unit {
   readonly trace: Tracer;
   readonly kernel: Kernel;
   readonly variants: Variants;
+  readonly options: VtdDriverOptions;
   readonly features: Features;
 }
 

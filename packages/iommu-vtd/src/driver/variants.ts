@@ -19,7 +19,6 @@ export const VTD_VARIANTS = {
   "L-20": "unmap invalidates the device-TLB of the first device of a domain only",
   "L-22": "invalidations of a process's pages leave paging-structure caches alone",
   "L-24": "a timed-out device-TLB invalidation is repeated for ever, also when the device is gone",
-  "write-implies-read": "Linux up to 6.12: a write-only mapping of the second stage is readable",
 } as const;
 
 export type VtdVariant = keyof typeof VTD_VARIANTS;

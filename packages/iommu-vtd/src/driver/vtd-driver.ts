@@ -64,7 +64,19 @@ export class VtdDriver implements IommuOps {
     @inject(Variants) variants: Variants,
   ) {
     const { name, index = 0 } = options;
-    this.#unit = { name, dmar: `dmar${index}`, mmio, memory, pages, interrupts, scheduler, trace, kernel, variants };
+    this.#unit = {
+      name,
+      dmar: `dmar${index}`,
+      mmio,
+      memory,
+      pages,
+      interrupts,
+      scheduler,
+      trace,
+      kernel,
+      variants,
+      options,
+    };
   }
 
   /** @throws IommuError ENODEV with the missing bit; ETIMEDOUT the unit does not follow a command */
@@ -157,9 +169,9 @@ export class VtdDriver implements IommuOps {
 
   #newTable(domain: VtdDomain): PageTable {
     const { features } = this.#on.unit;
-    const { memory, pages, trace, variants, name } = this.#unit;
+    const { memory, pages, trace, name } = this.#unit;
     const format =
-      features.stage === "first" ? FIRST_STAGE_FORMAT : secondStageFormat(variants.has("write-implies-read"));
+      features.stage === "first" ? FIRST_STAGE_FORMAT : secondStageFormat(this.options.writeImpliesRead === true);
     return new PageTable({
       format,
       levels: features.levels,

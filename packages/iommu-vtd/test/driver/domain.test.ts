@@ -224,6 +224,36 @@ describe("enforceCacheCoherency (H26)", () => {
   });
 });
 
+describe("what Linux does otherwise", () => {
+  it("lets a write-only mapping be read up to 6.12", async () => {
+    const readable = async (writeImpliesRead: boolean) => {
+      const m = await machine({ preset: qemu11Q35, writeImpliesRead });
+      return m.run(async () => {
+        const device = await m.plug();
+        const { domain } = groupOf(device);
+        if (!domain) throw new Error("no default domain");
+        await iommuMap(domain, 0n, 0x1_0020_0000, 0x1000n, IommuProt.WRITE);
+        return m.translate(device, 0n, Access.READ)[0];
+      });
+    };
+    expect([await readable(true), await readable(false)]).toEqual([OK, FAULT]);
+  });
+
+  it("writes AW where it is reserved: a strict unit refuses the entry", async () => {
+    const usable = async (widthAlways: boolean) => {
+      const m = await machine({ preset: firstStageOnly, widthAlways });
+      return m.run(async () => {
+        const device = await m.plug();
+        const { domain } = groupOf(device);
+        if (!domain) throw new Error("no default domain");
+        await iommuMap(domain, 0n, 0x1_0020_0000, 0x1000n, RW);
+        return m.translate(device, 0n, Access.READ)[0];
+      });
+    };
+    expect([await usable(true), await usable(false)]).toEqual([FAULT, OK]);
+  });
+});
+
 describe("reserved regions", () => {
   it("are the interrupt window for every device (H11)", async () => {
     const m = await machine();
