@@ -21,7 +21,13 @@ import { findQemu, type QemuTarget } from "./find-qemu.js";
 /** Replies of one batch must fit into the pipe while the commands are still being written. */
 const BATCH_COMMANDS = 400;
 const BATCH_REPLY_BYTES = 24 * 1024;
+const PIPE_BYTES = 60 * 1024;
 const READ_BUFFER = 1 << 16;
+
+interface Waiting {
+  readonly command: string;
+  readonly reply: Reply | null;
+}
 
 export class QemuDied extends Error {
   override readonly name = "QemuDied";
@@ -56,8 +62,13 @@ export class Qtest {
   readonly #buffer = Buffer.alloc(READ_BUFFER);
   readonly #stop = () => this.#child.kill("SIGKILL");
   #commands: string[] = [];
-  #waiting: (Reply | null)[] = [];
-  #replyBytes = 0;
+  #queued: Waiting[] = [];
+  /** How long the answers to what is queued may be, and to what is in flight. */
+  #queuedBytes = 0;
+  #inFlight: Waiting[] = [];
+  #inFlightBytes = 0;
+  #sent = 0;
+  #received = 0;
   #rest = "";
   #lines: string[] = [];
   #nextLine = 0;
@@ -114,26 +125,47 @@ export class Qtest {
 
   #queue(command: string, reply: Reply | null, bytes: number): void {
     this.#commands.push(command);
-    this.#waiting.push(reply);
-    this.#replyBytes += bytes;
-    if (this.#commands.length >= BATCH_COMMANDS || this.#replyBytes >= BATCH_REPLY_BYTES) this.flush();
+    this.#queued.push({ command, reply });
+    this.#queuedBytes += bytes;
+    if (this.#commands.length >= BATCH_COMMANDS || this.#queuedBytes >= BATCH_REPLY_BYTES) this.submit();
   }
 
-  /** Sends what is queued and waits for every answer. @throws QemuDied; Error when QEMU refused a command */
-  flush(): void {
-    if (this.#commands.length === 0) return;
-    const commands = this.#commands;
-    const waiting = this.#waiting;
+  /**
+   * Sends what is queued and does not wait: QEMU works on it while the caller prepares more.
+   * @returns what `collect` takes to wait for it
+   */
+  submit(): number {
+    if (this.#commands.length === 0) return this.#sent;
+    // What QEMU may have to say before somebody listens must fit into the pipe.
+    if (this.#inFlightBytes + this.#queuedBytes > PIPE_BYTES) this.collect(this.#sent);
+    this.#write(`${this.#commands.join("\n")}\n`);
+    this.#inFlight.push(...this.#queued);
+    this.#inFlightBytes += this.#queuedBytes;
+    this.#sent += this.#queued.length;
     this.#commands = [];
-    this.#waiting = [];
-    this.#replyBytes = 0;
-    this.#write(`${commands.join("\n")}\n`);
-    for (let i = 0; i < waiting.length; i++) {
+    this.#queued = [];
+    this.#queuedBytes = 0;
+    return this.#sent;
+  }
+
+  /** Waits for every answer up to what `submit` returned. @throws QemuDied; Error when QEMU refused a command */
+  collect(until: number): void {
+    const count = until - this.#received;
+    for (let i = 0; i < count; i++) {
+      const { command, reply } = this.#inFlight[i];
       const line = this.#answer();
-      if (!line.startsWith("OK")) throw new Error(`qtest: "${commands[i]}" was answered with "${line}"`);
-      const reply = waiting[i];
+      if (!line.startsWith("OK")) throw new Error(`qtest: "${command}" was answered with "${line}"`);
       if (reply !== null) reply.text = line;
     }
+    if (count <= 0) return;
+    this.#inFlight.splice(0, count);
+    this.#received = until;
+    if (this.#inFlight.length === 0) this.#inFlightBytes = 0;
+  }
+
+  /** Sends what is queued and waits for every answer. */
+  flush(): void {
+    this.collect(this.submit());
   }
 
   #write(text: string): void {

@@ -1,6 +1,6 @@
 /**
  * The model and QEMU's SMMUv3 side by side: whatever is done here is done to both, and what each answers is compared when
- * the pipeline is flushed. QEMU runs ahead of nothing: within a case every step is in order on both sides.
+ * the pipeline is collected. QEMU runs ahead of nothing: within a case every step is in order on both sides.
  */
 import { Access, SlabMemory, Tracer, Translation, TranslationStatus, VirtualTimeScheduler } from "@iommukit/core";
 import {
@@ -199,7 +199,7 @@ export class Pair {
     this.#configurations.push(configuration);
   }
 
-  /** Ends a case; the verdict can be read after `flush`. */
+  /** Ends a case; the verdict can be read after what was submitted has been collected. */
   finish(): () => Verdict {
     const outcomes = this.#outcomes;
     this.#outcomes = [];
@@ -215,9 +215,14 @@ export class Pair {
     });
   }
 
-  /** @throws QemuDied when QEMU aborted */
-  flush(): void {
-    this.#qtest.flush();
+  /** Lets QEMU go on with what was queued; the answer is what `collect` takes. */
+  submit(): number {
+    return this.#qtest.submit();
+  }
+
+  /** Waits for what was submitted. @throws QemuDied when QEMU aborted */
+  collect(until: number): void {
+    this.#qtest.collect(until);
   }
 }
 

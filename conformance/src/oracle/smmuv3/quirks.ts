@@ -3,8 +3,18 @@
  * names the circumstances, and what QEMU does in them where that can be said.
  */
 import { TranslationStatus } from "@iommukit/core";
-import { CD, EVENT, EVENT_CLASS, F_CD_FETCH, F_PERMISSION, F_TRANSLATION, L1STD, STE } from "@iommukit/iommu-smmuv3";
-import { EDU_SID } from "./layout.js";
+import {
+  CD,
+  EVENT,
+  EVENT_CLASS,
+  F_CD_FETCH,
+  F_PERMISSION,
+  F_TRANSLATION,
+  F_WALK_EABT,
+  L1STD,
+  STE,
+} from "@iommukit/iommu-smmuv3";
+import { EDU_SID, TABLE_SPACING } from "./layout.js";
 import type { Configuration, Outcome, TableRead } from "./outcome.js";
 
 export interface Quirk {
@@ -17,6 +27,8 @@ export interface Quirk {
 /** By S2PS and IPS, capped at the 44 bits of the chip. */
 const ADDRESS_BITS = [32, 36, 40, 42, 44, 44, 44, 44];
 const SPLIT = 6;
+/** Descriptors in the first 4 KiB of a table. */
+const FIRST_PAGE = 512;
 const AF = 1n << 10n;
 const APTABLE_READ_ONLY = 1n << 62n;
 const GRANULE_STRIDE = [9, 13, 11, 0];
@@ -57,6 +69,8 @@ function sameBut(outcome: Outcome, mask: Int32Array): boolean {
 }
 
 const PNU = F_TRANSLATION.encode({ PnU: true });
+const ALL_IPA = 2n ** 52n - 0x1000n;
+
 function ignoring(values: Parameters<typeof F_TRANSLATION.encode>[0]): Int32Array {
   const mask = F_TRANSLATION.encode(values);
   return mask.map((word, i) => word | PNU[i]);
@@ -74,6 +88,25 @@ function startIndexBits({ ste }: Configuration): number {
 function concatenated(configuration: Configuration): boolean {
   const { ste } = configuration;
   return (STE.Config.get(ste) & 2) !== 0 && startIndexBits(configuration) > GRANULE_STRIDE[STE.S2TG.get(ste)];
+}
+
+function nested(outcome: Outcome): boolean {
+  return configured(outcome, ({ ste }) => (STE.Config.get(ste) & 3) === 3);
+}
+
+/** A fault of a table access, and how far into its table the descriptor is. */
+function tableOffset(record: Int32Array | null): number {
+  if (record === null || field(record, F_TRANSLATION.Class) !== EVENT_CLASS.TT) return -1;
+  const eabt = F_TRANSLATION.ID.get(record) === EVENT.F_WALK_EABT;
+  return (eabt ? F_WALK_EABT.FetchAddr : F_TRANSLATION.IPA).get(record) % TABLE_SPACING;
+}
+
+function beyondFirstPage(record: Int32Array | null): boolean {
+  return tableOffset(record) >= FIRST_PAGE * 8;
+}
+
+function atTableStart(record: Int32Array | null): boolean {
+  return tableOffset(record) === 0;
 }
 
 export const QUIRKS: readonly Quirk[] = [
@@ -107,6 +140,17 @@ export const QUIRKS: readonly Quirk[] = [
     },
   },
   {
+    name: "table-address-class",
+    what: "F_ADDR_SIZE of a stage 1 table address has Class TT and an IPA in nested streams",
+    explains: (o) => o.modelId === EVENT.F_ADDR_SIZE && sameBut(o, ignoring({ Class: 3, IPA: ALL_IPA })),
+  },
+  {
+    name: "tlb-permission-ipa",
+    what: "a permission fault of a TLB entry is recorded without its IPA, and as stage 2's if that stage denies as well",
+    explains: (o) =>
+      o.modelId === EVENT.F_PERMISSION && last(o) === undefined && sameBut(o, ignoring({ IPA: ALL_IPA, S2: true })),
+  },
+  {
     name: "bypass-size",
     what: "an address beyond the output size that bypasses stage 1 is no F_ADDR_SIZE",
     explains: (o) =>
@@ -130,8 +174,7 @@ export const QUIRKS: readonly Quirk[] = [
     name: "context-pointer-size",
     what: "S1ContextPtr beyond the output size is not ILLEGAL: the fetch fails, or stage 2 does",
     explains: (o) => {
-      if (o.modelId !== EVENT.C_BAD_STE || (o.qemuId !== EVENT.F_CD_FETCH && o.qemuId !== EVENT.F_TRANSLATION))
-        return false;
+      if (o.modelId !== EVENT.C_BAD_STE || ![0, EVENT.F_CD_FETCH, EVENT.F_TRANSLATION].includes(o.qemuId)) return false;
       return configured(o, ({ ste }) => STE.S1ContextPtr.get(ste) >= 2 ** 44);
     },
   },
@@ -146,7 +189,11 @@ export const QUIRKS: readonly Quirk[] = [
   {
     name: "tag-in-tlb",
     what: "a tagged address finds only TLB entries of the same tag",
-    explains: (o) => last(o) === undefined && o.iova >> 56n !== 0n && o.iova >> 56n !== 0xffn && configured(o, ({ cd }) => CD.TBI.get(cd) !== 0),
+    explains: (o) =>
+      last(o) === undefined &&
+      o.iova >> 56n !== 0n &&
+      o.iova >> 56n !== 0xffn &&
+      configured(o, ({ cd }) => CD.TBI.get(cd) !== 0),
   },
   {
     name: "config-cached-whole",
@@ -156,22 +203,30 @@ export const QUIRKS: readonly Quirk[] = [
   {
     name: "s2-httu",
     what: "S2HA or S2HD alone is not ILLEGAL without HTTU",
-    explains: (o) => o.modelId === EVENT.C_BAD_STE && configured(o, ({ ste }) => STE.S2HA.get(ste) !== STE.S2HD.get(ste)),
+    explains: (o) =>
+      o.modelId === EVENT.C_BAD_STE && configured(o, ({ ste }) => STE.S2HA.get(ste) !== STE.S2HD.get(ste)),
   },
   {
     name: "s2-start-level",
     what: "a stage 2 start level above what S2T0SZ needs is not ILLEGAL",
-    explains: (o) => o.modelId === EVENT.C_BAD_STE && configured(o, (configuration) => startIndexBits(configuration) < 1),
+    explains: (o) =>
+      o.modelId === EVENT.C_BAD_STE && configured(o, (configuration) => startIndexBits(configuration) < 1),
   },
   {
     name: "s1stalld-always",
     what: "S1STALLD is ILLEGAL in streams without stage 1 as well",
-    explains: (o) => o.qemuId === EVENT.C_BAD_STE && configured(o, ({ ste }) => STE.S1STALLD.get(ste) === 1 && (STE.Config.get(ste) & 1) === 0),
+    explains: (o) =>
+      o.qemuId === EVENT.C_BAD_STE &&
+      configured(o, ({ ste }) => STE.S1STALLD.get(ste) === 1 && (STE.Config.get(ste) & 1) === 0),
   },
   {
     name: "s2-tlb-permission",
     what: "a stage 2 permission fault of a TLB entry is not recorded",
-    explains: (o) => o.modelId === EVENT.F_PERMISSION && o.qemuId === 0 && last(o) === undefined && field(o.modelEvent, F_PERMISSION.S2) === 1,
+    explains: (o) =>
+      o.modelId === EVENT.F_PERMISSION &&
+      o.qemuId === 0 &&
+      last(o) === undefined &&
+      field(o.modelEvent, F_PERMISSION.S2) === 1,
   },
   {
     name: "s2-input-size",
@@ -191,6 +246,16 @@ export const QUIRKS: readonly Quirk[] = [
     explains: (o) => field(o.modelEvent, F_TRANSLATION.Class) === EVENT_CLASS.CD && sameBut(o, ignoring({ RnW: true })),
   },
   {
+    name: "nested-range-record",
+    what: "an address outside of T0SZ and T1SZ is recorded as S2R says, not CD.R, in nested streams",
+    explains: (o) => {
+      const one = o.modelId === EVENT.F_TRANSLATION && o.qemuId === 0;
+      const other = o.qemuId === EVENT.F_TRANSLATION && o.modelId === 0 && o.status === TranslationStatus.FAULT;
+      const walked = o.reads.some((read) => stage(read) === 1);
+      return (one || other) && !walked && nested(o);
+    },
+  },
+  {
     name: "ttb-with-cd",
     what: "both TTBs are translated when the CD is read, with RnW = 1: the one that the address does not need faults as well",
     explains: (o) => {
@@ -201,10 +266,28 @@ export const QUIRKS: readonly Quirk[] = [
     },
   },
   {
+    name: "ttb-cut",
+    what: "the physical address that stage 2 gives a TTB is cut to IPS bits",
+    explains: (o) => {
+      if (o.modelId !== EVENT.F_WALK_EABT) return false;
+      const fetched = F_WALK_EABT.FetchAddr.get(o.modelEvent as Int32Array);
+      return nested(o) && configured(o, ({ cd }) => fetched >= 2 ** ADDRESS_BITS[CD.IPS.get(cd)]);
+    },
+  },
+  {
+    name: "nested-silent",
+    what: "the additional and the missing stage 2 faults of table addresses leave no record on either side where S2R is 0",
+    explains: (o) => {
+      const silent = (o.modelEvent === null && o.status === TranslationStatus.FAULT) || o.qemuEvent === null;
+      return silent && configured(o, ({ ste }) => (STE.Config.get(ste) & 3) === 3 && STE.S2R.get(ste) === 0);
+    },
+  },
+  {
     name: "tt-fault-stage",
     what: "a stage 2 fault of a table walk is recorded as stage 1's: S2 = 0, TTRnW = 0, and only with CD.R",
     explains: (o) => {
-      if (sameBut(o, ignoring({ S2: true, TTRnW: true }))) return field(o.modelEvent, F_TRANSLATION.Class) === EVENT_CLASS.TT;
+      if (sameBut(o, ignoring({ S2: true, TTRnW: true })))
+        return field(o.modelEvent, F_TRANSLATION.Class) === EVENT_CLASS.TT;
       const [one, other] = [o.modelEvent, o.qemuEvent];
       const faulted = o.status === TranslationStatus.FAULT && (one === null) !== (other === null);
       return faulted && field(one ?? other, F_TRANSLATION.Class) === EVENT_CLASS.TT;
@@ -214,14 +297,8 @@ export const QUIRKS: readonly Quirk[] = [
     name: "table-translated-once",
     what: "stage 2 translates a stage 1 table's first byte, not each descriptor's address",
     explains: (o) => {
-      const { modelEvent } = o;
-      if (
-        modelEvent === null ||
-        field(modelEvent, F_TRANSLATION.Class) !== EVENT_CLASS.TT ||
-        field(modelEvent, F_TRANSLATION.S2) !== 1
-      )
-        return false;
-      return F_TRANSLATION.IPA.get(modelEvent) % 0x1_0000 !== 0;
+      const walked = o.history.some((read) => stage(read) === 1 && read.index >= FIRST_PAGE);
+      return nested(o) && (walked || beyondFirstPage(o.modelEvent) || atTableStart(o.qemuEvent));
     },
   },
   {

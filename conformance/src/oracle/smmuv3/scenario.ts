@@ -165,7 +165,7 @@ export class Scenario {
       S2TG: TG0.get(granule) ?? 0,
       S2PS: this.#chance(70) ? 4 : this.#random.below(6),
       S2TTB: root,
-      S2R: this.#chance(90),
+      S2R: this.#chance(this.#config === "nested" ? 97 : 90),
       S2AFFD: this.#chance(20),
     });
     this.#second = { root, granule, bits, startLevel };
@@ -372,8 +372,8 @@ export class Scenario {
       (value) => value ^ (1n << BigInt(51 + this.#random.below(13))),
       (value) => value ^ (1n << BigInt(2 + this.#random.below(10))),
     ];
-    // A table that becomes a block would be QEMU's level 0 block (a quirk) or reach other tables.
-    if (list === tables.leaves) edits.push((value) => value ^ 2n);
+    // A table that becomes a block might be QEMU's level 0 block (a quirk); a block that becomes a table would make one of data.
+    if (list === tables.leaves && !tables.blocks.has(address)) edits.push((value) => value ^ 2n);
     tables.change(address, this.#random.pick(edits));
   }
 }

@@ -17,6 +17,8 @@ export class Tables {
   /** Addresses of leaf descriptors, and of all others. */
   readonly leaves: number[] = [];
   readonly branches: number[] = [];
+  /** Leaves above level 3. */
+  readonly blocks = new Set<number>();
   #next: number;
 
   /**
@@ -54,6 +56,7 @@ export class Tables {
       const width = at === startLevel ? bits - shift : granule - 3;
       const entry = table + Number((va >> BigInt(shift)) & ((1n << BigInt(width)) - 1n)) * 8;
       if (at === level) {
+        if (at < 3) this.blocks.add(entry);
         this.#put(
           entry,
           layout.encode({ Type: at === 3 ? "tableOrPage" : "block", OutputAddress: output, ...leaf }),
