@@ -32,5 +32,6 @@ export const suites: Partial<Record<SuiteName, () => Promise<Runner>>> = {
   "smmu-script": () => import("./runners/smmu-script.js"),
   "qi-trace": () => import("./runners/qi-trace.js"),
   pci: () => import("./runners/pci.js"),
+  ats: () => import("./runners/ats.js"),
   "vtd-script": () => import("./runners/vtd-script.js"),
 };

@@ -21,3 +21,11 @@ describe("pci_caps.json", () => {
     expect(status).toBe(0);
   });
 });
+
+describe("ats_pri_cases.json", () => {
+  it("is what both backends do with page requests, responses and stray completions", async () => {
+    const { status, lines } = await run("ats", "ats_pri_cases.json.gz");
+    expect(lines.filter((line) => line.startsWith("FAIL"))).toEqual([]);
+    expect(status).toBe(0);
+  });
+});

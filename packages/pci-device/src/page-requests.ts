@@ -168,8 +168,10 @@ export class PageRequestInterface {
     // Once it has failed, the interface expects no responses and ignores those that come (10.5.2.3).
     if (this.#failed) return;
     const group = this.#groups.get(prgi);
-    const matches =
-      group?.rid === rid && (!this.options.pasidRequired || group.pasid === NO_PASID || group.pasid === pasid);
+    // A failure concerns the whole interface; IOMMUs send their own without a PASID.
+    const failure = code !== PrgResponseCode.SUCCESS && code !== PrgResponseCode.INVALID_REQUEST;
+    const named = failure || !this.options.pasidRequired || group?.pasid === NO_PASID || group?.pasid === pasid;
+    const matches = group?.rid === rid && named;
     if (!group || !matches) this.status.unexpectedIndex();
     else if (code === PrgResponseCode.SUCCESS) this.#finish(group, "success");
     else if (code === PrgResponseCode.INVALID_REQUEST) this.#finish(group, "invalid");

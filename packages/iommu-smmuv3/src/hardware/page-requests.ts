@@ -120,7 +120,7 @@ export class PageRequests {
   }
 }
 
-const RESPONSE_NAMES: Readonly<Record<number, string>> = { 0: "SUCCESS", 1: "INVALID_REQUEST", 15: "RESPONSE_FAILURE" };
+const RESPONSE_NAMES: Readonly<Record<number, string>> = { 0: "success", 1: "invalid", 15: "failure" };
 
 /** A group's last request. LRW = 100b with a PASID is a Stop Marker; without one it is a request like any other. */
 function answered(request: PageRequest): boolean {
