@@ -9,6 +9,8 @@ export interface Configuration {
   /** Undefined: the machine has none, and no device is in a group. */
   readonly iommu: IommuPlugin | undefined;
   readonly params: Partial<VfioParams>;
+  /** iommu=pt. */
+  readonly passthrough?: boolean;
   /** MSI-X vectors can be added while others are in use. */
   readonly dynamicMsix: boolean;
 }
@@ -77,6 +79,7 @@ const CONFIGURATIONS: Readonly<Record<string, (header: TranscriptHeader) => Conf
   "intel-noir": (header) => x86(header, { bits: 39, cachingMode: true, remapping: false }),
   "intel-noir-unsafe": (header) =>
     x86(header, { bits: 39, cachingMode: true, remapping: false }, { allowUnsafeInterrupts: true }),
+  "intel-pt": (header) => ({ ...x86(header, { bits: 39, cachingMode: true }), passthrough: true }),
   smmuv3: () => ({ iommu: arm(), params: {}, dynamicMsix: false }),
   noiommu: () => ({ iommu: undefined, params: {}, dynamicMsix: true }),
 };

@@ -1,5 +1,13 @@
 /** The machine of a transcript: built from its header and the table of configurations. */
-import { createPlatform, IommuError, PAGE_SIZE, type Platform, type ReservedRegion, type Task } from "@iommukit/core";
+import {
+  createPlatform,
+  type DomainType,
+  IommuError,
+  PAGE_SIZE,
+  type Platform,
+  type ReservedRegion,
+  type Task,
+} from "@iommukit/core";
 import { vfioType1 } from "@iommukit/vfio-type1";
 import { configurationOf, profileOf } from "./configurations.js";
 import { EduDma } from "./edu-dma.js";
@@ -22,12 +30,13 @@ export class Machine {
   static async of(header: TranscriptHeader): Promise<Machine | undefined> {
     const configuration = configurationOf(header);
     if (!configuration) return undefined;
-    const { iommu, params, dynamicMsix } = configuration;
+    const { iommu, params, passthrough, dynamicMsix } = configuration;
     const functions = iommu ? functionsOf(header) : [];
     const platform = await createPlatform({
       iommus: iommu ? [iommu] : [],
       devices: functions.map(({ plugin }) => plugin),
       ram: RAM,
+      passthrough,
       interruptLatency: INTERRUPT_LATENCY,
     });
     for (const { bdf, driver } of functions) platform.device(bdf).driver = driver === "vfio-pci" ? undefined : driver;
@@ -53,7 +62,7 @@ export class Machine {
     const regions = group.devices.flatMap((device) => device.iommu?.ops.reservedRegions(device) ?? []);
     return {
       lines: [...new Set(sortedRegions(regions).map(sysfsLine))],
-      type: group.defaultDomain?.type.toUpperCase(),
+      type: sysfsType(group.defaultDomain?.type),
     };
   }
 
@@ -108,4 +117,9 @@ function sortedRegions(regions: readonly ReservedRegion[]): ReservedRegion[] {
 function sysfsLine({ start, length, type }: ReservedRegion): string {
   const hex = (value: bigint) => `0x${value.toString(16).padStart(16, "0")}`;
   return `${hex(start)} ${hex(start + length - 1n)} ${type === "sw-msi" ? "msi" : type}`;
+}
+
+/** Kernel domains in capitals, the others not. */
+function sysfsType(type: DomainType | undefined): string | undefined {
+  return type?.startsWith("dma") ? type.toUpperCase() : type;
 }

@@ -21,6 +21,8 @@ export class Groups {
   constructor(
     private readonly scheduler: Scheduler,
     private readonly trace: Tracer,
+    /** What kernel drivers get: translation, or with "iommu=pt" none. */
+    private readonly defaultType: "dma" | "identity" = "dma",
   ) {}
 
   /**
@@ -38,7 +40,7 @@ export class Groups {
       group.devices.push(device);
       device.group = group;
       try {
-        if (!group.defaultDomain) group.domain = group.defaultDomain = iommu.ops.domainAlloc("dma", device);
+        if (!group.defaultDomain) group.domain = group.defaultDomain = iommu.ops.domainAlloc(this.defaultType, device);
         if (group.domain) await this.#attachDevice(group.domain, device);
       } catch (error) {
         this.#forget(group, device);

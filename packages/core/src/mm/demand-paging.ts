@@ -220,7 +220,7 @@ export abstract class DemandPaging extends MmStruct {
     stack.first = page;
   }
 
-  pin(address: bigint, write: boolean): Promise<PinnedPage> {
-    return this.mmapLock.with(() => pinPage(this, pageOf(address), write));
+  pin(address: bigint, write: boolean, keepZeroPage = false): Promise<PinnedPage> {
+    return this.mmapLock.with(() => pinPage(this, pageOf(address), write, keepZeroPage));
   }
 }

@@ -51,7 +51,7 @@ export abstract class MmStruct implements Mm {
   abstract vmas(): readonly VmaInfo[];
   abstract read(address: bigint, into: Uint8Array): Promise<number>;
   abstract write(address: bigint, bytes: Uint8Array): Promise<number>;
-  abstract pin(address: bigint, write: boolean): Promise<PinnedPage>;
+  abstract pin(address: bigint, write: boolean, keepZeroPage?: boolean): Promise<PinnedPage>;
 
   /** Makes a page resident that is not: `mappings.add`. @throws IommuError ENOMEM */
   protected abstract makeResident(vma: VmaInfo, page: number, write: boolean): Promise<FaultResult>;

@@ -62,8 +62,11 @@ export interface Mm {
    */
   read(address: bigint, into: Uint8Array): Promise<number>;
   write(address: bigint, bytes: Uint8Array): Promise<number>;
-  /** get_user_pages on one page. @throws IommuError EFAULT */
-  pin(address: bigint, write: boolean): Promise<PinnedPage>;
+  /**
+   * get_user_pages on one page. @throws IommuError EFAULT
+   * @param keepZeroPage a read takes the shared zero page as it is, reserved, as kernels before 6.2 do
+   */
+  pin(address: bigint, write: boolean, keepZeroPage?: boolean): Promise<PinnedPage>;
 
   /** The table of that format, made on first demand and from then on coherent with the others. */
   pageTable(format: PageTableFormat): PageTable;

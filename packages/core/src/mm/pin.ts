@@ -7,14 +7,20 @@ import { PageFlag } from "./page-table/page-table.js";
 import type { ResidentPage } from "./resident-pages.js";
 
 /** pin_user_pages(FOLL_LONGTERM). @throws IommuError EFAULT, ENOMEM */
-export async function pinPage(space: DemandPaging, page: number, write: boolean): Promise<PinnedPage> {
-  const pa = await pinnable(space, page, write);
+export async function pinPage(
+  space: DemandPaging,
+  page: number,
+  write: boolean,
+  keepZeroPage: boolean,
+): Promise<PinnedPage> {
+  const pa = await pinnable(space, page, write, keepZeroPage);
   const { frames } = space.environment;
+  const zero = keepZeroPage && isZeroPage(space.mappings.pages.get(page));
   frames.hold(pa, "pins");
   let pinned = true;
   return {
     pa,
-    reserved: frames.at(pa) === undefined,
+    reserved: zero || frames.at(pa) === undefined,
     unpin: () => {
       if (!pinned) throw new Error(`page 0x${pa.toString(16)} is not pinned any more`);
       pinned = false;
@@ -23,7 +29,11 @@ export async function pinPage(space: DemandPaging, page: number, write: boolean)
   };
 }
 
-async function pinnable(space: DemandPaging, page: number, write: boolean): Promise<number> {
+function isZeroPage(resident: ResidentPage | undefined): boolean {
+  return resident !== undefined && (resident.flags & PageFlag.SPECIAL) !== 0;
+}
+
+async function pinnable(space: DemandPaging, page: number, write: boolean, keepZeroPage: boolean): Promise<number> {
   const refuse = (why: string) =>
     new IommuError("EFAULT", `cannot pin 0x${addressOf(page).toString(16)} of ${space.owner}: ${why}`);
   const vma = space.mmUsers > 0 ? space.vmaList.find(page) : undefined;
@@ -39,6 +49,7 @@ async function pinnable(space: DemandPaging, page: number, write: boolean): Prom
   }
   const resident = pages.get(page) as ResidentPage;
   const { frames } = space.environment;
+  if (keepZeroPage && isZeroPage(resident)) return resident.pa;
   // What others see as well is copied first, so that the page stays this process's when it writes.
   if (!vma.shared && frames.at(resident.pa) && !frames.isExclusive(resident.pa)) {
     await space.mappings.split(page);

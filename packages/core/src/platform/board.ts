@@ -22,6 +22,8 @@ export interface BoardOptions {
   /** Replaces the RAM model: a versioned memory, a shared one. */
   readonly memory?: PhysicalMemory;
   readonly pages?: PageAllocatorOptions;
+  /** iommu=pt: devices of kernel drivers are not translated. False when absent. */
+  readonly passthrough?: boolean;
   /** Nanoseconds that an interrupt takes to its handler; none when absent. */
   readonly interruptLatency?: number;
   /** Processes: address bits, zero page, huge pages. */
@@ -57,7 +59,7 @@ export function createBoard(options: BoardOptions): DependencyContainer {
   board.registerInstance(AddressSpaces, spaces);
   board.registerInstance(Kernel, kernel);
   board.registerInstance<Sva>(Sva, new Core(scheduler, trace, kernel, enabled));
-  board.registerInstance(Groups, new Groups(scheduler, trace));
+  board.registerInstance(Groups, new Groups(scheduler, trace, options.passthrough ? "identity" : "dma"));
   return board;
 }
 

@@ -71,7 +71,8 @@ async function addMapping(
   iommu.dmaAvail--;
   owner.mm.mmgrab();
   try {
-    await pinAndMap(dma, size, iommu.domains, iommu.env.params);
+    const { zeroPageUncharged } = iommu.profile;
+    await pinAndMap(dma, size, iommu.domains, { ...iommu.env.params, zeroPageUncharged });
   } catch (error) {
     iommu.dmaAvail++;
     owner.mm.mmdrop();

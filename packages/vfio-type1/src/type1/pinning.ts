@@ -7,6 +7,8 @@ import type { VfioDomain } from "./domain.js";
 export interface PinOptions {
   /** Module parameter disable_hugepages: every page is a run of its own. */
   readonly disableHugepages: boolean;
+  /** Memory that was never touched is read from the shared zero page, which nobody pays for. */
+  readonly zeroPageUncharged?: boolean;
 }
 
 interface Run {
@@ -26,7 +28,7 @@ export async function pinAndMap(
   options: PinOptions,
 ): Promise<void> {
   try {
-    await pinAll(dma, size);
+    await pinAll(dma, size, options.zeroPageUncharged);
     dma.size = size;
     const mapped: VfioDomain[] = [];
     try {
@@ -45,11 +47,11 @@ export async function pinAndMap(
 }
 
 /** Pages are charged as they are pinned, so that the limit stops the loop and not only its end. */
-async function pinAll(dma: VfioDma, size: bigint): Promise<void> {
+async function pinAll(dma: VfioDma, size: bigint, keepZeroPage?: boolean): Promise<void> {
   const write = (dma.prot & IommuProt.WRITE) !== 0;
   for (let done = 0n; done < size; done += BigInt(PAGE_SIZE)) {
-    const pinned = await dma.owner.mm.pin(dma.vaddr + done, write);
-    const charged = pinned.reserved !== true;
+    const pinned = await dma.owner.mm.pin(dma.vaddr + done, write, keepZeroPage);
+    const charged = !pinned.reserved;
     if (charged) {
       try {
         charge(dma.owner, 1);
