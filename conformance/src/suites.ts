@@ -33,5 +33,6 @@ export const suites: Partial<Record<SuiteName, () => Promise<Runner>>> = {
   "qi-trace": () => import("./runners/qi-trace.js"),
   pci: () => import("./runners/pci.js"),
   ats: () => import("./runners/ats.js"),
+  iotlb: () => import("./runners/iotlb.js"),
   "vtd-script": () => import("./runners/vtd-script.js"),
 };

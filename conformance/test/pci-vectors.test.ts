@@ -29,3 +29,11 @@ describe("ats_pri_cases.json", () => {
     expect(status).toBe(0);
   });
 });
+
+describe("iotlb_map_cases.json", () => {
+  it("is how VFIO maps and unmaps on both backends, and how a device's cache looks up and invalidates", async () => {
+    const { status, lines } = await run("iotlb", "iotlb_map_cases.json.gz");
+    expect(lines.filter((line) => line.startsWith("FAIL"))).toEqual([]);
+    expect(status).toBe(0);
+  });
+});

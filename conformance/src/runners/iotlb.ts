@@ -1,0 +1,213 @@
+/**
+ * `iotlb`: rules of mapping, unmapping and looking up. The cases of virtio-iommu and crosvm run through VFIO type1 v2 on both
+ * backends, a page of memory for each of their bytes; a lookup is a device's read. Those of vm-memory, which are about a
+ * cache of translations, run on a device's Address Translation Cache.
+ */
+import {
+  Access,
+  type AddressSpace,
+  AtsCompletion,
+  createPlatform,
+  type IommuPlugin,
+  isErrno,
+  NO_PASID,
+  type Platform,
+} from "@iommukit/core";
+import { smmuv3 } from "@iommukit/iommu-smmuv3";
+import { vtd } from "@iommukit/iommu-vtd";
+import { Atc, edu, type PciDevice } from "@iommukit/pci-device";
+import { DmaMapFlags, VfioContainer, vfioType1 } from "@iommukit/vfio-type1";
+import type { LoadedFile } from "../load.js";
+import type { Report } from "../report.js";
+
+type Amount = number | string;
+type Pieces = readonly (readonly [number, number])[];
+
+interface Step {
+  readonly op: "map" | "unmap" | "lookup" | "invalidate" | "invalidate_all";
+  readonly iova?: Amount;
+  readonly pa?: Amount;
+  readonly len?: Amount;
+  readonly prot?: string;
+  readonly access?: string;
+  readonly expect?: number | string | Pieces | { readonly access_fail?: Pieces; readonly miss?: Pieces };
+}
+
+interface IotlbCase {
+  readonly id: string;
+  readonly steps: readonly Step[];
+}
+
+const PAGE = 4096n;
+const BDF = "0000:00:05.0";
+/** Pages of the program's memory: each holds its own number. Cases name physical pages below it. */
+const PAGES = 2048;
+
+const BACKENDS: Readonly<Record<string, () => IommuPlugin>> = { smmuv3: () => smmuv3(), vtd: () => vtd() };
+
+export async function run(files: LoadedFile[], report: Report): Promise<void> {
+  for (const file of files) {
+    const { cases } = file.document as { readonly cases: readonly IotlbCase[] };
+    for (const one of cases) {
+      const aboutCaches = one.steps.some(({ op, expect }) => op.startsWith("invalidate") || typeof expect === "object");
+      if (aboutCaches) judgeCache(one, report);
+      else for (const backend of Object.keys(BACKENDS)) await judgeMappings(one, backend, report);
+    }
+  }
+}
+
+function tell(report: Report, where: string, found: unknown, expected: unknown): void {
+  if (JSON.stringify(found) === JSON.stringify(expected)) report.pass();
+  else report.fail(`${where}: ${JSON.stringify(found)}, expected ${JSON.stringify(expected)}`);
+}
+
+// Mappings, through VFIO.
+
+/** "2^64-2" is two pages below the end of the address space. */
+function bytesOf(amount: Amount = 0): bigint {
+  if (typeof amount === "number") return BigInt(amount) * PAGE;
+  const below = /^2\^64-(\d+)$/.exec(amount);
+  if (!below) throw new Error(`amount ${amount}`);
+  return 2n ** 64n - BigInt(below[1]) * PAGE;
+}
+
+class Program {
+  private constructor(
+    readonly platform: Platform,
+    readonly container: VfioContainer,
+    readonly memory: bigint,
+  ) {}
+
+  static async start(backend: string): Promise<Program> {
+    const platform = await createPlatform({
+      iommus: [BACKENDS[backend]()],
+      devices: [edu({ bdf: BDF })],
+      services: [vfioType1()],
+    });
+    return platform.run(async () => {
+      const task = platform.kernel.spawn();
+      const mm = task.mm as AddressSpace;
+      const memory = await mm.mmap({ length: PAGES * Number(PAGE) });
+      const page = new Uint8Array(4);
+      for (let n = 0; n < PAGES; n++) {
+        new DataView(page.buffer).setUint32(0, n, true);
+        await mm.write(memory + BigInt(n) * PAGE, page);
+      }
+      const container = await VfioContainer.open(task);
+      const group = await container.attach(platform.device(BDF).group?.id ?? 0);
+      await container.setIommu();
+      const device = await group.device(BDF);
+      await device.enableBusMaster();
+      return new Program(platform, container, memory);
+    });
+  }
+
+  /** @returns "ok", or the error's name */
+  async #attempt(body: () => Promise<unknown>): Promise<string> {
+    try {
+      await body();
+      return "ok";
+    } catch (error) {
+      if (isErrno(error)) return error.code;
+      throw error;
+    }
+  }
+
+  map(step: Step): Promise<string> {
+    const flags =
+      (step.prot?.includes("R") ? DmaMapFlags.READ : 0) | (step.prot?.includes("W") ? DmaMapFlags.WRITE : 0);
+    const vaddr = typeof step.pa === "string" ? bytesOf(step.pa) : this.memory + bytesOf(step.pa);
+    return this.#attempt(() =>
+      this.container.mapDma({ iova: bytesOf(step.iova), vaddr, size: bytesOf(step.len), flags }),
+    );
+  }
+
+  unmap(step: Step): Promise<string> {
+    return this.#attempt(() => this.container.unmapDma({ iova: bytesOf(step.iova), size: bytesOf(step.len) }));
+  }
+
+  /** The number of the page that a device finds there, or "fault". */
+  lookup(step: Step): number | string {
+    const pci = this.platform.device(BDF).pci as PciDevice;
+    const page = new Uint8Array(4);
+    const status = pci.dma.tryRead(NO_PASID, bytesOf(step.iova), page);
+    return status === 0 ? new DataView(page.buffer).getUint32(0, true) : "fault";
+  }
+}
+
+async function judgeMappings(one: IotlbCase, backend: string, report: Report): Promise<void> {
+  const program = await Program.start(backend);
+  await program.platform.run(async () => {
+    for (const [index, step] of one.steps.entries()) {
+      const where = `${one.id} on ${backend}, step ${index} ${step.op} ${step.iova}+${step.len}`;
+      if (step.op === "lookup") {
+        tell(report, where, program.lookup(step), step.expect);
+        continue;
+      }
+      const outcome = await (step.op === "map" ? program.map(step) : program.unmap(step));
+      const refused = typeof step.expect === "string" && /error/.test(step.expect);
+      if ((outcome !== "ok") === refused) report.pass();
+      else report.fail(`${where}: ${outcome}, expected ${step.expect ?? "ok"}`);
+    }
+  });
+  const leaks = await program.platform.close();
+  if (leaks.length > 0) report.fail(`${one.id} on ${backend} leaves ${leaks.join("; ")}`);
+}
+
+// A cache of translations.
+
+const RIGHTS: Readonly<Record<string, number>> = {
+  R: Access.READ,
+  W: Access.WRITE,
+  RW: Access.READ | Access.WRITE,
+  none: 0,
+};
+
+function judgeCache(one: IotlbCase, report: Report): void {
+  const atc = new Atc({ sets: 256, ways: 8 });
+  for (const [index, step] of one.steps.entries()) {
+    const [iova, len] = [Number(step.iova ?? 0), Number(step.len ?? 0)];
+    const where = `${one.id}, step ${index} ${step.op} ${iova}+${len}`;
+    if (step.op === "map")
+      for (let n = 0; n < len; n++) fill(atc, iova + n, Number(step.pa) + n, RIGHTS[step.prot ?? "RW"]);
+    else if (step.op === "invalidate")
+      for (let n = 0; n < len; n++) atc.invalidate(NO_PASID, 0, (iova + n) << 12, 12, false);
+    else if (step.op === "invalidate_all") atc.invalidate(NO_PASID, 0, 0, 64, true);
+    else tell(report, where, lookUp(atc, iova, len, RIGHTS[step.access ?? "none"]), step.expect);
+  }
+}
+
+function fill(atc: Atc, page: number, pa: number, perms: number): void {
+  const completion = new AtsCompletion();
+  completion.lo = pa << 12;
+  completion.read = (perms & Access.READ) !== 0;
+  completion.write = (perms & Access.WRITE) !== 0;
+  atc.fill(NO_PASID, 0, page << 12, perms, completion);
+}
+
+/** Ranges of physical pages that follow on each other and permit the same; else those that are missing; else those that do not permit the access. */
+function lookUp(atc: Atc, iova: number, len: number, access: number): unknown {
+  const found: [number, number][] = [];
+  const miss: [number, number][] = [];
+  const forbidden: [number, number][] = [];
+  let perms = -1;
+  for (let page = iova; page < iova + len; page++) {
+    if (!atc.lookup(NO_PASID, 0, page << 12, access)) {
+      extend(miss, page, false);
+    } else {
+      const apart = perms !== atc.perms;
+      if ((access & ~atc.perms) !== 0) extend(forbidden, page, apart);
+      else extend(found, atc.paLo(page << 12) >>> 12, apart);
+      perms = atc.perms;
+    }
+  }
+  if (miss.length > 0) return { miss };
+  return forbidden.length > 0 ? { access_fail: forbidden } : found;
+}
+
+/** Adds a page to the last range when it follows on it. */
+function extend(ranges: [number, number][], page: number, apart: boolean): void {
+  const last = ranges.at(-1);
+  if (last && !apart && last[0] + last[1] === page) last[1]++;
+  else ranges.push([page, 1]);
+}
