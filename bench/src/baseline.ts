@@ -21,7 +21,9 @@ export class Baseline {
   /** @throws Error when there is no C compiler */
   constructor() {
     const source = fileURLToPath(new URL("../c/walker.c", import.meta.url));
-    execFileSync(process.env.CC ?? "gcc", ["-O2", "-o", this.#walker, source], { stdio: ["ignore", "ignore", "inherit"] });
+    execFileSync(process.env.CC ?? "gcc", ["-O2", "-o", this.#walker, source], {
+      stdio: ["ignore", "ignore", "inherit"],
+    });
   }
 
   load(machine: Machine): void {
@@ -34,7 +36,10 @@ export class Baseline {
   run(machine: Machine, arch: Arch, { name, pages }: Case, count: number): Measured {
     const root = machine.roots[arch];
     const words = [this.#image, RAM.base, arch, root, name, pages, count].map(String);
-    const [checksum, nanoseconds] = execFileSync(this.#walker, words, { encoding: "utf8" }).trim().split(" ").map(Number);
+    const [checksum, nanoseconds] = execFileSync(this.#walker, words, { encoding: "utf8" })
+      .trim()
+      .split(" ")
+      .map(Number);
     return { rate: (count / nanoseconds) * 1000, checksum };
   }
 

@@ -28,10 +28,10 @@ import {
   GCMD,
   PASID_DIRECTORY_ENTRY,
   PASID_ENTRY,
-  presets as VTD_PRESETS,
   RTADDR,
   SM_CONTEXT_ENTRY,
   SM_ROOT_ENTRY,
+  presets as VTD_PRESETS,
   VtdHardware,
 } from "@iommukit/iommu-vtd";
 import { type Case, FIRST_RID, PASID, RIDS, VA_BASE_HI } from "./stream.js";
@@ -129,7 +129,8 @@ export class Machine {
     const [root, contexts, directory, entries] = [0, 0, 0, 0].map(() => this.pages.alloc());
     this.#store(root, SM_ROOT_ENTRY.encode({ LP: true, LCTP: contexts }));
     const context = SM_CONTEXT_ENTRY.encode({ P: true, PASIDE: true, PDTS: 0, PASIDDIRPTR: directory });
-    for (let rid = FIRST_RID; rid < FIRST_RID + RIDS; rid++) this.#store(contexts + rid * SM_CONTEXT_ENTRY.bytes, context);
+    for (let rid = FIRST_RID; rid < FIRST_RID + RIDS; rid++)
+      this.#store(contexts + rid * SM_CONTEXT_ENTRY.bytes, context);
     this.#store(directory, PASID_DIRECTORY_ENTRY.encode({ P: true, SMPTBLPTR: entries }));
     const entry = PASID_ENTRY.encode({ P: true, PGTT: "firstStage", DID: 1, FSPM: "fourLevel", FSPTPTR: fsptptr });
     this.#store(entries + PASID * PASID_ENTRY.bytes, entry);
@@ -156,9 +157,10 @@ export class Machine {
 
   #vtd(kind: Case["kind"]): TranslationPort {
     const preset = VTD_PRESETS["sapphire-rapids-like"];
-    // Four entries and eight devices that take turns: every request misses.
-    const config = kind === "cold" ? 4 : 256;
-    const caches = { ...preset.caches, context: config, pasid: config, pagingStructure: 0, iotlb: kind === "hit" ? 512 : 4 };
+    const config = kind === "cold" ? 0 : 256;
+    // IOTLB entries belong to one device: eight of them need eight times the entries of the baseline.
+    const iotlb = kind === "hit" ? 512 * RIDS : 0;
+    const caches = { ...preset.caches, context: config, pasid: config, pagingStructure: 0, iotlb };
     const chip = new VtdHardware(this.#ports, { name: "vtd", preset: { ...preset, caches } });
     const rtaddr = RTADDR.encode({ TTM: "scalable", RTA: this.roots.vtd });
     chip.write32(RTADDR.offset, rtaddr[0]);

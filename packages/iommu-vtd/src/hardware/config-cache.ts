@@ -15,7 +15,7 @@ export class ContextCache {
 
   constructor(capacity: number) {
     this.tags = new TagCache(capacity);
-    this.records = Array.from({ length: capacity }, () => new ContextRecord());
+    this.records = Array.from({ length: this.tags.slots }, () => new ContextRecord());
   }
 
   invalidateAll(): number {
@@ -46,7 +46,7 @@ export class PasidCache {
 
   constructor(capacity: number) {
     this.tags = new TagCache(capacity);
-    this.records = Array.from({ length: capacity }, () => new TranslationEntry());
+    this.records = Array.from({ length: this.tags.slots }, () => new TranslationEntry());
   }
 
   invalidateAll(): number {

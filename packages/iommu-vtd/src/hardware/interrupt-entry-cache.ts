@@ -9,7 +9,7 @@ export class InterruptEntryCache {
 
   constructor(capacity: number) {
     this.tags = new TagCache(capacity);
-    this.words = new Int32Array(capacity * IRTE.words);
+    this.words = new Int32Array(this.tags.slots * IRTE.words);
   }
 
   invalidateAll(): number {

@@ -159,14 +159,7 @@ export class SecondStageWalk {
           });
       }
       if (leaf) {
-        this.#answer(
-          nextHi,
-          outLo,
-          shift,
-          allowed,
-          (low & SNP) !== 0,
-          !entry.ssade || ((low | bits) & D) !== 0,
-        );
+        this.#answer(nextHi, outLo, shift, allowed, (low & SNP) !== 0, !entry.ssade || ((low | bits) & D) !== 0);
         return 0;
       }
       rights = allowed;

@@ -3,7 +3,10 @@
  * arrays beside it, indexed by the slot.
  */
 export class TagCache {
+  /** 0: there is no cache, and nothing is ever found. */
   readonly capacity: number;
+  /** Length of the owner's arrays: a cache without capacity has one slot, to work in, that is never valid. */
+  readonly slots: number;
   /** Number of valid slots. */
   size = 0;
   readonly a: Int32Array;
@@ -15,53 +18,53 @@ export class TagCache {
   readonly #setMask: number;
   readonly #victim: Uint8Array;
 
-  /** @param capacity a power of two, at least `ways` */
+  /** @param capacity 0, or a power of two that is at least `ways` */
   constructor(capacity: number, ways = 4) {
     this.capacity = capacity;
+    this.slots = Math.max(capacity, 1);
     this.#ways = ways;
     this.#setMask = capacity / ways - 1;
-    this.a = new Int32Array(capacity);
-    this.b = new Int32Array(capacity);
-    this.c = new Int32Array(capacity);
-    this.d = new Int32Array(capacity);
-    this.valid = new Uint8Array(capacity);
-    this.#victim = new Uint8Array(capacity / ways);
+    this.a = new Int32Array(this.slots);
+    this.b = new Int32Array(this.slots);
+    this.c = new Int32Array(this.slots);
+    this.d = new Int32Array(this.slots);
+    this.valid = new Uint8Array(this.slots);
+    this.#victim = new Uint8Array(this.slots);
   }
 
-  #set(a: number, b: number, c: number, d: number): number {
-    const mixed = Math.imul(a ^ Math.imul(b, 0x85ebca6b) ^ Math.imul(c, 0xc2b2ae35) ^ (d >>> 12), 0x9e3779b1);
-    return ((mixed >>> 15) ^ mixed) & this.#setMask;
+  /** First slot of the tag's set. Neighbouring pages lie in neighbouring sets. */
+  #first(a: number, b: number, c: number, d: number): number {
+    const mixed = Math.imul(a ^ Math.imul(b, 0x85eb_ca6b) ^ Math.imul(c, 0xc2b2_ae35), 0x9e37_79b1);
+    const page = (d >>> 12) ^ (d >>> 21);
+    return (((mixed >>> 15) ^ mixed ^ page) & this.#setMask) * this.#ways;
   }
 
   /** Slot with that tag; -1 when there is none. */
   find(a: number, b: number, c: number, d: number): number {
-    const first = this.#set(a, b, c, d) * this.#ways;
-    for (let slot = first; slot < first + this.#ways; slot++) {
+    if (this.size === 0) return -1;
+    const first = this.#first(a, b, c, d);
+    const end = first + this.#ways;
+    for (let slot = first; slot < end; slot++) {
       if (
-        this.valid[slot] === 1 &&
         this.d[slot] === d &&
         this.a[slot] === a &&
         this.c[slot] === c &&
-        this.b[slot] === b
+        this.b[slot] === b &&
+        this.valid[slot] === 1
       )
         return slot;
     }
     return -1;
   }
 
-  /** A valid slot under that tag: the one that has it, a free one, or another's. */
+  /** A slot under that tag, valid where there is a cache: the one that has it, a free one, or another's. */
   claim(a: number, b: number, c: number, d: number): number {
+    if (this.capacity === 0) return 0;
     let slot = this.find(a, b, c, d);
     if (slot >= 0) return slot;
-    const set = this.#set(a, b, c, d);
-    slot = this.#free(set * this.#ways);
-    if (slot < 0) {
-      slot = set * this.#ways + this.#victim[set];
-      this.#victim[set] = (this.#victim[set] + 1) % this.#ways;
-    } else {
-      this.size++;
-    }
+    slot = this.#vacate(this.#first(a, b, c, d));
     this.valid[slot] = 1;
+    this.size++;
     this.a[slot] = a;
     this.b[slot] = b;
     this.c[slot] = c;
@@ -69,9 +72,14 @@ export class TagCache {
     return slot;
   }
 
-  #free(first: number): number {
-    for (let slot = first; slot < first + this.#ways; slot++) if (this.valid[slot] === 0) return slot;
-    return -1;
+  /** A slot of the set that is free, or that now is. */
+  #vacate(first: number): number {
+    const end = first + this.#ways;
+    for (let slot = first; slot < end; slot++) if (this.valid[slot] === 0) return slot;
+    const next = this.#victim[first];
+    this.#victim[first] = next + 1 === this.#ways ? 0 : next + 1;
+    this.size--;
+    return first + next;
   }
 
   drop(slot: number): void {

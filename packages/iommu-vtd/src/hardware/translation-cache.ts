@@ -39,14 +39,14 @@ export class Iotlb {
 
   constructor(capacity: number) {
     this.tags = new TagCache(capacity);
-    this.paHi = new Int32Array(capacity);
-    this.paLo = new Int32Array(capacity);
-    this.shift = new Uint8Array(capacity);
-    this.rights = new Int32Array(capacity);
-    this.pgtt = new Uint8Array(capacity);
-    this.fault = new Uint8Array(capacity);
-    this.#did = new Int32Array(capacity);
-    this.#pasid = new Int32Array(capacity);
+    this.paHi = new Int32Array(this.tags.slots);
+    this.paLo = new Int32Array(this.tags.slots);
+    this.shift = new Uint8Array(this.tags.slots);
+    this.rights = new Int32Array(this.tags.slots);
+    this.pgtt = new Uint8Array(this.tags.slots);
+    this.fault = new Uint8Array(this.tags.slots);
+    this.#did = new Int32Array(this.tags.slots);
+    this.#pasid = new Int32Array(this.tags.slots);
   }
 
   /** @param pasid as the request has it: NO_PASID finds entries of requests without PASID. @returns slot, or -1 */
@@ -139,11 +139,11 @@ export class PagingStructureCache {
 
   constructor(capacity: number) {
     this.tags = new TagCache(capacity);
-    this.tableHi = new Int32Array(capacity);
-    this.tableLo = new Int32Array(capacity);
-    this.rights = new Int32Array(capacity);
-    this.#shift = new Uint8Array(capacity);
-    this.#did = new Int32Array(capacity);
+    this.tableHi = new Int32Array(this.tags.slots);
+    this.tableLo = new Int32Array(this.tags.slots);
+    this.rights = new Int32Array(this.tags.slots);
+    this.#shift = new Uint8Array(this.tags.slots);
+    this.#did = new Int32Array(this.tags.slots);
   }
 
   /** @param pasid -1 for the second stage. @param level of the entry that is cached. @returns slot, or -1 */
