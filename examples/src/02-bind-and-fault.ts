@@ -1,5 +1,5 @@
 // You will see a process bound to a device with VFIO_IOMMU_BIND, and each page of it come to the device by a page request.
-import { createPlatform, hex, type TraceRecord } from "@iommukit/core";
+import { createPlatform, hex, type Tracer } from "@iommukit/core";
 import { vtd } from "@iommukit/iommu-vtd";
 import { accelerator } from "@iommukit/pci-device";
 import { vfioType1 } from "@iommukit/vfio-type1";
@@ -9,17 +9,12 @@ import { execute, startProgram } from "./program.js";
 const BDF = "0000:01:00.0";
 
 /** The events of a page fault, there and back. */
-function describe(record: TraceRecord): string | undefined {
-  switch (record.name) {
-    case "pri:requested":
-      return record.unit === BDF ? `  device asks for page ${hex(record.address)} (group ${record.prgi})` : undefined;
-    case "mm:faulted":
-      return `  kernel faults it in: ${record.result}`;
-    case "pri:answered":
-      return `  response to group ${record.prgi}: ${record.code}`;
-    default:
-      return undefined;
-  }
+function show(trace: Tracer, print: Print): void {
+  trace.on("pri:requested", ({ unit, address, prgi }) => {
+    if (unit === BDF) print(`  device asks for page ${hex(address)} (group ${prgi})`);
+  });
+  trace.on("mm:faulted", ({ result }) => print(`  kernel faults it in: ${result}`));
+  trace.on("pri:answered", ({ prgi, code }) => print(`  response to group ${prgi}: ${code}`));
 }
 
 export async function example(print: Print): Promise<void> {
@@ -38,10 +33,7 @@ export async function example(print: Print): Promise<void> {
     // Memory as malloc gives it: nothing pinned, nothing mapped for DMA, most of it not even there.
     const heap = await memory.mmap({ length: 4 * 4096 });
     await memory.write(heap, new TextEncoder().encode("shared"));
-    platform.trace.subscribe((record) => {
-      const line = describe(record);
-      if (line) print(line);
-    });
+    show(platform.trace, print);
     print("MEMMOVE from a page that is there to one that nobody has touched:");
     const copy = {
       Opcode: "MEMMOVE",

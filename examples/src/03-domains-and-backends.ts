@@ -1,6 +1,6 @@
 // You will see VFIO's compatibility check: two devices share a domain, a third behind another IOMMU gets its own, and one
 // MAP and one BIND serve all of them.
-import { type AddressSpace, createPlatform } from "@iommukit/core";
+import { createPlatform } from "@iommukit/core";
 import { smmuv3 } from "@iommukit/iommu-smmuv3";
 import { vtd } from "@iommukit/iommu-vtd";
 import { accelerator } from "@iommukit/pci-device";
@@ -32,7 +32,7 @@ export async function example(print: Print): Promise<void> {
       if (index === 0) await container.setIommu();
     }
     print("MAP_DMA, once for each domain:");
-    const buffer = await (task.mm as AddressSpace).mmap({ length: 4096 });
+    const buffer = await task.memory.mmap({ length: 4096 });
     await container.mapDma({ iova: 0x4000_0000n, vaddr: buffer, size: 4096 });
     print("BIND, once for each device, one PASID:");
     await container.bind();

@@ -32,9 +32,11 @@ async function run(iommu: IommuPlugin, print: Print): Promise<void> {
     const crc = { Opcode: "CRC32", BlockOnFault: true, Source: memory, TransferSize: 4096 } as const;
     const done = await execute(platform, program, memory + 4096n, crc);
     print(`${iommu.name}: CRC32 of a page of zeros is ${hex(BigInt(done.OperationResult), 8)}`);
+    const root = hex(program.memory.pageTable(iommu.name === "vtd" ? "x86-64" : "vmsav8-64").root);
     const words = Int32Array.from({ length: entry.words }, (_, i) => platform.memory.load32(address + 4 * i));
     for (const { name, bits, value, meaning } of explainFields(entry, words)) {
-      if (FIELDS.includes(name)) print(`  ${name}[${bits}] = ${value}  ${meaning}`);
+      const shown = value === root ? "root of the process's own page table" : value;
+      if (FIELDS.includes(name)) print(`  ${name}[${bits}] = ${shown}  (${meaning})`);
     }
   });
   print(`  left behind: ${(await platform.close()).length}`);

@@ -1,11 +1,11 @@
 /** What every VFIO program does first: container, group, IOMMU type, device. The rest of an example is its own idea. */
-import type { AddressSpace, Platform } from "@iommukit/core";
+import type { Platform } from "@iommukit/core";
 import { AcceleratorClient, type DescriptorFields, decodeCompletion, encodeDescriptor } from "@iommukit/pci-device";
 import { VfioContainer } from "@iommukit/vfio-type1";
 
 export async function startProgram(platform: Platform, bdf: string) {
   const task = platform.kernel.spawn({ name: "program" });
-  const memory = task.mm as AddressSpace;
+  const { memory } = task;
   const container = await VfioContainer.open(task);
   const group = await container.attach(platform.device(bdf).group?.id ?? 0);
   await container.setIommu();

@@ -62,7 +62,7 @@ export class BackendRun {
       const group = await container.attach(platform.device(BDF).group?.id ?? 0);
       await container.setIommu();
       const device = await group.device(BDF);
-      const memory = task.mm as AddressSpace;
+      const { memory } = task;
       const records = await memory.mmap({ length: RECORDS * RECORD_BYTES });
       await container.mapDma({ iova: RECORDS_IOVA, vaddr: records, size: RECORDS * RECORD_BYTES });
       const client = new AcceleratorClient(device);

@@ -1,5 +1,5 @@
 /** A process of the platform itself: the same on every machine, for every seed. */
-import { type AddressSpace, AddressSpaces, type Platform, Random, type ServicePlugin, type Task } from "@iommukit/core";
+import { AddressSpaces, type Platform, Random, type ServicePlugin, type Task } from "@iommukit/core";
 import type { Subject, SubjectSource } from "./subject.js";
 
 const FILE_SIZE = 16 * 1024 * 1024;
@@ -32,7 +32,7 @@ export class SimulatedSource implements SubjectSource {
   async #start(platform: Platform): Promise<Subject> {
     const task = platform.kernel.spawn({ name: "subject" });
     this.#alive.push({ platform, task });
-    const mm = task.mm as AddressSpace;
+    const mm = task.memory;
     const file = platform.resolve(AddressSpaces).createFile("subject", FILE_SIZE);
     file.write(0, this.#file);
     const text = await mm.mmap({ length: FILE_SIZE, prot: "rx", file });

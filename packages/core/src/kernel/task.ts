@@ -1,4 +1,5 @@
 /** A process: an address space, descriptors, credentials, limits. Its system calls are methods; refusals throw IommuError. */
+import { AddressSpace } from "../mm/address-space.js";
 import type { Mm } from "../mm/mm.js";
 import { type Credentials, type ResourceLimits, ROOT } from "./credentials.js";
 import { IommuError, isErrno } from "./errno.js";
@@ -35,6 +36,15 @@ export class Task {
     this.credentials = options.credentials ?? ROOT;
     this.limits = { memlock: Number.POSITIVE_INFINITY, ...options.limits };
     this.mm = options.mm;
+  }
+
+  /**
+   * The simulated address space: mmap, read, write as the program itself does them.
+   * @throws IommuError ESRCH when the task has exited or its address space is not a simulated one
+   */
+  get memory(): AddressSpace {
+    if (this.mm instanceof AddressSpace) return this.mm;
+    throw new IommuError("ESRCH", `task ${this.pid} (${this.name}) has no simulated address space`);
   }
 
   get fds(): FdTable {
