@@ -26,26 +26,39 @@ export async function run(request: OracleRequest, report: Report): Promise<void>
   for (const [name, count] of tally) console.log(`quirk ${name}: ${count} transfers`);
 }
 
+interface Pending {
+  readonly seed: number;
+  readonly verdict: () => Verdict;
+}
+
 function runMode(mode: Mode, cases: number, seed: number, report: Report, tally: Map<string, number>): void {
   const random = new Random(seed ^ (MODES.indexOf(mode) << 20));
   const pair = new Pair(mode === "2lvl");
-  let pending: { seed: number; verdict: () => Verdict }[] = [];
+  let pending: Pending[] = [];
+  let submitted: { until: number; cases: Pending[] } = { until: 0, cases: [] };
+  const collect = () => {
+    pair.collect(submitted.until);
+    for (const one of submitted.cases) judge(mode, one.seed, one.verdict(), report, tally);
+  };
   for (let i = 0; i < cases; i++) {
     const caseSeed = random.u32();
     new Scenario(mode, caseSeed).play(pair);
     pending.push({ seed: caseSeed, verdict: pair.finish() });
     if (pending.length < BATCH && i < cases - 1) continue;
-    pair.flush();
-    for (const one of pending) judge(mode, one.seed, one.verdict(), report, tally);
+    // QEMU works on this batch while the one before it is judged.
+    const until = pair.submit();
+    collect();
+    submitted = { until, cases: pending };
     pending = [];
   }
+  collect();
   pair.close();
 }
 
 /** Null when both agree or a quirk says why they do not. */
 function judgeOutcome(outcome: Outcome, tally: Map<string, number>): string | null {
   const problem = compareOutcome(outcome);
-  const quirk = problem === null ? undefined : QUIRKS.find(({ explains }) => explains(outcome));
+  const quirk = problem === null ? undefined : QUIRKS.find((one) => one.explains(outcome));
   if (quirk) tally.set(quirk.name, (tally.get(quirk.name) ?? 0) + 1);
   return quirk ? null : problem;
 }

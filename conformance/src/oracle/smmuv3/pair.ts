@@ -4,6 +4,7 @@
  */
 import { Access, SlabMemory, Tracer, Translation, TranslationStatus, VirtualTimeScheduler } from "@iommukit/core";
 import {
+  CMD_SYNC,
   CMDQ_BASE,
   CMDQ_CONS,
   CMDQ_PROD,
@@ -12,18 +13,21 @@ import {
   EVENTQ_BASE,
   EVENTQ_CONS,
   EVENTQ_PROD,
+  GBPA,
   GERROR,
+  GERRORN,
   Smmuv3Hardware,
   STRTAB_BASE,
   STRTAB_BASE_CFG,
 } from "@iommukit/iommu-smmuv3";
 import { Edu } from "../edu.js";
-import { Qtest } from "../qtest.js";
+import { Qtest, type Reply } from "../qtest.js";
 import * as at from "./layout.js";
 import { type Configuration, Outcome, type TableRead } from "./outcome.js";
 
 const ON = CR0.SMMUEN.lowMask | CR0.CMDQEN.lowMask | CR0.EVENTQEN.lowMask;
 const OFF = ON & ~CR0.SMMUEN.lowMask;
+const SYNC = CMD_SYNC.encode({ Opcode: "SYNC" });
 const EVENT_BYTES = 32;
 /** Half of the device's buffer holds tokens, the other half takes what it reads. */
 const TOKENS = 512;
@@ -46,6 +50,7 @@ export class Pair {
   #reads: TableRead[] = [];
   #history: TableRead[] = [];
   #configurations: Configuration[] = [];
+  #registers: { name: string; model: number; qemu: Reply }[] = [];
   #commandIndex = 0;
   #eventIndex = 0;
   #nextToken = 0;
@@ -199,16 +204,43 @@ export class Pair {
     this.#configurations.push(configuration);
   }
 
+  /** A write with the SMMU off, which GBPA lets pass or aborts. */
+  withoutTranslation(abort: boolean, address: bigint): void {
+    this.write32(GBPA.offset, (GBPA.UPDATE.lowMask | (abort ? GBPA.ABORT.lowMask : 0)) >>> 0);
+    this.write32(CR0.offset, OFF);
+    this.dma(address, true);
+    this.write32(CR0.offset, ON);
+    this.write32(GBPA.offset, GBPA.UPDATE.lowMask >>> 0);
+  }
+
+  /** A command that stops the queue; the error is looked at, the command replaced, and the error acknowledged. */
+  refusedCommand(words: Int32Array): void {
+    const slot = at.COMMAND_QUEUE.base + (this.#commandIndex & (2 ** at.COMMAND_QUEUE.log2 - 1)) * 16;
+    this.commands(words);
+    this.#look(CMDQ_CONS, GERROR);
+    this.store(slot, SYNC);
+    this.write32(GERRORN.offset, this.#chip.read32(GERROR.offset));
+    this.#look(CMDQ_CONS, GERROR);
+  }
+
+  #look(...registers: readonly { readonly name: string; readonly offset: number }[]): void {
+    for (const { name, offset } of registers) {
+      this.#registers.push({
+        name,
+        model: this.#chip.read32(offset),
+        qemu: this.#qtest.later(`readl ${at.SMMU + offset}`),
+      });
+    }
+  }
+
   /** Ends a case; the verdict can be read after what was submitted has been collected. */
   finish(): () => Verdict {
     const outcomes = this.#outcomes;
     this.#outcomes = [];
     this.#history = [];
-    const registers = [CMDQ_CONS, GERROR].map((register) => ({
-      name: register.name,
-      model: this.#chip.read32(register.offset),
-      qemu: this.#qtest.later(`readl ${at.SMMU + register.offset}`),
-    }));
+    this.#look(CMDQ_CONS, GERROR);
+    const registers = this.#registers;
+    this.#registers = [];
     return () => ({
       outcomes,
       registers: registers.map(({ name, model, qemu }) => ({ name, model, qemu: qemu.value })),

@@ -3,7 +3,20 @@
  * without invalidation and the transfers again. What QEMU cannot do or dies of is not generated; see quirks.ts.
  */
 import { Random } from "@iommukit/core";
-import { CD, CMD_CFGI_STE_RANGE, CMD_SYNC, CMD_TLBI_NSNH_ALL, L1STD, STE } from "@iommukit/iommu-smmuv3";
+import {
+  CD,
+  CMD_CFGI_STE,
+  CMD_CFGI_STE_RANGE,
+  CMD_SYNC,
+  CMD_TLBI_NH_ALL,
+  CMD_TLBI_NH_VA,
+  CMD_TLBI_NH_VAA,
+  CMD_TLBI_NSNH_ALL,
+  CMD_TLBI_S2_IPA,
+  CMD_TLBI_S12_VMALL,
+  L1STD,
+  STE,
+} from "@iommukit/iommu-smmuv3";
 import * as at from "./layout.js";
 import type { Configuration } from "./outcome.js";
 import type { Pair } from "./pair.js";
@@ -15,6 +28,14 @@ export const MODES: readonly Mode[] = ["s1", "s2", "nested", "2lvl"];
 const CFGI_ALL = CMD_CFGI_STE_RANGE.encode({ Opcode: "CFGI_STE_RANGE", Range: 31 });
 const TLBI_ALL = CMD_TLBI_NSNH_ALL.encode({ Opcode: "TLBI_NSNH_ALL" });
 const SYNC = CMD_SYNC.encode({ Opcode: "SYNC" });
+/**
+ * Unknown opcodes and a Secure StreamID. QEMU accepts what it should refuse besides: CS = 3 of CMD_SYNC, a range with nothing but
+ * TG, and every command of a feature that it lacks (EL2, EL3, ATS, PRI, stalls).
+ */
+const ILLEGAL = [
+  ...[0x00, 0x08, 0x14, 0x2c, 0x42, 0x60, 0x80, 0xff].map((opcode) => Int32Array.of(opcode, 0, 0, 0)),
+  CMD_CFGI_STE.encode({ Opcode: "CFGI_STE", SSec: true }),
+];
 const OAS = [32, 36, 40, 42, 44, 48, 52];
 const TG0 = new Map([
   [12, 0],
@@ -64,6 +85,8 @@ export class Scenario {
 
   play(pair: Pair): void {
     this.#build();
+    if (this.#chance(2)) this.#disabled(pair);
+    if (this.#chance(3)) pair.refusedCommand(this.#random.pick(ILLEGAL));
     if (this.#chance(35)) this.#mutate();
     this.#stage1.store(pair);
     this.#stage2.store(pair);
@@ -76,8 +99,23 @@ export class Scenario {
     this.#stage2.clear(pair);
   }
 
+  /** Global bypass, or abort (GBPA). */
+  #disabled(pair: Pair): void {
+    pair.configured(this.#configuration, true);
+    pair.withoutTranslation(this.#chance(50), BigInt(at.DATA.base + this.#random.below(64) * 4));
+  }
+
   /** A change while things are cached: seen only after the right invalidation, by both. */
   #again(pair: Pair): void {
+    if (this.#chance(40)) {
+      // QEMU keeps the TTBs' physical addresses with the CD (a quirk): stage 2 of nested streams stays.
+      this.#mutateDescriptor(this.#config === "nested" ? this.#stage1 : undefined);
+      this.#stage1.store(pair);
+      this.#stage2.store(pair);
+      pair.commands(...this.#byScope());
+      this.#transfer(pair, this.#targets);
+      return;
+    }
     this.#mutate();
     this.#stage1.store(pair);
     this.#stage2.store(pair);
@@ -86,6 +124,26 @@ export class Scenario {
     pair.configured(this.#configuration, invalidations.length > 0);
     if (invalidations.length > 0) pair.commands(...invalidations);
     this.#transfer(pair);
+  }
+
+  /** Commands that reach what the targets may have cached, and as little else as their scope allows. */
+  #byScope(): Int32Array[] {
+    const VMID = STE.S2VMID.get(STE.encode(this.#ste));
+    const ASID = this.#config === "s2" ? 0 : CD.ASID.get(CD.encode(this.#cd));
+    const Leaf = this.#chance(50);
+    const pages = this.#targets.map((target) => target & ~0xfffn);
+    const stage2 = [
+      [CMD_TLBI_S12_VMALL.encode({ Opcode: "TLBI_S12_VMALL", VMID })],
+      pages.map((Address) => CMD_TLBI_S2_IPA.encode({ Opcode: "TLBI_S2_IPA", VMID, Address, Leaf })),
+    ];
+    const stage1 = [
+      [CMD_TLBI_NH_ALL.encode({ Opcode: "TLBI_NH_ALL", VMID })],
+      [CMD_TLBI_NH_ALL.encode({ Opcode: "TLBI_NH_ALL", VMID })],
+      pages.map((Address) => CMD_TLBI_NH_VAA.encode({ Opcode: "TLBI_NH_VAA", VMID, Address, Leaf })),
+      pages.map((Address) => CMD_TLBI_NH_VA.encode({ Opcode: "TLBI_NH_VA", VMID, ASID, Address, Leaf })),
+    ];
+    if (this.#config === "s1") return this.#random.pick(stage1);
+    return this.#config === "s2" ? this.#random.pick(stage2) : stage2[0];
   }
 
   get #configuration(): Configuration {
@@ -105,9 +163,10 @@ export class Scenario {
 
   #level1: Int32Array = new Int32Array(2);
 
-  #transfer(pair: Pair): void {
+  #transfer(pair: Pair, addresses?: readonly bigint[]): void {
     const count = 1 + this.#random.below(3);
-    for (let i = 0; i < count; i++) pair.dma(this.#address(), this.#chance(75));
+    for (let i = 0; i < count; i++)
+      pair.dma(addresses ? this.#random.pick(addresses) : this.#address(), this.#chance(75));
   }
 
   /** Mostly something that is mapped. */
@@ -350,13 +409,9 @@ export class Scenario {
     Object.assign(this.#cd, this.#random.pick(edits));
   }
 
-  #mutateDescriptor(): void {
-    const tables =
-      this.#config === "s1"
-        ? this.#stage1
-        : this.#config === "s2"
-          ? this.#stage2
-          : this.#random.pick([this.#stage1, this.#stage2]);
+  #mutateDescriptor(only?: Tables): void {
+    const both = this.#random.pick([this.#stage1, this.#stage2]);
+    const tables = only ?? (this.#config === "s1" ? this.#stage1 : this.#config === "s2" ? this.#stage2 : both);
     const list = this.#chance(50) || tables.branches.length === 0 ? tables.leaves : tables.branches;
     if (list.length === 0) return;
     const address = this.#random.pick(list);
