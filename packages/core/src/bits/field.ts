@@ -78,7 +78,7 @@ export function maskOf(width: number): number {
  * Accessors of one field, compiled from its spec. `at` is the index of the entry's first word.
  * `hi`/`lo` give the value as two int32 halves: the hot path of 64-bit fields.
  */
-export class Field<V extends FieldValue = FieldValue> {
+export abstract class Field<V extends FieldValue = FieldValue> {
   readonly msb: number;
   readonly lsb: number;
   readonly width: number;
@@ -90,8 +90,6 @@ export class Field<V extends FieldValue = FieldValue> {
   /** Bits of the entry's words that belong to the field: in the low word and in the one after it. */
   readonly lowMask: number;
   readonly highMask: number;
-  readonly #wide: boolean;
-  readonly #mask: number;
   readonly #names: ReadonlyMap<number, string>;
 
   constructor(
@@ -104,36 +102,25 @@ export class Field<V extends FieldValue = FieldValue> {
     this.access = spec.access ?? "rw";
     this.word = spec.lsb >> 5;
     this.shift = spec.lsb & 31;
-    this.#wide = spec.msb >> 5 !== this.word;
-    this.#mask = maskOf(Math.min(this.width, 32));
-    this.lowMask = this.#wide ? -1 << this.shift : this.#mask << this.shift;
-    this.highMask = this.#wide ? maskOf((spec.msb & 31) + 1) : 0;
+    const wide = isWide(spec);
+    this.lowMask = wide ? -1 << this.shift : maskOf(this.width) << this.shift;
+    this.highMask = wide ? maskOf((spec.msb & 31) + 1) : 0;
     this.#names = new Map(Object.entries(spec.values ?? {}).map(([name, value]) => [value, name]));
   }
 
   /** The value as a number: exact to 53 bits. An `addr` field keeps its bits in place. */
   get(words: Int32Array, at = 0): number {
-    if (!this.#wide && this.spec.kind !== "addr") return ((words[at + this.word] >>> this.shift) & this.#mask) >>> 0;
     return this.hi(words, at) * TWO32 + (this.lo(words, at) >>> 0);
   }
 
   /** Low 32 bits of the value. */
-  lo(words: Int32Array, at = 0): number {
-    const low = words[at + this.word] & this.lowMask;
-    if (this.spec.kind === "addr") return this.word & 1 ? 0 : low;
-    if (!this.#wide) return low >>> this.shift;
-    const high = words[at + this.word + 1] & this.highMask;
-    return this.shift === 0 ? low : (low >>> this.shift) | (high << (32 - this.shift));
-  }
+  abstract lo(words: Int32Array, at?: number): number;
 
   /** Bits 63:32 of the value. */
-  hi(words: Int32Array, at = 0): number {
-    if (this.spec.kind === "addr") {
-      if (this.word & 1) return words[at + this.word] & this.lowMask;
-      return this.#wide ? words[at + this.word + 1] & this.highMask : 0;
-    }
-    return this.#wide ? (words[at + this.word + 1] & this.highMask) >>> this.shift : 0;
-  }
+  abstract hi(words: Int32Array, at?: number): number;
+
+  /** Stores two int32 halves. Bits outside the field are dropped (an `addr` field's low bits, for instance). */
+  abstract setPair(words: Int32Array, at: number, hi: number, lo: number): void;
 
   getBig(words: Int32Array, at = 0): bigint {
     return (BigInt(this.hi(words, at) >>> 0) << 32n) | BigInt(this.lo(words, at) >>> 0);
@@ -142,21 +129,6 @@ export class Field<V extends FieldValue = FieldValue> {
   /** Stores a value given as a number; throws a RangeError when it does not fit the field. */
   set(words: Int32Array, at: number, value: number): void {
     this.setBig(words, at, BigInt(value));
-  }
-
-  /** Stores two int32 halves. Bits outside the field are dropped (an `addr` field's low bits, for instance). */
-  setPair(words: Int32Array, at: number, hi: number, lo: number): void {
-    const index = at + this.word;
-    if (this.spec.kind === "addr") {
-      const low = this.word & 1 ? hi : lo;
-      words[index] = (words[index] & ~this.lowMask) | (low & this.lowMask);
-      if (this.#wide) words[index + 1] = (words[index + 1] & ~this.highMask) | (hi & this.highMask);
-      return;
-    }
-    words[index] = (words[index] & ~this.lowMask) | ((lo << this.shift) & this.lowMask);
-    if (!this.#wide) return;
-    const high = this.shift === 0 ? hi : (lo >>> (32 - this.shift)) | (hi << this.shift);
-    words[index + 1] = (words[index + 1] & ~this.highMask) | (high & this.highMask);
   }
 
   setBig(words: Int32Array, at: number, value: bigint): void {
@@ -197,4 +169,73 @@ export class Field<V extends FieldValue = FieldValue> {
     if (named === undefined) throw new RangeError(`${this.name}: no value is named "${value}"`);
     return BigInt(named);
   }
+}
+
+function isWide({ msb, lsb }: FieldSpec): boolean {
+  return msb >> 5 !== lsb >> 5;
+}
+
+/** A field inside one word. Most are: this is what table entries are decoded with. */
+class WordField<V extends FieldValue> extends Field<V> {
+  override get(words: Int32Array, at = 0): number {
+    return (words[at + this.word] & this.lowMask) >>> this.shift;
+  }
+
+  override lo(words: Int32Array, at = 0): number {
+    return ((words[at + this.word] & this.lowMask) >>> this.shift) | 0;
+  }
+
+  override hi(): number {
+    return 0;
+  }
+
+  override setPair(words: Int32Array, at: number, _hi: number, lo: number): void {
+    const index = at + this.word;
+    words[index] = (words[index] & ~this.lowMask) | ((lo << this.shift) & this.lowMask);
+  }
+}
+
+/** A field that goes on in the next word. */
+class WideField<V extends FieldValue> extends Field<V> {
+  override lo(words: Int32Array, at = 0): number {
+    const low = words[at + this.word] & this.lowMask;
+    const high = words[at + this.word + 1] & this.highMask;
+    return this.shift === 0 ? low : (low >>> this.shift) | (high << (32 - this.shift));
+  }
+
+  override hi(words: Int32Array, at = 0): number {
+    return (words[at + this.word + 1] & this.highMask) >>> this.shift;
+  }
+
+  override setPair(words: Int32Array, at: number, hi: number, lo: number): void {
+    const index = at + this.word;
+    words[index] = (words[index] & ~this.lowMask) | ((lo << this.shift) & this.lowMask);
+    const high = this.shift === 0 ? hi : (lo >>> (32 - this.shift)) | (hi << this.shift);
+    words[index + 1] = (words[index + 1] & ~this.highMask) | (high & this.highMask);
+  }
+}
+
+/** An address, whose bits stand in place: from either word of a 64-bit entry on. */
+class AddressField<V extends FieldValue> extends Field<V> {
+  override lo(words: Int32Array, at = 0): number {
+    return (this.word & 1) !== 0 ? 0 : words[at + this.word] & this.lowMask;
+  }
+
+  override hi(words: Int32Array, at = 0): number {
+    const { word } = this;
+    if ((word & 1) !== 0) return words[at + word] & this.lowMask;
+    return this.highMask === 0 ? 0 : words[at + word + 1] & this.highMask;
+  }
+
+  override setPair(words: Int32Array, at: number, hi: number, lo: number): void {
+    const index = at + this.word;
+    const low = (this.word & 1) !== 0 ? hi : lo;
+    words[index] = (words[index] & ~this.lowMask) | (low & this.lowMask);
+    if (this.highMask !== 0) words[index + 1] = (words[index + 1] & ~this.highMask) | (hi & this.highMask);
+  }
+}
+
+export function fieldOf<V extends FieldValue>(name: string, spec: FieldSpec<V>): Field<V> {
+  if (spec.kind === "addr") return new AddressField(name, spec);
+  return isWide(spec) ? new WideField(name, spec) : new WordField(name, spec);
 }

@@ -3,7 +3,7 @@
  * decode, explain and documentation all come from it. A table with an overlap, an unmarked gap or a field that leaves
  * the structure throws when it is loaded.
  */
-import { Field, type FieldSpec, type FieldValue } from "./field.js";
+import { Field, type FieldSpec, type FieldValue, fieldOf } from "./field.js";
 
 export interface LayoutHead {
   /** The specification's name: "STE", "CMD_SYNC", "PASID table entry". */
@@ -41,7 +41,7 @@ export class LayoutTable<F extends FieldSpecs = FieldSpecs> {
     this.words = Math.ceil(head.bits / 32);
     this.bytes = head.bits / 8;
     this.fields = Object.entries(specs)
-      .map(([name, spec]) => new Field(name, spec))
+      .map(([name, spec]) => fieldOf(name, spec))
       .sort((a, b) => a.lsb - b.lsb);
     this.#check();
   }
