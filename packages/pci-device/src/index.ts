@@ -20,6 +20,7 @@ export * from "./dma-status.js";
 export * from "./dma-transfer.js";
 export * from "./function-options.js";
 export * from "./interrupts.js";
+export * from "./lspci-dump.js";
 export * from "./mmio-window.js";
 export * from "./page-requests.js";
 export * from "./pasid-state.js";
