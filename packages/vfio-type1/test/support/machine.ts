@@ -32,10 +32,12 @@ export const A = "0000:00:05.0";
 export const B = "0000:00:06.0";
 
 export async function machine(options: MachineOptions = {}) {
-  const { iommus = 1, devices = [A, B], functions, ...vfio } = options;
+  const { iommus = 1, functions, bugs, ...vfio } = options;
+  const bdfs = functions ? functions.map(({ bdf }) => bdf) : (options.devices ?? [A, B]);
   const platform = await createPlatform({
     iommus: Array.from({ length: iommus }, () => fakeIommu),
-    devices: (functions ?? devices.map((bdf) => new FakePciFunction(bdf))).map((pci) => pciPlugin(pci)),
+    devices: (functions ?? bdfs.map((bdf) => new FakePciFunction(bdf))).map((pci) => pciPlugin(pci)),
+    variants: bugs,
     services: [vfioType1(vfio)],
   });
   const events: TraceRecord[] = [];

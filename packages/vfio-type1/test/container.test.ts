@@ -1,0 +1,229 @@
+/** Life cycle of containers, groups and devices: what real kernels answered, item by item of the recorded surprises. */
+import { type Errno, O, OpenFile, type Task, user } from "@iommukit/core";
+import { FakePciFunction } from "@iommukit/core/testing";
+import { describe, expect, it } from "vitest";
+import {
+  VFIO_GROUP_SET_CONTAINER,
+  VFIO_IOMMU_BIND,
+  VFIO_IOMMU_MAP_DMA,
+  VfioContainer,
+  VfioExtension,
+  VfioGroup,
+  vfioOf,
+} from "../src/index.js";
+import { A, B, closeClean, containerWith, errnoOf, machine, memory, PAGE } from "./support/machine.js";
+
+async function setContainer(task: Task, groupFd: number, fd: number): Promise<Errno | "success"> {
+  return errnoOf(task.ioctl(groupFd, VFIO_GROUP_SET_CONTAINER, new Uint8Array(Int32Array.of(fd).buffer)));
+}
+
+describe("a container without an IOMMU", () => {
+  it("answers EINVAL to everything but its own three ioctls", async () => {
+    const m = await machine();
+    await m.run(async (task) => {
+      const container = await VfioContainer.open(task);
+      expect(await container.apiVersion()).toBe(0);
+      for (const request of [VFIO_IOMMU_MAP_DMA, VFIO_IOMMU_BIND, 0x3b90, 0x5401])
+        expect(await errnoOf(task.ioctl(container.fd, request, new Uint8Array(64)))).toBe("EINVAL");
+    });
+    await closeClean(m);
+  });
+
+  it("offers types 1, 3, 6 and UNMAP_ALL before SET_IOMMU, and UPDATE_VADDR only after it", async () => {
+    const m = await machine();
+    await m.run(async (task) => {
+      const container = await VfioContainer.open(task);
+      const offered = async () => {
+        const all = await Promise.all(
+          Array.from({ length: 12 }, (_, extension) => container.checkExtension(extension)),
+        );
+        return all.flatMap((value, extension) => (value > 0 ? [extension] : []));
+      };
+      expect(await offered()).toEqual([1, 3, 6, 9]);
+      await container.attach(m.group(A));
+      await container.setIommu();
+      expect(await offered()).toEqual([1, 3, 4, 6, 9, 10]);
+      // The argument has 64 bits: nothing above them is cut off.
+      expect(await task.ioctl(container.fd, 0x3b65, 0x1_0000_0001n)).toBe(0);
+    });
+    await closeClean(m);
+  });
+
+  it.each([
+    [VfioExtension.SPAPR_TCE_IOMMU, "ENODEV"],
+    [VfioExtension.DMA_CC_IOMMU, "ENODEV"],
+    [VfioExtension.UNMAP_ALL, "EINVAL"],
+    [VfioExtension.UPDATE_VADDR, "ENODEV"],
+    [VfioExtension.TYPE1_NESTING_IOMMU, "EINVAL"],
+    [0, "ENODEV"],
+  ])("refuses SET_IOMMU with %i: %s; without a group always with EINVAL", async (type, errno) => {
+    const m = await machine();
+    await m.run(async (task) => {
+      const container = await VfioContainer.open(task);
+      expect(await errnoOf(container.setIommu(type))).toBe("EINVAL");
+      await container.attach(m.group(A));
+      expect(await errnoOf(container.setIommu(type))).toBe(errno);
+      await container.setIommu(VfioExtension.TYPE1_IOMMU);
+      expect(await errnoOf(container.setIommu(VfioExtension.TYPE1_IOMMU))).toBe("EINVAL");
+    });
+    await closeClean(m);
+  });
+});
+
+describe("a container with type1", () => {
+  it("answers ENOTTY to what it does not know", async () => {
+    const m = await machine({ profile: "linux-6.12" });
+    await m.run(async (task) => {
+      const { fd } = await containerWith(m, task);
+      for (const request of [VFIO_IOMMU_BIND, 0x3b90, 0x5401])
+        expect(await errnoOf(task.ioctl(fd, request, new Uint8Array(64)))).toBe("ENOTTY");
+    });
+    await closeClean(m);
+  });
+
+  it("keeps its mappings when its descriptor closes, until the last group leaves", async () => {
+    const m = await machine();
+    await m.run(async (task) => {
+      const container = await VfioContainer.open(task);
+      const group = await container.attach(m.group(A));
+      await container.setIommu();
+      await container.mapDma({ iova: 0n, vaddr: await memory(task, 2), size: 2n * PAGE });
+      await container.close();
+      expect(task.mm?.lockedVm).toBe(2);
+      expect(await group.status()).toBe(3);
+      const device = await group.device(A);
+      await device.close();
+      await group.unsetContainer();
+      expect(task.mm?.lockedVm).toBe(0);
+      expect(await group.status()).toBe(1);
+    });
+    await closeClean(m);
+  });
+
+  it("refuses a group whose interrupts cannot be isolated at SET_IOMMU with EPERM, unless told otherwise", async () => {
+    const m = await machine();
+    m.ops().capable = () => false;
+    await m.run(async (task) => {
+      const container = await VfioContainer.open(task);
+      await container.attach(m.group(A));
+      expect(await errnoOf(container.setIommu())).toBe("EPERM");
+      expect(m.kernel.log.at(-1)).toMatch(/No interrupt remapping support/);
+      vfioOf(m.platform).params.allowUnsafeInterrupts = true;
+      await container.setIommu();
+    });
+    await closeClean(m);
+  });
+});
+
+describe("a group", () => {
+  it("is open once, and stays busy until its last device is closed", async () => {
+    const m = await machine();
+    await m.run(async (task) => {
+      const container = await VfioContainer.open(task);
+      const group = await container.attach(m.group(A));
+      expect(await errnoOf(VfioGroup.open(task, m.group(A)))).toBe("EBUSY");
+      await container.setIommu();
+      const device = await group.device(A);
+      await container.mapDma({ iova: 0n, vaddr: await memory(task, 1), size: PAGE });
+      await group.close();
+      expect(await errnoOf(VfioGroup.open(task, m.group(A)))).toBe("EBUSY");
+      await device.close();
+      // Everything went with it: mappings, container, IOMMU.
+      expect(task.mm?.lockedVm).toBe(0);
+      expect(await (await VfioGroup.open(task, m.group(A))).status()).toBe(1);
+      expect(await errnoOf(container.info())).toBe("EINVAL");
+    });
+    await closeClean(m);
+  });
+
+  it("stays in its container while a device is open", async () => {
+    const m = await machine();
+    await m.run(async (task) => {
+      const container = await VfioContainer.open(task);
+      const group = await container.attach(m.group(A));
+      await container.setIommu();
+      const [first, second] = [await group.device(A), await group.device(A)];
+      expect(await errnoOf(group.unsetContainer())).toBe("EBUSY");
+      await first.close();
+      expect(await errnoOf(group.unsetContainer())).toBe("EBUSY");
+      await second.close();
+      await group.unsetContainer();
+      expect(await errnoOf(group.unsetContainer())).toBe("EINVAL");
+    });
+    await closeClean(m);
+  });
+
+  it("gives a device only by its name, when it is bound to vfio-pci and the container has an IOMMU", async () => {
+    const m = await machine();
+    await m.run(async (task) => {
+      const container = await VfioContainer.open(task);
+      const group = await container.attach(m.group(A));
+      expect(await errnoOf(group.device(A))).toBe("EINVAL");
+      await container.setIommu();
+      for (const name of [B, "", "nonsense", "0000:ff:1f.7"]) expect(await errnoOf(group.device(name))).toBe("ENODEV");
+    });
+    await closeClean(m);
+  });
+
+  it("takes a container's descriptor and no other", async () => {
+    const m = await machine();
+    await m.run(async (task) => {
+      const group = await VfioGroup.open(task, m.group(A));
+      const other = task.fds.install(new OpenFile({ name: "/dev/null" }, O.RDWR));
+      expect(await setContainer(task, group.fd, -1)).toBe("EBADF");
+      expect(await setContainer(task, group.fd, 9999)).toBe("EBADF");
+      expect(await setContainer(task, group.fd, other)).toBe("EBADFD");
+      expect(await setContainer(task, group.fd, group.fd)).toBe("EBADFD");
+      expect(await errnoOf(task.ioctl(group.fd, VFIO_GROUP_SET_CONTAINER, 0n))).toBe("EFAULT");
+      const [one, two] = [await VfioContainer.open(task), await VfioContainer.open(task)];
+      expect(await setContainer(task, group.fd, one.fd)).toBe("success");
+      expect(await setContainer(task, group.fd, two.fd)).toBe("EINVAL");
+    });
+    await closeClean(m);
+  });
+
+  it("is not viable while a device in it belongs to another driver (F7)", async () => {
+    const functions = ["0000:00:1f.2", "0000:00:1f.3"].map((bdf) => new FakePciFunction(bdf, { config: { 14: 0x80 } }));
+    const m = await machine({ functions, devices: ["0000:00:1f.3"] });
+    m.platform.device("0000:00:1f.2").driver = "ahci";
+    await m.run(async (task) => {
+      const container = await VfioContainer.open(task);
+      const group = await VfioGroup.open(task, m.group("0000:00:1f.3"));
+      expect(await group.status()).toBe(0);
+      expect(await setContainer(task, group.fd, container.fd)).toBe("EPERM");
+      m.platform.device("0000:00:1f.2").driver = undefined;
+      expect(await group.status()).toBe(1);
+    });
+    await closeClean(m);
+  });
+
+  it("belongs to root", async () => {
+    const m = await machine();
+    await m.run(async (task) => {
+      task.credentials = user(65534);
+      await VfioContainer.open(task);
+      expect(await errnoOf(VfioGroup.open(task, m.group(A)))).toBe("EACCES");
+    });
+    await closeClean(m);
+  });
+});
+
+describe("hot unplug", () => {
+  it("asks the program for the device, takes the group out of its container and leaves nothing behind", async () => {
+    const m = await machine();
+    await m.run(async (task) => {
+      const container = await VfioContainer.open(task);
+      const group = await container.attach(m.group(A));
+      await container.setIommu();
+      const device = await group.device(A);
+      await container.bind();
+      await container.mapDma({ iova: 0n, vaddr: await memory(task, 1), size: PAGE });
+      await m.platform.unplug(A);
+      expect(await errnoOf(device.info())).toBe("ENODEV");
+      expect(task.mm?.lockedVm).toBe(0);
+      expect(m.platform.sva.inUse()).toMatchObject({ bonds: 0, pasids: 0 });
+      expect(await errnoOf(container.info())).toBe("EINVAL");
+    });
+    await closeClean(m);
+  });
+});
