@@ -33,7 +33,7 @@ export class ContextCache {
     const before = this.tags.size;
     const mask = FUNCTION_MASK[functionMask];
     for (let slot = 0; slot < this.tags.capacity; slot++) {
-      if (((this.tags.a[slot] ^ sid) & mask) === 0 && (did < 0 || this.records[slot].did === did)) this.tags.drop(slot);
+      if (((this.tags.a(slot) ^ sid) & mask) === 0 && (did < 0 || this.records[slot].did === did)) this.tags.drop(slot);
     }
     return before - this.tags.size;
   }
@@ -57,7 +57,7 @@ export class PasidCache {
   invalidateDomain(did: number, pasid = -1): number {
     const before = this.tags.size;
     for (let slot = 0; slot < this.tags.capacity; slot++) {
-      if (this.records[slot].did === did && (pasid < 0 || this.tags.b[slot] === pasid)) this.tags.drop(slot);
+      if (this.records[slot].did === did && (pasid < 0 || this.tags.b(slot) === pasid)) this.tags.drop(slot);
     }
     return before - this.tags.size;
   }

@@ -34,6 +34,9 @@ export class ConfigLookup {
   rootHi = 0;
   rootLo = 0;
   ttm = 0;
+  scalable = false;
+  /** Fault reason of every request in this mode; 0 when the mode can be used. */
+  modeFault = 0;
   readonly #root: Int32Array;
   readonly #smRootLow: Int32Array;
   readonly #smRootHigh: Int32Array;
@@ -91,12 +94,8 @@ export class ConfigLookup {
     });
   }
 
-  get scalable(): boolean {
-    return this.ttm === Ttm.SCALABLE;
-  }
-
   /** Fault reason of the mode itself; 0 in legacy mode, and in scalable mode where that is supported (RTA.1, RTA.4). */
-  get modeFault(): number {
+  #modeReason(): number {
     if (this.ttm === Ttm.LEGACY) return 0;
     if (this.ttm === Ttm.SCALABLE) return this.caps.ecap.SMTS ? 0 : BAD_MODE.fault;
     return this.ttm === Ttm.ABORT && this.caps.ecap.ADMS ? ABORTED.fault : BAD_MODE.fault;
@@ -332,6 +331,8 @@ export class ConfigLookup {
     this.rootHi = hi;
     this.rootLo = lo;
     this.ttm = ttm;
+    this.scalable = ttm === Ttm.SCALABLE;
+    this.modeFault = this.#modeReason();
   }
 
   reset(): void {

@@ -20,7 +20,7 @@ export class InterruptEntryCache {
   invalidateIndex(index: number, mask: number): number {
     const before = this.tags.size;
     for (let slot = 0; slot < this.tags.capacity; slot++) {
-      if ((this.tags.a[slot] ^ index) >>> mask === 0) this.tags.drop(slot);
+      if ((this.tags.a(slot) ^ index) >>> mask === 0) this.tags.drop(slot);
     }
     return before - this.tags.size;
   }

@@ -58,12 +58,37 @@ export class RequestPath {
 
   /** @returns TranslationStatus */
   translate(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
+    if (this.#hit(rid, pasid, hi, lo, access, out)) return TranslationStatus.OK;
     const translated = (access & Access.TRANSLATED) !== 0;
     const request = this.#request;
     request.start(rid, pasid, hi, lo, access, translated ? AddressType.TRANSLATED : AddressType.UNTRANSLATED);
     const status = translated ? this.#translated(request, out) : this.#untranslated(request, out);
     if (this.parts.trace.enabled) this.#traceEnd(translated ? "translated" : "untranslated", status, out.hi, out.lo);
     return status;
+  }
+
+  /** The common case, and nothing else: a plain read or write that an IOTLB entry permits, with nobody listening. */
+  #hit(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): boolean {
+    const { global, config, iotlb, trace } = this.parts;
+    if (
+      (access & ~(Access.READ | Access.WRITE)) !== 0 ||
+      trace.enabled ||
+      !global.translating ||
+      config.modeFault !== 0
+    )
+      return false;
+    if (pasid !== NO_PASID && !config.scalable) return false;
+    const slot = iotlb.find(rid, pasid, hi, lo);
+    if (slot < 0) return false;
+    const rights = iotlb.rights[slot];
+    const needed = (access & Access.WRITE) !== 0 ? access | Right.DIRTY : access;
+    if ((needed & ~rights) !== 0 || (rights & Right.RID_PRIV) !== 0) return false;
+    const shift = iotlb.shift[slot];
+    const paHi = iotlb.paHi[slot];
+    const paLo = iotlb.paLo[slot] | (lo & ((1 << shift) - 1));
+    if (inInterruptRange(paHi, paLo)) return false;
+    answer(out, paHi, paLo, shift, permsOf(rights, false));
+    return true;
   }
 
   /** @returns AtsStatus */

@@ -1,3 +1,7 @@
+/** What every cache of the unit is built on. */
+const TAG_WORDS = 4;
+const FREE = -1;
+
 /**
  * A set-associative cache of slots under a tag of four int32 words, replaced round robin. What a slot holds is the owner's:
  * arrays beside it, indexed by the slot.
@@ -9,11 +13,8 @@ export class TagCache {
   readonly slots: number;
   /** Number of valid slots. */
   size = 0;
-  readonly a: Int32Array;
-  readonly b: Int32Array;
-  readonly c: Int32Array;
-  readonly d: Int32Array;
-  readonly valid: Uint8Array;
+  /** Tags of slot n from word 4n on; a free slot has FREE as its first. */
+  readonly #tags: Int32Array;
   readonly #ways: number;
   readonly #setMask: number;
   readonly #victim: Uint8Array;
@@ -24,35 +25,40 @@ export class TagCache {
     this.slots = Math.max(capacity, 1);
     this.#ways = ways;
     this.#setMask = capacity / ways - 1;
-    this.a = new Int32Array(this.slots);
-    this.b = new Int32Array(this.slots);
-    this.c = new Int32Array(this.slots);
-    this.d = new Int32Array(this.slots);
-    this.valid = new Uint8Array(this.slots);
+    this.#tags = new Int32Array(this.slots * TAG_WORDS).fill(FREE);
     this.#victim = new Uint8Array(this.slots);
   }
 
-  /** First slot of the tag's set. Neighbouring pages lie in neighbouring sets. */
-  #first(a: number, b: number, c: number, d: number): number {
-    const mixed = Math.imul(a ^ Math.imul(b, 0x85eb_ca6b) ^ Math.imul(c, 0xc2b2_ae35), 0x9e37_79b1);
-    const page = (d >>> 12) ^ (d >>> 21);
-    return (((mixed >>> 15) ^ mixed ^ page) & this.#setMask) * this.#ways;
+  /** Tags of a slot; what they are in a free slot does not matter to anybody. */
+  a(slot: number): number {
+    return this.#tags[slot * TAG_WORDS];
   }
 
-  /** Slot with that tag; -1 when there is none. */
+  b(slot: number): number {
+    return this.#tags[slot * TAG_WORDS + 1];
+  }
+
+  c(slot: number): number {
+    return this.#tags[slot * TAG_WORDS + 2];
+  }
+
+  d(slot: number): number {
+    return this.#tags[slot * TAG_WORDS + 3];
+  }
+
+  #set(a: number, b: number, c: number, d: number): number {
+    const page = (d >>> 12) ^ (c << 20);
+    return (page ^ (page >>> 9) ^ Math.imul(a ^ (b << 8), 0x9e37_79b1)) & this.#setMask;
+  }
+
+  /** Slot with that tag, whose first word is not negative; -1 when there is none. */
   find(a: number, b: number, c: number, d: number): number {
     if (this.size === 0) return -1;
-    const first = this.#first(a, b, c, d);
-    const end = first + this.#ways;
-    for (let slot = first; slot < end; slot++) {
-      if (
-        this.d[slot] === d &&
-        this.a[slot] === a &&
-        this.c[slot] === c &&
-        this.b[slot] === b &&
-        this.valid[slot] === 1
-      )
-        return slot;
+    const tags = this.#tags;
+    let slot = this.#set(a, b, c, d) * this.#ways;
+    const end = slot + this.#ways;
+    for (let at = slot * TAG_WORDS; slot < end; slot++, at += TAG_WORDS) {
+      if (tags[at + 3] === d && tags[at] === a && tags[at + 1] === b && tags[at + 2] === c) return slot;
     }
     return -1;
   }
@@ -62,36 +68,37 @@ export class TagCache {
     if (this.capacity === 0) return 0;
     let slot = this.find(a, b, c, d);
     if (slot >= 0) return slot;
-    slot = this.#vacate(this.#first(a, b, c, d));
-    this.valid[slot] = 1;
-    this.size++;
-    this.a[slot] = a;
-    this.b[slot] = b;
-    this.c[slot] = c;
-    this.d[slot] = d;
+    const set = this.#set(a, b, c, d);
+    slot = this.#free(set * this.#ways);
+    if (slot < 0) {
+      slot = set * this.#ways + this.#victim[set];
+      this.#victim[set] = (this.#victim[set] + 1) % this.#ways;
+    } else {
+      this.size++;
+    }
+    const at = slot * TAG_WORDS;
+    this.#tags[at] = a;
+    this.#tags[at + 1] = b;
+    this.#tags[at + 2] = c;
+    this.#tags[at + 3] = d;
     return slot;
   }
 
-  /** A slot of the set that is free, or that now is. */
-  #vacate(first: number): number {
-    const end = first + this.#ways;
-    for (let slot = first; slot < end; slot++) if (this.valid[slot] === 0) return slot;
-    const next = this.#victim[first];
-    this.#victim[first] = next + 1 === this.#ways ? 0 : next + 1;
-    this.size--;
-    return first + next;
+  #free(first: number): number {
+    for (let slot = first; slot < first + this.#ways; slot++) if (this.a(slot) === FREE) return slot;
+    return -1;
   }
 
   drop(slot: number): void {
-    if (this.valid[slot] === 0) return;
-    this.valid[slot] = 0;
+    if (this.a(slot) === FREE) return;
+    this.#tags[slot * TAG_WORDS] = FREE;
     this.size--;
   }
 
   /** @returns how many slots were valid */
   clear(): number {
     const had = this.size;
-    this.valid.fill(0);
+    if (had > 0) this.#tags.fill(FREE);
     this.size = 0;
     return had;
   }

@@ -6,10 +6,7 @@
 import { Pgtt } from "../spec/pasid-table.js";
 import { alignHi, alignLo, meets, TagCache } from "./tag-cache.js";
 
-/** log2 of the page sizes that an entry may have. */
-const SHIFTS = [12, 21, 30] as const;
-
-/** Largest of those that is not larger than the given one. */
+/** log2 of the largest page size of the IOTLB that is not larger than the given one. */
 export function pageShift(shift: number): number {
   return shift >= 30 ? 30 : shift >= 21 ? 21 : 12;
 }
@@ -51,13 +48,13 @@ export class Iotlb {
 
   /** @param pasid as the request has it: NO_PASID finds entries of requests without PASID. @returns slot, or -1 */
   find(rid: number, pasid: number, hi: number, lo: number): number {
-    if (this.tags.size === 0) return -1;
-    for (const shift of SHIFTS) {
-      if (this.#sizes[shift] === 0) continue;
-      const slot = this.tags.find((rid << 8) | shift, pasid, hi, alignLo(lo, shift));
-      if (slot >= 0) return slot;
-    }
-    return -1;
+    const { tags } = this;
+    const sizes = this.#sizes;
+    let slot = -1;
+    if (sizes[12] !== 0) slot = tags.find((rid << 8) | 12, pasid, hi, lo & (-1 << 12));
+    if (slot < 0 && sizes[21] !== 0) slot = tags.find((rid << 8) | 21, pasid, hi, lo & (-1 << 21));
+    if (slot < 0 && sizes[30] !== 0) slot = tags.find((rid << 8) | 30, pasid, hi, lo & (-1 << 30));
+    return slot;
   }
 
   /** A slot for a page of `shift` bits (12, 21 or 30); the caller fills the columns. */
@@ -121,7 +118,7 @@ export class Iotlb {
   }
 
   #meets(slot: number, hi: number, lo: number, shift: number): boolean {
-    return meets(this.tags.c[slot], this.tags.d[slot], hi, lo, Math.max(shift, this.shift[slot]));
+    return meets(this.tags.c(slot), this.tags.d(slot), hi, lo, Math.max(shift, this.shift[slot]));
   }
 }
 
@@ -190,8 +187,8 @@ export class PagingStructureCache {
     const before = tags.size;
     if (before === 0) return 0;
     for (let slot = 0; slot < tags.capacity; slot++) {
-      const mine = this.#did[slot] === did && (pasid < 0 || tags.b[slot] === pasid);
-      if (mine && meets(tags.c[slot], tags.d[slot], hi, lo, Math.max(shift, this.#shift[slot]))) tags.drop(slot);
+      const mine = this.#did[slot] === did && (pasid < 0 || tags.b(slot) === pasid);
+      if (mine && meets(tags.c(slot), tags.d(slot), hi, lo, Math.max(shift, this.#shift[slot]))) tags.drop(slot);
     }
     return before - tags.size;
   }

@@ -154,9 +154,18 @@ describe("translation requests", () => {
       legacy.legacy({ TT: type, SSPTPTR: table });
       legacy.map(table, 4, 0x1000n, BigInt(PAGE) | 0x803n, 3n);
       expect([legacy.translationRequest(0x1000n, READ | WRITE), legacy.takeReason()]).toEqual([status, reason]);
-      if (type === 1) expect(legacy.ats).toMatchObject({ read: true, write: true, nonSnooped: true });
+      const allowed = type === 1;
+      expect(legacy.ats).toMatchObject({ read: allowed, write: allowed, nonSnooped: allowed });
       expect([legacy.translationRequest(0x1000n, READ, 5), legacy.takeReason()]).toEqual([UR, 0x31]);
     }
+  });
+
+  it("stand in the trace with what they got", () => {
+    bench.map(root, 4, 0x1000n, BigInt(PAGE) | 7n, 7n);
+    const completed = bench
+      .traced(() => bench.translationRequest(0x1000n, READ, PASID))
+      .find(({ name }) => name === "ats:completed");
+    expect(completed).toMatchObject({ pasid: PASID, address: 0x1000n, size: 4096 });
   });
 
   it("do not exist on a unit without device-TLBs", () => {
