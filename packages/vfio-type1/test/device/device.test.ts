@@ -1,0 +1,319 @@
+/** Device files: information, configuration space through the permission map, BARs, interrupts as eventfds. */
+import { type AddressSpace, EventFd, InterruptController, O, OpenFile, type Task } from "@iommukit/core";
+import { describe, expect, it } from "vitest";
+import {
+  DmaMap,
+  encodeStruct,
+  IrqSet,
+  PciIrq,
+  RegionInfo,
+  VFIO_DEVICE_FEATURE,
+  VFIO_DEVICE_GET_REGION_INFO,
+  VFIO_DEVICE_IOEVENTFD,
+  VFIO_DEVICE_SET_IRQS,
+  VFIO_IOMMU_MAP_DMA,
+  VfioContainer,
+  type VfioDevice,
+} from "../../src/index.js";
+import { A, closeClean, errnoOf, machine, PAGE } from "../support/machine.js";
+import { BAR0, MSI_AT, MSIX_AT, TestFunction } from "../support/test-function.js";
+
+const CONFIG = 7;
+
+async function opened(
+  body: (device: VfioDevice, pci: TestFunction, task: Task, m: Awaited<ReturnType<typeof machine>>) => Promise<void>,
+  options: Parameters<typeof machine>[0] = {},
+) {
+  const pci = new TestFunction(A);
+  const m = await machine({ ...options, functions: [pci] });
+  await m.run(async (task) => {
+    const container = await VfioContainer.open(task);
+    const group = await container.attach(m.group(A));
+    await container.setIommu();
+    const device = await group.device(A);
+    await body(device, pci, task, m);
+  });
+  await closeClean(m);
+}
+
+function eventFd(task: Task, m: Awaited<ReturnType<typeof machine>>) {
+  const event = new EventFd(m.platform.scheduler, 0, true);
+  return { event, fd: task.fds.install(new OpenFile(event, O.RDWR)) };
+}
+
+describe("a device's regions", () => {
+  it("are BARs, ROM and configuration space at index << 40", async () => {
+    await opened(async (device) => {
+      expect(await device.info()).toEqual({ flags: 2, numRegions: 9, numIrqs: 5 });
+      // The BAR with the MSI-X table can be mapped as a whole and says so with a capability.
+      expect(await device.regionInfo(0)).toEqual({ flags: 15, size: 0x4000n, offset: 0n });
+      expect(await device.regionInfo(1)).toEqual({ flags: 0, size: 0n, offset: 1n << 40n });
+      expect(await device.regionInfo(2)).toEqual({ flags: 3, size: 0x20n, offset: 2n << 40n });
+      expect(await device.regionInfo(CONFIG)).toEqual({ flags: 3, size: 0x1000n, offset: 7n << 40n });
+      expect(await errnoOf(device.regionInfo(8))).toBe("EINVAL");
+    });
+  });
+
+  it("carry MSIX_MAPPABLE behind the structure when there is room", async () => {
+    await opened(async (device, _pci, task) => {
+      const arg = new Uint8Array(64);
+      arg.set(encodeStruct(RegionInfo, { argsz: 64, index: 0 }));
+      await task.ioctl(device.fd, VFIO_DEVICE_GET_REGION_INFO, arg);
+      const words = new Uint32Array(arg.buffer);
+      expect([words[0], words[1], words[3], words[8], words[9]]).toEqual([64, 15, 32, 0x1_0003, 0]);
+    });
+  });
+
+  it("end where they end: short reads, EINVAL behind, EFAULT across the end of configuration space", async () => {
+    await opened(async (device) => {
+      expect((await device.read(0, 0x3ffc, 16)).length).toBe(4);
+      expect(await errnoOf(device.read(0, 0x4000, 4))).toBe("EINVAL");
+      expect(await errnoOf(device.read(1, 0, 4))).toBe("EINVAL");
+      expect(await errnoOf(device.read(CONFIG, 0xffc, 8))).toBe("EFAULT");
+    });
+  });
+
+  it("hide the MSI-X table: it reads as ones, and writes are lost", async () => {
+    await opened(async (device, pci) => {
+      await device.write32(0, 0x1000, 0x1234);
+      expect(await device.read32(0, 0x1000)).toBe(0xffff_ffff);
+      expect(pci.entry(0)).toEqual([0, 0, 0, 0]);
+      await device.write32(0, 0x2000, 0x1234);
+      expect(pci.memory[0x2000]).toBe(0x34);
+    });
+  });
+});
+
+describe("configuration space", () => {
+  it("shows base address registers of its own: their size by writing ones, the device's stay", async () => {
+    await opened(async (device, pci) => {
+      expect(await device.read32(CONFIG, 0x10)).toBe(BAR0);
+      await device.write32(CONFIG, 0x10, 0xffff_ffff);
+      expect(await device.read32(CONFIG, 0x10)).toBe(0xffff_c000);
+      await device.write32(CONFIG, 0x18, 0xffff_ffff);
+      expect(await device.read32(CONFIG, 0x18)).toBe(0xffff_ffe1);
+      await device.write32(CONFIG, 0x14, 0xffff_ffff);
+      expect(await device.read32(CONFIG, 0x14)).toBe(0);
+      expect(pci.readConfig(0x10, 4)).toBe(BAR0);
+    });
+  });
+
+  it("passes the command register on, but for Interrupt Disable", async () => {
+    await opened(async (device, pci) => {
+      expect(pci.readConfig(4, 2)).toBe(2);
+      await device.write(CONFIG, 4, Uint8Array.of(0x06, 0x04));
+      expect(pci.readConfig(4, 2) & 6).toBe(6);
+      expect([...(await device.read(CONFIG, 4, 2))]).toEqual([0x06, 0x04]);
+    });
+  });
+
+  it("keeps identity and capability lists as they are", async () => {
+    await opened(async (device, pci) => {
+      for (const at of [0, 8, 0x34, MSI_AT]) {
+        const before = await device.read32(CONFIG, at);
+        await device.write(CONFIG, at, Uint8Array.of(0xff, 0xff));
+        expect(await device.read32(CONFIG, at)).toBe(before);
+      }
+      expect(pci.readConfig(0, 2)).toBe(0x1234);
+    });
+  });
+
+  it("does not let the program enable or aim MSI, and MSI-X is read only", async () => {
+    await opened(async (device, pci) => {
+      await device.write(CONFIG, MSI_AT + 2, Uint8Array.of(0x01));
+      await device.write32(CONFIG, MSI_AT + 4, 0xdead_bee0);
+      expect(await device.read32(CONFIG, MSI_AT + 4)).toBe(0xdead_bee0);
+      expect([pci.readConfig(MSI_AT + 2, 2) & 1, pci.readConfig(MSI_AT + 4, 4)]).toEqual([0, 0]);
+      await device.write(CONFIG, MSIX_AT + 2, Uint8Array.of(0, 0x80));
+      expect(pci.readConfig(MSIX_AT + 2, 2)).toBe(3);
+    });
+  });
+
+  it("goes through raw where no structure is", async () => {
+    await opened(async (device, pci) => {
+      await device.write32(CONFIG, 0x90, 0x1234_5678);
+      expect(pci.readConfig(0x90, 4)).toBe(0x1234_5678);
+    });
+  });
+});
+
+describe("a mapped BAR", () => {
+  it("keeps the device open after its descriptor has closed", async () => {
+    await opened(async (device, _pci, task) => {
+      const { ops } = task.fds.get(device.fd);
+      expect(() => ops.mmap?.(task, 2 * 2 ** 40, 0x1000, true, true)).toThrow("EINVAL");
+      expect(() => ops.mmap?.(task, 0, 0x5000, true, true)).toThrow("EINVAL");
+      expect(() => ops.mmap?.(task, 0, 0x1000, true, false)).toThrow("EINVAL");
+      const mm = task.mm as AddressSpace;
+      const mapping = ops.mmap?.(task, 0x1000, 0x2000, true, true);
+      expect(mapping?.page(0x1000)).toBe(BAR0 + 0x2000);
+      expect(mapping?.page(0x2000)).toBeUndefined();
+      const at = await mm.mmap({ length: 0x2000, shared: true, device: mapping });
+      await device.close();
+      const files = task.fds.open.map(({ fd }) => fd);
+      expect(files).toHaveLength(2);
+      await mm.munmap(at, 0x2000);
+    });
+  });
+
+  it("shows nothing while memory space is disabled (V-12)", async () => {
+    await opened(async (device, _pci, task) => {
+      const mapping = task.fds.get(device.fd).ops.mmap?.(task, 0, 0x1000, true, true);
+      await device.write(CONFIG, 4, Uint8Array.of(0));
+      expect(mapping?.page(0)).toBeUndefined();
+      await device.write(CONFIG, 4, Uint8Array.of(2));
+      expect(mapping?.page(0)).toBe(BAR0);
+      mapping?.close();
+    });
+  });
+});
+
+describe("interrupts", () => {
+  it("are counted by what the device has", async () => {
+    await opened(async (device) => {
+      expect(await device.irqInfo(PciIrq.INTX)).toEqual({ flags: 7, count: 1 });
+      expect(await device.irqInfo(PciIrq.MSI)).toEqual({ flags: 9, count: 4 });
+      expect(await device.irqInfo(PciIrq.MSIX)).toEqual({ flags: 1, count: 4 });
+      expect(await device.irqInfo(PciIrq.REQ)).toEqual({ flags: 9, count: 1 });
+      expect(await errnoOf(device.irqInfo(PciIrq.ERR))).toBe("EINVAL");
+    });
+    await opened(async (device) => expect(await device.irqInfo(PciIrq.ERR)).toEqual({ flags: 9, count: 1 }), {
+      profile: "linux-7.3",
+    });
+  });
+
+  it("by MSI reach the eventfd of their vector, by the number in the low bits of the data", async () => {
+    await opened(async (device, pci, task, m) => {
+      const events = [0, 1, 2].map(() => eventFd(task, m));
+      await device.setIrqs(
+        PciIrq.MSI,
+        events.map(({ fd }) => fd),
+      );
+      expect(pci.readConfig(MSI_AT + 2, 2) & 0x71).toBe(0x21);
+      const [address, data] = [pci.readConfig(MSI_AT + 4, 4), pci.readConfig(MSI_AT + 12, 2)];
+      expect(data % 4).toBe(0);
+      const controller = m.platform.resolve(InterruptController);
+      expect(controller.deliver(address, data + 1)).toBe(true);
+      expect(events.map(({ event }) => event.count)).toEqual([0n, 1n, 0n]);
+      await device.disableIrqs(PciIrq.MSI);
+      expect(controller.deliver(address, data + 1)).toBe(false);
+      expect(pci.readConfig(MSI_AT + 2, 2) & 1).toBe(0);
+    });
+  });
+
+  it("by MSI-X get an entry of the table each, added while others are in use", async () => {
+    await opened(async (device, pci, task, m) => {
+      const [first, third] = [eventFd(task, m), eventFd(task, m)];
+      await device.setIrqs(PciIrq.MSIX, [first.fd]);
+      await device.setIrqs(PciIrq.MSIX, [third.fd], 2);
+      expect(pci.readConfig(MSIX_AT + 2, 2) & 0x8000).toBe(0x8000);
+      const [low, high, data, control] = pci.entry(2);
+      expect([high, control]).toEqual([0, 0]);
+      m.platform.resolve(InterruptController).deliver(low, data);
+      expect([first.event.count, third.event.count]).toEqual([0n, 1n]);
+      expect(await errnoOf(device.setIrqs(PciIrq.MSI, [first.fd]))).toBe("EINVAL");
+      await device.disableIrqs(PciIrq.MSIX);
+      expect(pci.entry(2)[3]).toBe(1);
+    });
+  });
+
+  it("by INTx are masked when they signal and signal again when they are unmasked with the pin still up", async () => {
+    await opened(async (device, pci, task, m) => {
+      const { event, fd } = eventFd(task, m);
+      await device.setIrqs(PciIrq.INTX, [fd]);
+      pci.setPin(true);
+      pci.setPin(true);
+      expect(event.count).toBe(1n);
+      expect(pci.readConfig(4, 2) & 0x400).toBe(0x400);
+      await device.unmaskIntx();
+      expect(event.count).toBe(2n);
+      pci.setPin(false);
+      await device.unmaskIntx();
+      expect(event.count).toBe(2n);
+    });
+  });
+
+  it("are tried out with DATA_NONE", async () => {
+    await opened(async (device, _pci, task, m) => {
+      const { event, fd } = eventFd(task, m);
+      expect(await errnoOf(device.triggerIrq(PciIrq.MSI))).toBe("EINVAL");
+      await device.setIrqs(PciIrq.MSI, [fd]);
+      await device.triggerIrq(PciIrq.MSI);
+      expect(event.count).toBe(1n);
+    });
+  });
+
+  it.each([
+    ["argsz 19", [19, 0x21, 0, 0, 0], "EINVAL"],
+    ["no kind of data", [20, 0x20, 0, 0, 1], "EINVAL"],
+    ["two kinds of data", [20, 0x23, 0, 0, 1], "EINVAL"],
+    ["two actions", [20, 0x31, 1, 0, 1], "ENOTTY"],
+    ["masking MSI", [20, 0x09, 1, 0, 1], "ENOTTY"],
+    ["an interrupt that is not there", [20, 0x21, 5, 0, 0], "EINVAL"],
+    ["vectors beyond the last", [20, 0x21, 1, 3, 2], "EINVAL"],
+    ["no room for the descriptors", [20, 0x24, 1, 0, 1], "EINVAL"],
+    ["MSI with no vector", [20, 0x24, 1, 0, 0], "ERANGE"],
+    ["disabling what is not enabled", [20, 0x21, 0, 0, 0], "EINVAL"],
+  ] as const)("refuse %s", async (_what, words, errno) => {
+    await opened(async (device, _pci, task) => {
+      const arg = new Uint8Array(Uint32Array.from(words).buffer);
+      expect(arg.length).toBe(IrqSet.bytes);
+      expect(await errnoOf(task.ioctl(device.fd, VFIO_DEVICE_SET_IRQS, arg))).toBe(errno);
+    });
+  });
+
+  it("need an eventfd: EBADF for what is not open, EINVAL for another file; nothing is enabled then", async () => {
+    await opened(async (device, pci, task, m) => {
+      const { fd } = eventFd(task, m);
+      expect(await errnoOf(device.setIrqs(PciIrq.MSI, [fd, 9999]))).toBe("EBADF");
+      expect(await errnoOf(device.setIrqs(PciIrq.MSI, [device.fd]))).toBe("EINVAL");
+      expect(pci.readConfig(MSI_AT + 2, 2) & 1).toBe(0);
+    });
+  });
+});
+
+describe("the rest of a device", () => {
+  it("cannot be reset when it has neither FLR nor PM reset", async () => {
+    await opened(async (device) => expect(await errnoOf(device.reset())).toBe("EINVAL"));
+  });
+
+  it.each([
+    ["linux-6.12", 3, 1 << 18, "success"],
+    ["linux-6.12", 3, (1 << 18) | (1 << 16), "EINVAL"],
+    ["linux-6.12", 11, 1 << 18, "ENOTTY"],
+    ["linux-7.3", 11, 1 << 18, "success"],
+    ["linux-7.3", 12, 1 << 18, "EINVAL"],
+    ["linux-7.3", 3, 0, "EINVAL"],
+  ] as const)("in %s answers feature %i with flags 0x%i: %s", async (profile, feature, flags, errno) => {
+    await opened(
+      async (device, _pci, task) => {
+        const arg = new Uint8Array(64);
+        new Uint32Array(arg.buffer).set([64, feature | flags]);
+        expect(await errnoOf(task.ioctl(device.fd, VFIO_DEVICE_FEATURE, arg))).toBe(errno);
+      },
+      { profile },
+    );
+  });
+
+  it("writes to a BAR at each signal of an ioeventfd", async () => {
+    await opened(async (device, pci, task, m) => {
+      const { event, fd } = eventFd(task, m);
+      const arg = new Uint8Array(new BigUint64Array([(4n << 32n) | 32n, 0x20n, 0xabcdn, BigInt(fd)]).buffer);
+      await task.ioctl(device.fd, VFIO_DEVICE_IOEVENTFD, arg);
+      expect(await errnoOf(task.ioctl(device.fd, VFIO_DEVICE_IOEVENTFD, arg))).toBe("EEXIST");
+      event.signal();
+      expect([...pci.memory.subarray(0x20, 0x24)]).toEqual([0xcd, 0xab, 0, 0]);
+    });
+  });
+
+  it("is not charged for: a BAR is no memory of the process", async () => {
+    await opened(async (device, _pci, task, m) => {
+      const mapping = task.fds.get(device.fd).ops.mmap?.(task, 0, 0x1000, true, true);
+      const vaddr = await (task.mm as AddressSpace).mmap({ length: 4096, shared: true, device: mapping });
+      const arg = encodeStruct(DmaMap, { argsz: 32, flags: 3, vaddr, iova: 0n, size: PAGE });
+      await task.ioctl(3, VFIO_IOMMU_MAP_DMA, arg);
+      expect(m.domainOf(A).pages.get(0n)).toBe(BAR0);
+      expect(task.mm?.lockedVm).toBe(0);
+    });
+  });
+});
