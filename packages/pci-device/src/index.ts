@@ -15,6 +15,7 @@ export * from "./devices/e1000e.js";
 export * from "./devices/edu.js";
 export * from "./devices/nic.js";
 export * from "./devices/nvme.js";
+export * from "./devices/rogue.js";
 export * from "./dma-engine.js";
 export * from "./dma-status.js";
 export * from "./dma-transfer.js";

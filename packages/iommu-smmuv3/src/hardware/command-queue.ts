@@ -70,7 +70,8 @@ export class CommandQueue implements HardwareUnit {
     if (error === WAIT) return false;
     if (error !== CERROR.NONE) {
       this.#halt(error);
-      return false;
+      // Software that answers its interrupt at once has acknowledged the error already.
+      return !this.interrupts.active(r.GERROR.CMDQ_ERR.lowMask);
     }
     r.CMDQ_CONS.RD.setPair(words, r.CMDQ_CONS.index, 0, (cons + 1) & mask);
     if (this.chip.ports.trace.enabled) this.#traceConsumed();
