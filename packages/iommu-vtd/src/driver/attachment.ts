@@ -5,6 +5,7 @@
 import { IommuError } from "@iommukit/core";
 import { PASID_ENTRY } from "../spec/pasid-table.js";
 import { CONTEXT_ENTRY, SM_CONTEXT_ENTRY } from "../spec/root-context.js";
+import { disableAts, disablePasid, enableAts, enablePasid } from "./device-features.js";
 import type { DeviceInfo } from "./device-info.js";
 import type { VtdDomain } from "./domain.js";
 import { type DomainIds, FLPT_DEFAULT_DID } from "./domain-ids.js";
@@ -28,6 +29,8 @@ export class Attachment {
     const { scalable, ecap } = this.unit.features;
     if (!scalable) return;
     info.pasidTable = new PasidTable(this.unit, info.device.name, bits);
+    enablePasid(info, bits);
+    enableAts(this.unit, info);
     // With RID_PASID any PASID may stand for requests without one, so 0 is left to processes (A3, D2).
     info.ridPasid = ecap.RPS && bits > 0 ? 2 ** bits - 1 : 0;
     await this.root.create(info.rid, this.#scalableContext(info));
@@ -40,20 +43,18 @@ export class Attachment {
     this.root.clearPresent(info.rid);
     await this.invalidation.scalableContextChanged(info, []);
     this.root.erase(info.rid);
+    disableAts(info);
+    disablePasid(info);
     info.pasidTable.free();
     info.pasidTable = undefined;
   }
 
-  /** PASID, ATS or PRI of the function was switched: tells its context entry. */
-  async featuresChanged(info: DeviceInfo): Promise<void> {
-    const dids = info.domain && info.domain.type !== "blocked" ? [info.domain.did] : [];
-    if (this.unit.features.scalable) {
-      this.root.update(info.rid, this.#scalableContext(info));
-      await this.invalidation.scalableContextChanged(info, dids);
-    } else if (info.domain && info.domain.type !== "blocked") {
-      this.root.update(info.rid, this.#legacyContext(info.domain, info));
-      await this.invalidation.legacyContextRemoved(info, info.domain.did);
-    }
+  /** Scalable mode: page requests of the function are let through, or not any more. */
+  async setPageRequests(info: DeviceInfo, credits: number): Promise<void> {
+    info.priCredits = credits;
+    this.root.update(info.rid, this.#scalableContext(info));
+    const { domain } = info;
+    await this.invalidation.scalableContextChanged(info, domain && domain.type !== "blocked" ? [domain.did] : []);
   }
 
   /** @throws IommuError EINVAL the domain is snooped for good and the unit cannot; ENOSPC no domain-id left */
@@ -71,6 +72,7 @@ export class Attachment {
       await pasidTableOf(info).create(info.ridPasid, this.#pasidEntry(domain));
       await this.invalidation.pasidEntryCreated(did, info.ridPasid);
     } else {
+      if (domain.table) enableAts(this.unit, info);
       await this.root.create(info.rid, this.#legacyContext(domain, info));
       await this.invalidation.contextCreated(info, did);
     }
@@ -85,6 +87,7 @@ export class Attachment {
         this.root.clearPresent(info.rid);
         await this.invalidation.legacyContextRemoved(info, domain.did);
         this.root.erase(info.rid);
+        disableAts(info);
       }
     }
     info.domain = undefined;

@@ -5,7 +5,6 @@
 import type { Sva } from "@iommukit/core";
 import { RTADDR } from "../spec/registers.js";
 import { Attachment } from "./attachment.js";
-import { DeviceFeatures } from "./device-features.js";
 import type { DeviceInfo } from "./device-info.js";
 import { DomainIds } from "./domain-ids.js";
 import { FaultHandler } from "./fault-handler.js";
@@ -27,7 +26,6 @@ export class Parts {
   readonly pageRequests: PageRequests;
   readonly faults: FaultHandler;
   readonly attachment: Attachment;
-  readonly deviceFeatures: DeviceFeatures;
 
   constructor(
     readonly unit: Unit,
@@ -42,7 +40,6 @@ export class Parts {
     this.pageRequests = new PageRequests(unit, this.queue, sva, this.devices);
     this.faults = new FaultHandler(unit);
     this.attachment = new Attachment(unit, this.root, this.ids, this.invalidation, this.pageRequests);
-    this.deviceFeatures = new DeviceFeatures(unit, this.attachment, this.pageRequests);
   }
 
   /** @throws IommuError ETIMEDOUT the unit does not follow a command */

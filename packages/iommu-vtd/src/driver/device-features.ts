@@ -1,11 +1,12 @@
 /**
- * PASID, PRI and ATS of a function, switched for sharing address spaces: in the unit's context entry first, then in the
- * function in the order that PCIe demands (PASID before ATS, I4), and back in reverse.
+ * PASID, ATS and PRI of a function. PASID and ATS go on as soon as the unit knows the function, PASID first (I4); in legacy
+ * mode ATS goes on with a domain that translates. PRI goes on when the function is to share address spaces.
  */
 import {
   ExtendedCapabilityId,
   findExtendedCapability,
   IommuError,
+  isErrno,
   pciAtsPageAligned,
   pciAtsQueueDepth,
   pciAtsSupported,
@@ -19,9 +20,7 @@ import {
   pciPriSupported,
   pciResetPri,
 } from "@iommukit/core";
-import type { Attachment } from "./attachment.js";
 import type { DeviceInfo } from "./device-info.js";
-import type { PageRequests } from "./page-requests.js";
 import { missingForSva } from "./probe.js";
 import type { Unit } from "./unit.js";
 
@@ -36,70 +35,69 @@ export function pasidBitsOf(unit: Unit, info: DeviceInfo): number {
   return Math.min(pasidBits, Math.log2(pciMaxPasids(pci)));
 }
 
-export class DeviceFeatures {
-  constructor(
-    private readonly unit: Unit,
-    private readonly attachment: Attachment,
-    private readonly pageRequests: PageRequests,
-  ) {}
+/** Scalable mode, before ATS. What the function refuses it does without; sharing address spaces says why. */
+export function enablePasid(info: DeviceInfo, bits: number): void {
+  if (bits > 0) info.pasidEnabled = accepted(info, () => pciEnablePasid(info.device.pci, 0));
+}
 
-  /**
-   * @param faults the device recovers from I/O page faults: PRI too
-   * @throws IommuError ENODEV unit or function cannot, with what is missing; EINVAL, EBUSY as PCI refuses. Nothing is left on.
-   */
-  async enable(info: DeviceInfo, faults: boolean): Promise<void> {
-    const missing = this.#missing(info, faults);
-    if (missing.length > 0)
-      throw new IommuError(
-        "ENODEV",
-        `${info.device.name} behind ${this.unit.dmar} cannot share address spaces: ${missing.join("; ")}`,
-      );
-    const { pci } = info.device;
-    info.qdep = pciAtsQueueDepth(pci);
-    info.pfsid = this.unit.features.ecap.DIT ? (pci.physicalFunction ?? pci).rid : 0;
-    info.priCredits = faults ? this.pageRequests.reserve() : 0;
-    info.pasidEnabled = true;
-    info.atsEnabled = true;
-    await this.attachment.featuresChanged(info);
-    try {
-      pciEnablePasid(pci, 0);
-      if (faults) {
-        pciResetPri(pci);
-        pciEnablePri(pci, info.priCredits);
-      }
-      pciEnableAts(pci, VTD_PAGE_SHIFT);
-    } catch (error) {
-      await this.disable(info);
-      throw error;
-    }
-  }
+/** Linux trusts only functions whose translation requests are page-aligned. */
+export function enableAts(unit: Unit, info: DeviceInfo): void {
+  const { pci } = info.device;
+  if (!unit.features.ecap.DT || !pciAtsSupported(pci) || !pciAtsPageAligned(pci)) return;
+  info.qdep = pciAtsQueueDepth(pci);
+  info.pfsid = unit.features.ecap.DIT ? (pci.physicalFunction ?? pci).rid : 0;
+  info.atsEnabled = accepted(info, () => pciEnableAts(pci, VTD_PAGE_SHIFT));
+}
 
-  /** The function's bonds are gone. Page requests that are still on the way are answered before PRI ends (E16). */
-  async disable(info: DeviceInfo): Promise<void> {
-    const { pci } = info.device;
-    if (info.priEnabled) {
-      pciDisablePri(pci);
-      await this.pageRequests.drain(info, info.ridPasid, info.domain?.did ?? 0);
-    }
-    pciDisableAts(pci);
-    pciDisablePasid(pci);
-    this.pageRequests.release(info.priCredits);
-    info.priCredits = 0;
-    info.pasidEnabled = false;
-    info.atsEnabled = false;
-    await this.attachment.featuresChanged(info);
-  }
+export function disableAts(info: DeviceInfo): void {
+  pciDisableAts(info.device.pci);
+  info.atsEnabled = false;
+}
 
-  #missing(info: DeviceInfo, faults: boolean): string[] {
-    const { ecap } = this.unit.features;
-    const { pci } = info.device;
-    const missing = missingForSva(this.unit.features);
-    if (pasidBitsOf(this.unit, info) === 0 && ecap.PASID) missing.push("the function has no PASID capability");
-    if (!pciAtsSupported(pci)) missing.push("the function has no ATS capability that may be trusted");
-    else if (!pciAtsPageAligned(pci))
-      missing.push("its translation requests are not always page-aligned (ATS capability, bit 5)");
-    if (faults && !ecap.PRS) missing.push("ECAP.PRS = 0: page requests are not supported");
-    if (faults && !pciPriSupported(pci)) missing.push("the function has no PRI capability");
-    return missing;
+/** After ATS. */
+export function disablePasid(info: DeviceInfo): void {
+  pciDisablePasid(info.device.pci);
+  info.pasidEnabled = false;
+}
+
+/** @param credits page requests that the function may have outstanding. @throws IommuError as PCI refuses */
+export function enablePri(info: DeviceInfo, credits: number): void {
+  pciResetPri(info.device.pci);
+  pciEnablePri(info.device.pci, credits);
+}
+
+export function disablePri(info: DeviceInfo): void {
+  pciDisablePri(info.device.pci);
+}
+
+function accepted(info: DeviceInfo, enable: () => void): boolean {
+  try {
+    enable();
+    return true;
+  } catch (error) {
+    if (!isErrno(error)) throw error;
+    info.refusals.push(error.message);
+    return false;
   }
+}
+
+/**
+ * @param faults the device recovers from I/O page faults: PRI too
+ * @throws IommuError ENODEV unit or function cannot share address spaces, with everything that is missing
+ */
+export function mustShare(unit: Unit, info: DeviceInfo, faults: boolean): void {
+  const { ecap } = unit.features;
+  const { pci } = info.device;
+  const missing = [...missingForSva(unit.features), ...info.refusals];
+  if (pasidBitsOf(unit, info) === 0 && ecap.PASID) missing.push("the function has no PASID capability");
+  if (!pciAtsSupported(pci)) missing.push("the function has no ATS capability that may be trusted");
+  else if (!pciAtsPageAligned(pci))
+    missing.push("its translation requests are not always page-aligned (ATS capability, bit 5)");
+  if (faults && !ecap.PRS) missing.push("ECAP.PRS = 0: page requests are not supported");
+  if (faults && !pciPriSupported(pci)) missing.push("the function has no PRI capability");
+  if (missing.length === 0) return;
+  throw new IommuError(
+    "ENODEV",
+    `${info.device.name} behind ${unit.dmar} cannot share address spaces: ${missing.join("; ")}`,
+  );
 }

@@ -11,6 +11,8 @@ export class DeviceInfo implements DeviceTlbTarget {
   ridPasid = 0;
   atsEnabled = false;
   pasidEnabled = false;
+  /** Why PCI refused to switch on PASID or ATS. */
+  readonly refusals: string[] = [];
   /** Outstanding page requests that the device was allowed; 0 while PRI is off. */
   priCredits = 0;
   qdep = 0;

@@ -15,8 +15,8 @@ import {
 } from "@iommukit/core";
 import { type Attachment, pasidTableOf } from "./attachment.js";
 import { type AlignedRange, alignedRange } from "./descriptors.js";
-import type { DeviceFeatures } from "./device-features.js";
-import { infoOf } from "./device-info.js";
+import { disablePri, enablePri, mustShare } from "./device-features.js";
+import { type DeviceInfo, infoOf } from "./device-info.js";
 import { FLPT_DEFAULT_DID } from "./domain-ids.js";
 import type { Invalidation } from "./invalidation.js";
 import type { PageRequests } from "./page-requests.js";
@@ -35,24 +35,45 @@ export class ProcessBinding {
   constructor(
     private readonly unit: Unit,
     private readonly ops: IommuOps,
-    private readonly features: DeviceFeatures,
     private readonly attachment: Attachment,
     private readonly invalidation: Invalidation,
     private readonly pageRequests: PageRequests,
   ) {}
 
-  /** Enables PASID, ATS and, for IOMMU_SVA_FEAT_IOPF, PRI. PASID 0 is free when another stands for requests without one. */
+  /**
+   * PASID and ATS are on already; PRI is enabled for IOMMU_SVA_FEAT_IOPF, in the context entry before the function. PASID 0 is
+   * free when another stands for requests without one. @throws IommuError ENODEV with what is missing, or as PCI refuses
+   */
   async deviceInit(dev: Device, param: SvaParam): Promise<void> {
     const info = infoOf(dev);
-    await this.features.enable(info, (param.features & IOMMU_SVA_FEAT_IOPF) !== 0);
+    const faults = (param.features & IOMMU_SVA_FEAT_IOPF) !== 0;
+    mustShare(this.unit, info, faults);
     const { size } = pasidTableOf(info);
+    if (faults) await this.#enablePageRequests(info);
     param.minPasid = Math.max(param.minPasid, info.ridPasid === 0 ? 1 : 0);
     param.maxPasid = Math.min(param.maxPasid, (info.ridPasid || size) - 1);
   }
 
+  async #enablePageRequests(info: DeviceInfo): Promise<void> {
+    const credits = this.pageRequests.reserve();
+    await this.attachment.setPageRequests(info, credits);
+    try {
+      enablePri(info, credits);
+    } catch (error) {
+      this.pageRequests.release(credits);
+      await this.attachment.setPageRequests(info, 0);
+      throw error;
+    }
+  }
+
+  /** The function's bonds are gone. Page requests that are still on the way are answered before PRI ends (E16). */
   async deviceShutdown(dev: Device): Promise<void> {
     const info = infoOf(dev);
-    if (info.pasidEnabled) await this.features.disable(info);
+    if (!info.priEnabled) return;
+    disablePri(info);
+    await this.pageRequests.drain(info, info.ridPasid, info.domain?.did ?? 0);
+    this.pageRequests.release(info.priCredits);
+    await this.attachment.setPageRequests(info, 0);
   }
 
   /** @throws IommuError EOPNOTSUPP the unit cannot walk the process's tables */

@@ -84,14 +84,7 @@ export class VtdDriver implements IommuOps {
     const unit: Unit = { ...this.#unit, features: probe(this.#unit.mmio, this.options) };
     const parts = new Parts(unit, this.sva);
     this.#parts = parts;
-    this.#processes = new ProcessBinding(
-      unit,
-      this,
-      parts.deviceFeatures,
-      parts.attachment,
-      parts.invalidation,
-      parts.pageRequests,
-    );
+    this.#processes = new ProcessBinding(unit, this, parts.attachment, parts.invalidation, parts.pageRequests);
     await parts.start();
   }
 
@@ -134,9 +127,9 @@ export class VtdDriver implements IommuOps {
   }
 
   async releaseDevice(dev: Device): Promise<void> {
-    const { devices, attachment, deviceFeatures, pageRequests } = this.#on;
+    const { devices, attachment, pageRequests } = this.#on;
     const info = infoOf(dev);
-    if (info.pasidEnabled) await deviceFeatures.disable(info);
+    await this.svaDeviceShutdown(dev);
     await attachment.remove(info);
     await pageRequests.lock.with(() => devices.delete(dev.rid));
     dev.iommuPriv = undefined;

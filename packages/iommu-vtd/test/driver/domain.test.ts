@@ -1,4 +1,13 @@
-import { Access, IommuProt, iommuMap, iommuUnmap, iommuUnmapFast, newGather, TranslationStatus } from "@iommukit/core";
+import {
+  Access,
+  IommuProt,
+  iommuMap,
+  iommuUnmap,
+  iommuUnmapFast,
+  NO_PASID,
+  newGather,
+  TranslationStatus,
+} from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import { isaWindow } from "../../src/driver/reserved-regions.js";
 import { everything, qemu11Q35, sapphireRapidsLike } from "../../src/presets.js";
@@ -133,7 +142,10 @@ describe("lazy mode", () => {
       expect(m.translate(device, 0x5000n, Access.WRITE)[0]).toBe(OK);
       await m.platform.scheduler.sleep(9_000_000);
       expect(m.translate(device, 0x5000n, Access.WRITE)[0]).toBe(OK);
-      expect(await m.descriptors(() => m.platform.scheduler.sleep(2_000_000))).toEqual(["iotlb_inv_dsc"]);
+      expect(await m.descriptors(() => m.platform.scheduler.sleep(2_000_000))).toEqual([
+        "iotlb_inv_dsc",
+        "dev_tlb_inv_dsc",
+      ]);
       expect(m.translate(device, 0x5000n, Access.WRITE)[0]).toBe(FAULT);
     });
     expect(await m.platform.close()).toEqual([]);
@@ -159,7 +171,7 @@ describe("lazy mode", () => {
           await iommuMap(domain, 0x5000n, 0x1_0020_0000, 0x1000n, RW);
         }
       });
-      expect(commands).toEqual(["iotlb_inv_dsc", "iotlb_inv_dsc"]);
+      expect(commands.filter((name) => name === "iotlb_inv_dsc").length).toBe(2);
     });
   });
 
@@ -221,6 +233,39 @@ describe("enforceCacheCoherency (H26)", () => {
       await iommuMap(domain, 0n, 0x5000, 0x1000n, RW);
       expect(m.ops.enforceCacheCoherency(domain)).toBe(true);
     });
+  });
+});
+
+describe("ATS", () => {
+  it("goes on in legacy mode with a domain that translates, and off with it (TT = 01b)", async () => {
+    const m = await machine({ preset: everything, mode: "legacy" });
+    await m.run(async () => {
+      const device = await m.plug();
+      const { domain } = groupOf(device);
+      if (!domain) throw new Error("no default domain");
+      expect(device.pci.ats).toBe(true);
+      await iommuMap(domain, 0x5000n, 0x1_0020_0000, 0x1000n, RW);
+      const [, completion] = m.ats(device, 0x5000n, Access.READ | Access.WRITE, NO_PASID);
+      expect([completion.read, completion.write, completion.lo]).toEqual([true, true, 0x20_0000]);
+      expect(await m.descriptors(() => iommuUnmap(domain, 0x5000n, 0x1000n))).toEqual([
+        "iotlb_inv_dsc",
+        "dev_tlb_inv_dsc",
+      ]);
+      const identity = m.ops.domainAlloc("identity", device.dev);
+      const left = await m.descriptors(() => m.platform.groups.attachGroup(identity, groupOf(device)));
+      expect(left).toEqual(["cc_inv_dsc", "iotlb_inv_dsc", "dev_tlb_inv_dsc"]);
+      expect(device.pci.ats).toBe(false);
+    });
+  });
+
+  it("stays off where the unit has no device-TLBs, or requests are not page-aligned", async () => {
+    const on = async (preset: typeof everything, pageAligned: boolean) => {
+      const m = await machine({ preset });
+      return m.run(async () => (await m.plug("0000:00:05.0", { pageAligned })).pci.ats);
+    };
+    expect(await on(everything, true)).toBe(true);
+    expect(await on(everything, false)).toBe(false);
+    expect(await on(withFields(everything, { ecap: { DT: 0 } }), true)).toBe(false);
   });
 });
 

@@ -27,17 +27,20 @@ async function bound(m: Machine, device: PlayedDevice, mmExit?: MmExitHandler) {
 }
 
 describe("svaDeviceInit", () => {
-  it("enables PASID before ATS and PRI, and shutdown takes all of it back (I4)", async () => {
+  it("finds PASID and ATS on since the probe, and enables PRI; shutdown and release take it back (I4)", async () => {
     const m = await machine();
     await m.run(async () => {
       const { dev, pci } = await m.plug();
-      expect([pci.pasid, pci.pri, pci.ats]).toEqual([false, false, false]);
+      const state = () => [pci.pasid, pci.ats, pci.pri];
+      expect(state()).toEqual([true, true, false]);
       await m.platform.sva.iommuSvaDeviceInit(dev, 1, 0);
-      expect([pci.pasid, pci.pri, pci.ats]).toEqual([true, true, true]);
+      expect(state()).toEqual([true, true, true]);
       await m.platform.sva.iommuSvaDeviceShutdown(dev);
-      expect([pci.pasid, pci.pri, pci.ats]).toEqual([false, false, false]);
+      expect(state()).toEqual([true, true, false]);
       await m.platform.sva.iommuSvaDeviceInit(dev, 0, 0);
-      expect([pci.pasid, pci.pri, pci.ats]).toEqual([true, false, true]);
+      expect(state()).toEqual([true, true, false]);
+      await m.platform.unplug(dev.name);
+      expect(state()).toEqual([false, false, false]);
     });
     expect(await m.platform.close()).toEqual([]);
   });
@@ -81,13 +84,13 @@ describe("svaDeviceInit", () => {
     ["a function without ATS", {}, { without: ["ats"] }, "the function has no ATS capability"],
     ["a function without PRI", {}, { without: ["pri"] }, "the function has no PRI capability"],
     ["requests that are not page-aligned", {}, { pageAligned: false }, "not always page-aligned"],
-  ])("refuses %s with ENODEV, and leaves nothing on (H29)", async (_what, fields, options, sentence) => {
+  ])("refuses %s with ENODEV, and leaves PRI off (H29)", async (_what, fields, options, sentence) => {
     const m = await machine({ preset: withFields(sapphireRapidsLike, fields) });
     await m.run(async () => {
       const { dev, pci } = await m.plug("0000:00:05.0", options);
       const error = await m.platform.sva.iommuSvaDeviceInit(dev, 1, 0).catch((reason: IommuError) => reason);
       expect(error).toMatchObject({ code: "ENODEV", message: expect.stringContaining(sentence) });
-      expect([pci.pasid, pci.pri, pci.ats]).toEqual([false, false, false]);
+      expect(pci.pri).toBe(false);
     });
     expect(await m.platform.close()).toEqual([]);
   });
@@ -102,14 +105,28 @@ describe("svaDeviceInit", () => {
     });
   });
 
-  it("undoes what it enabled when the function refuses", async () => {
+  it("tells why PCI refused PASID or ATS when the function was probed", async () => {
     const m = await machine();
     await m.run(async () => {
       const { dev, pci } = await m.plug();
+      await m.platform.unplug(dev.name);
       pci.writeConfig(0x106, 2, 0x8000);
+      const [again] = await m.platform.plug({ name: "again", segment: 0, create: () => [pci] });
+      await expect(m.platform.sva.iommuSvaDeviceInit(again, 1, 0)).rejects.toThrow(
+        "PASID of 0000:00:05.0 cannot change while its ATS is enabled",
+      );
+    });
+  });
+
+  it("undoes what it did when PCI refuses PRI", async () => {
+    const m = await machine();
+    await m.run(async () => {
+      const { dev, pci } = await m.plug();
+      pci.writeConfig(0x114, 2, 1);
       await expect(m.platform.sva.iommuSvaDeviceInit(dev, 1, 0)).rejects.toThrow("EBUSY");
-      expect([pci.pasid, pci.pri, pci.ats]).toEqual([false, false, false]);
+      pci.writeConfig(0x114, 2, 0);
       await m.platform.sva.iommuSvaDeviceInit(dev, 1, 0);
+      expect(pci.pri).toBe(true);
     });
     expect(await m.platform.close()).toEqual([]);
   });
