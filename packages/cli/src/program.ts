@@ -1,12 +1,14 @@
 /** The command line as a value, so that tests can drive it without a process. */
 import { Command, CommanderError } from "commander";
 import { compareCommand } from "./commands/compare.js";
+import { explainCommand } from "./commands/explain.js";
 import { UsageError } from "./errors.js";
 
 export function createProgram(): Command {
   const program = new Command("iommukit")
     .description("Shared Virtual Addressing without the hardware")
     .version("0.1.0")
+    .addCommand(explainCommand())
     .addCommand(compareCommand());
   for (const command of [program, ...program.commands]) command.exitOverride();
   return program;

@@ -1,0 +1,146 @@
+/** `iommukit explain`: what a fault, a dump or a log line means, and why it came. */
+import { Command, InvalidArgumentError } from "commander";
+import { UsageError } from "../errors.js";
+import { Explainer } from "../explain/explainer.js";
+import { canonicalBdf, parseHex } from "../explain/hex.js";
+import { Output } from "../explain/output.js";
+import { readLines } from "../explain/read-lines.js";
+import type { ExplainRecord } from "../explain/record.js";
+import { recordJson, renderRecord, renderWhy } from "../explain/render.js";
+import { type NamedTable, TABLES, tableNamed } from "../explain/tables.js";
+import { Unknown } from "../explain/unknown.js";
+import { MemoryImages } from "../explain/walk/memory-image.js";
+import { type Roots, walkFor } from "../explain/walk/walk.js";
+import { Why } from "../explain/why.js";
+
+interface Options {
+  readonly as?: NamedTable;
+  readonly verbose?: boolean;
+  readonly why: boolean;
+  readonly json?: boolean;
+  readonly ndjson?: boolean;
+  readonly s?: string;
+  readonly pasid?: number;
+  readonly memory: readonly string[];
+  readonly rtaddr?: bigint;
+  readonly strtabBase?: bigint;
+  readonly strtabCfg?: bigint;
+}
+
+function hexValue(text: string): bigint {
+  const value = /^0x/i.test(text) ? parseHex(text) : undefined;
+  if (value === undefined || value >> 64n !== 0n)
+    throw new InvalidArgumentError("a number such as 0x436f7d000 is wanted.");
+  return value;
+}
+
+function table(text: string): NamedTable {
+  const found = tableNamed(text);
+  if (found === undefined)
+    throw new InvalidArgumentError("no table has that name; `iommukit explain --tables` lists them.");
+  return found;
+}
+
+function bdf(text: string): string {
+  const value = canonicalBdf(text);
+  if (value === undefined) throw new InvalidArgumentError("an address such as 0000:01:00.0 is wanted.");
+  return value;
+}
+
+function pasid(text: string): number {
+  const value = Number(text);
+  if (!/^(0x[0-9a-f]+|\d+)$/i.test(text) || value >= 1 << 20)
+    throw new InvalidArgumentError("a number below 2^20 is wanted.");
+  return value;
+}
+
+export function explainCommand(): Command {
+  return new Command("explain")
+    .description("say what faults, events, table entries, registers and lspci output mean, and why they came")
+    .argument("[file...]", "text of any mixture; - or nothing reads standard input")
+    .option("-v, --verbose", "every field with bits, value, meaning and section; every cause")
+    .option("--as <table>", "take bare hex words as this structure: STE, CD, PASID_ENTRY, CAP, …", table)
+    .option("--tables", "list the structures that --as knows")
+    .option("-s <bdf>", "only this device", bdf)
+    .option("--pasid <n>", "only this PASID", pasid)
+    .option("--no-why", "leave out the likely causes")
+    .option(
+      "--memory <file@addr>",
+      "raw memory at a physical address; may be repeated",
+      (text, all: string[]) => [...all, text],
+      [],
+    )
+    .option("--rtaddr <hex>", "value of VT-d's RTADDR: walk its tables for each fault", hexValue)
+    .option("--strtab-base <hex>", "value of SMMU_STRTAB_BASE: walk its tables for each event", hexValue)
+    .option("--strtab-cfg <hex>", "value of SMMU_STRTAB_BASE_CFG", hexValue)
+    .option("--json", "one array of records")
+    .option("--ndjson", "one record a line")
+    .action((files: string[], options: Options & { tables?: boolean }) =>
+      options.tables ? listTables() : run(files, options),
+    );
+}
+
+function listTables(): void {
+  for (const { family, name, table } of TABLES) {
+    process.stdout.write(
+      `${`${family}.${name}`.padEnd(44)} ${String(table.bits).padStart(5)} bits  ${table.name} (${table.spec})\n`,
+    );
+  }
+}
+
+async function run(files: readonly string[], options: Options): Promise<void> {
+  const memory = new MemoryImages();
+  try {
+    for (const spec of options.memory) memory.add(spec);
+    await explainFiles(files.length === 0 ? ["-"] : files, options, { memory, ...rootsOf(options) });
+  } finally {
+    memory.close();
+  }
+}
+
+function rootsOf({ memory, rtaddr, strtabBase, strtabCfg }: Options): Omit<Roots, "memory"> {
+  if ((strtabBase === undefined) !== (strtabCfg === undefined))
+    throw new UsageError("--strtab-base and --strtab-cfg need each other");
+  if (memory.length > 0 && rtaddr === undefined && strtabBase === undefined)
+    throw new UsageError("--memory needs --rtaddr, or --strtab-base and --strtab-cfg: where do the tables start?");
+  return { rtaddr, strtab: strtabBase === undefined ? undefined : { base: strtabBase, config: Number(strtabCfg) } };
+}
+
+async function explainFiles(files: readonly string[], options: Options, roots: Roots): Promise<void> {
+  const output = new Output();
+  const why = new Why();
+  const unknown = new Unknown();
+  let shown = 0;
+  let taken = 0;
+  if (options.json) output.line("[");
+  for (const file of files) {
+    const emit = (record: ExplainRecord) => {
+      if (!selected(record, options)) return;
+      const walk = walkFor(record, roots);
+      if (options.json || options.ndjson)
+        output.line(`${options.json && shown > 0 ? "," : ""}${recordJson(record, file, walk)}`);
+      else output.line(renderRecord(record, walk, options.verbose ?? false));
+      shown++;
+      why.add(record);
+    };
+    const explainer = new Explainer(emit, options.as);
+    await readLines(file, process.stdin, (text) => {
+      if (!explainer.line(text)) unknown.add(explainer.lines, text, options.as !== undefined);
+    });
+    explainer.end();
+    taken += explainer.taken;
+  }
+  if (options.json) output.line("]");
+  else if (!options.ndjson && options.why && why.groups.length > 0)
+    output.line(renderWhy(why, options.verbose ?? false));
+  output.flush();
+  for (const line of unknown.report()) process.stderr.write(`iommukit: ${line}\n`);
+  if (taken === 0) {
+    process.stderr.write("iommukit: nothing in the input that explain knows\n");
+    process.exitCode = 1;
+  }
+}
+
+function selected({ facts }: ExplainRecord, { s, pasid: wanted }: Options): boolean {
+  return (s === undefined || facts.device === s) && (wanted === undefined || facts.pasid === wanted);
+}

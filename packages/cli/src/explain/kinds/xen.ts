@@ -1,0 +1,110 @@
+/** Xen's messages: VT-d faults on two lines (codes in hex), the walk that it prints after them, AMD-Vi faults, AMD's walk. */
+import { CONTEXT_ENTRY, ROOT_ENTRY, SECOND_STAGE_ENTRY } from "@iommukit/iommu-vtd";
+import { canonicalBdf, hex } from "../hex.js";
+import type { Emit, Line, Recogniser } from "../recogniser.js";
+import { type ExplainRecord, partOf, reservedNotes, wordsOf } from "../record.js";
+import { amdFault } from "./amd-fault-record.js";
+import { type VtdFault, vtdFault } from "./vtd-fault-record.js";
+
+const FAULT =
+  /\[VT-D\]\s?(?:DMAR:\s?\[(DMA Read|DMA Write)\]|(INTR-REMAP):) ?Request device \[([0-9a-f:.]+)\] fault (addr|index) (?:0x)?([0-9a-f]{1,16})\b/i;
+const REASON = /\[VT-D\]\s?(?:DMAR|INTR-REMAP): reason ([0-9a-f]{1,2}) - (.*)$/i;
+const AMD =
+  /AMD-Vi: ([A-Z_]+): ([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]) d(\S+) addr ([0-9a-f]{1,16}) flags 0x([0-9a-f]{1,4})\b(.*)$/i;
+const ROOT = /\broot_entry\[([0-9a-f]{2})\] = ([0-9a-f]{1,16})\s*$/i;
+const CONTEXT = /\bcontext\[([0-9a-f]{2})\] = ([0-9a-f]{1,16})_([0-9a-f]{1,16})\s*$/i;
+const LEVEL = /\(XEN\)\s+l([1-5])\[([0-9a-f]{3})\] = ([0-9a-f]{1,16})(?: [r-][w-])?\s*$/i;
+
+export class XenRecogniser implements Recogniser {
+  #waiting: Omit<VtdFault, "code" | "text"> | undefined;
+
+  take(line: Line, emit: Emit): boolean {
+    const { text } = line;
+    if (!text.includes("(XEN)")) return false;
+    return this.#vtd(line, emit) || this.#reason(line, emit) || amd(line, emit) || walk(line, emit);
+  }
+
+  #vtd(line: Line, emit: Emit): boolean {
+    const match = FAULT.exec(line.text);
+    const device = match === null ? undefined : canonicalBdf(match[3]);
+    if (match === null || device === undefined) return false;
+    this.end(emit);
+    const [, type, , , what, digits] = match;
+    const value = BigInt(`0x${digits}`);
+    this.#waiting = {
+      line: line.number,
+      raw: [line.text],
+      device,
+      access: type === undefined ? undefined : type.endsWith("Read") ? "read" : "write",
+      pasid: undefined,
+      address: what === "addr" ? value : undefined,
+      index: what === "index" ? Number(value & 0xffffn) : undefined,
+    };
+    return true;
+  }
+
+  #reason(line: Line, emit: Emit): boolean {
+    const match = REASON.exec(line.text);
+    if (match === null || this.#waiting === undefined) return false;
+    const waiting = this.#waiting;
+    this.#waiting = undefined;
+    emit(
+      vtdFault({ ...waiting, raw: [...waiting.raw, line.text], code: Number.parseInt(match[1], 16), text: match[2] }),
+    );
+    return true;
+  }
+
+  end(emit: Emit): void {
+    if (this.#waiting !== undefined) emit(vtdFault({ ...this.#waiting, code: undefined, text: "" }));
+    this.#waiting = undefined;
+  }
+}
+
+function amd(line: Line, emit: Emit): boolean {
+  const match = AMD.exec(line.text);
+  if (match === null) return false;
+  const [, event, bdf, domain, address, flags] = match;
+  const record = amdFault(line, {
+    event,
+    device: canonicalBdf(bdf),
+    domain,
+    address: BigInt(`0x${address}`),
+    flags: Number.parseInt(flags, 16),
+  });
+  if (record !== undefined) emit(record);
+  return record !== undefined;
+}
+
+/** `root_entry[00] = …`, `context[10] = hi_lo`, `l4[000] = …`: each is one table entry. */
+function walk(line: Line, emit: Emit): boolean {
+  const root = ROOT.exec(line.text);
+  if (root !== null) return entry(line, emit, "root", root[1], ROOT_ENTRY, [BigInt(`0x${root[2]}`), 0n]);
+  const context = CONTEXT.exec(line.text);
+  if (context !== null) {
+    return entry(line, emit, "context", context[1], CONTEXT_ENTRY, [
+      BigInt(`0x${context[3]}`),
+      BigInt(`0x${context[2]}`),
+    ]);
+  }
+  const level = LEVEL.exec(line.text);
+  if (level === null) return false;
+  return entry(line, emit, `L${level[1]}`, level[2], SECOND_STAGE_ENTRY, [BigInt(`0x${level[3]}`)]);
+}
+
+type Table = typeof ROOT_ENTRY | typeof CONTEXT_ENTRY | typeof SECOND_STAGE_ENTRY;
+
+function entry(line: Line, emit: Emit, name: string, index: string, table: Table, quads: bigint[]): boolean {
+  const words = wordsOf(quads);
+  const present = table.fields.some((field) => ["P", "R", "W"].includes(field.name) && field.get(words) === 1);
+  const record: ExplainRecord = {
+    kind: "vtd.table-entry",
+    line: line.number,
+    raw: [line.text],
+    summary: `${table.name}  ${name}[${index}] = ${quads.map((value) => hex(value, 16)).join(" ")}  ${present ? "present" : "not present: the walk stops here"}`,
+    facts: { iommu: "vtd" },
+    parts: [partOf(table, words)],
+    notes: reservedNotes(table, words),
+  };
+  emit(record);
+  return true;
+}

@@ -1,0 +1,29 @@
+/** Lines of files and of standard input as they come, in constant memory. */
+import { createReadStream } from "node:fs";
+import type { Readable } from "node:stream";
+import { UsageError } from "../errors.js";
+
+/** A "line" longer than this is cut: it is no text, and must not fill the memory. */
+const LONGEST = 1 << 16;
+
+/** @param name a path, or "-" for standard input */
+export async function readLines(name: string, stdin: Readable, line: (text: string) => void): Promise<void> {
+  const stream = name === "-" ? stdin : createReadStream(name, { highWaterMark: 1 << 18 });
+  stream.setEncoding("latin1");
+  let rest = "";
+  try {
+    for await (const chunk of stream) {
+      const text = rest + (chunk as string);
+      let from = 0;
+      for (let at = text.indexOf("\n"); at >= 0; at = text.indexOf("\n", from)) {
+        line(text.charCodeAt(at - 1) === 13 ? text.slice(from, at - 1) : text.slice(from, at));
+        from = at + 1;
+      }
+      rest = text.slice(from, from + LONGEST);
+    }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === undefined) throw error;
+    throw new UsageError(`cannot read ${name}: ${(error as Error).message}`, { cause: error });
+  }
+  if (rest !== "") line(rest);
+}

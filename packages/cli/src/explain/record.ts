@@ -1,0 +1,79 @@
+/** What explain makes of a piece of input: one record for each fault, command, table entry, register or capability. */
+import { type AnyLayout, type ExplainedField, explainFields } from "@iommukit/core";
+import { hex } from "./hex.js";
+
+/** What the rules about causes, the filters and the walk want to know; undefined where the input does not say. */
+export interface Facts {
+  readonly iommu?: "vtd" | "smmuv3" | "amd-vi";
+  /** Fault reason or event number. */
+  readonly code?: number;
+  /** The specification's name for it, or Linux's. */
+  readonly name?: string;
+  /** dddd:bb:dd.f */
+  readonly device?: string;
+  /** StreamID or source-id. */
+  readonly sid?: number;
+  /** Undefined: a request without PASID. */
+  readonly pasid?: number;
+  readonly address?: bigint;
+  readonly access?: "read" | "write" | "execute" | "atomic";
+  /** A blocked interrupt, not a memory access. */
+  readonly interrupt?: boolean;
+  readonly stage?: 1 | 2;
+  /** The translation exists and does not allow the access; undefined where the fault does not distinguish that. */
+  readonly permission?: boolean;
+}
+
+/** Words behind a record, taken apart by one field table. */
+export interface Part {
+  readonly table: string;
+  readonly section: string;
+  /** 64-bit words (32-bit where the table is), lowest first. */
+  readonly words: readonly string[];
+  readonly fields: readonly ExplainedField[];
+}
+
+export interface ExplainRecord {
+  readonly kind: string;
+  /** Number of its first line. */
+  readonly line: number;
+  readonly summary: string;
+  /** The input as it was. */
+  readonly raw: readonly string[];
+  readonly facts: Facts;
+  readonly parts: readonly Part[];
+  /** What the reader has to know: reserved bits that are set, words that are missing, texts that disagree. */
+  readonly notes: readonly string[];
+}
+
+/** @param present bits that are there when the input is shorter than the table */
+export function partOf(table: AnyLayout, words: Int32Array, at = 0, present = table.bits): Part {
+  const fields = explainFields(table, words, at).filter((row) => table.field(row.name).msb < present);
+  return { table: table.name, section: table.spec, words: wordTexts(words, at, table.bits), fields };
+}
+
+export function wordTexts(words: Int32Array, at: number, bits: number): string[] {
+  if (bits <= 32) return [hex(words[at] >>> 0, Math.ceil(bits / 4))];
+  return Array.from({ length: Math.ceil(bits / 64) }, (_, n) => hex(quad(words, at + 2 * n), 16));
+}
+
+export function quad(words: Int32Array, at: number): bigint {
+  return (BigInt((words[at + 1] ?? 0) >>> 0) << 32n) | BigInt(words[at] >>> 0);
+}
+
+/** Little-endian 32-bit words of 64-bit ones. */
+export function wordsOf(quads: readonly bigint[]): Int32Array {
+  const words = new Int32Array(quads.length * 2);
+  for (const [n, value] of quads.entries()) {
+    words[2 * n] = Number(value & 0xffff_ffffn) | 0;
+    words[2 * n + 1] = Number((value >> 32n) & 0xffff_ffffn) | 0;
+  }
+  return words;
+}
+
+/** A note for each reserved field that is not zero: such a record is from newer hardware, or is not what it is taken for. */
+export function reservedNotes(table: AnyLayout, words: Int32Array, at = 0): string[] {
+  return table.fields
+    .filter((field) => field.spec.kind === "reserved" && field.access !== "res1" && field.getBig(words, at) !== 0n)
+    .map((field) => `${table.name}: reserved bits ${field.msb}:${field.lsb} hold ${hex(field.getBig(words, at))}`);
+}

@@ -1,0 +1,77 @@
+/** One entry that a walk read, and how the walk ended. */
+import type { AnyLayout } from "@iommukit/core";
+import { hex } from "../hex.js";
+import { wordsOf } from "../record.js";
+import type { MemoryReader } from "./memory-image.js";
+
+export interface WalkStep {
+  /** "root[00]", "L1[002]". */
+  readonly name: string;
+  readonly address: string;
+  /** 64-bit words of the entry, lowest first. */
+  readonly words: readonly string[];
+  readonly meaning: string;
+}
+
+export interface Walk {
+  readonly steps: readonly WalkStep[];
+  readonly verdict: string;
+  /** Where the address leads; undefined when the walk stopped before. */
+  readonly output: string | undefined;
+}
+
+/** Thrown by `read` to end a walk at an entry that no image holds. */
+export class WalkEnd extends Error {}
+
+export class Walker {
+  readonly steps: WalkStep[] = [];
+
+  constructor(private readonly memory: MemoryReader) {}
+
+  read(name: string, address: bigint, table: AnyLayout, meaning: (words: Int32Array) => string): Int32Array {
+    const count = Math.max(1, table.bits / 64);
+    const quads: bigint[] = [];
+    for (let n = 0; n < count; n++) {
+      const value = this.memory.read64(address + BigInt(8 * n));
+      if (value === undefined) throw new WalkEnd(`${name} @ ${hex(address)} is in no --memory image`);
+      quads.push(value);
+    }
+    const words = wordsOf(quads);
+    this.steps.push({
+      name,
+      address: hex(address),
+      words: quads.map((value) => hex(value, 16)),
+      meaning: meaning(words),
+    });
+    return words;
+  }
+
+  end(verdict: string, output?: bigint): Walk {
+    return { steps: this.steps, verdict, output: output === undefined ? undefined : hex(output) };
+  }
+}
+
+export function walked(memory: MemoryReader, walk: (walker: Walker) => Walk): Walk {
+  const walker = new Walker(memory);
+  try {
+    return walk(walker);
+  } catch (error) {
+    if (error instanceof WalkEnd) return walker.end(error.message);
+    throw error;
+  }
+}
+
+export function indexText(index: number): string {
+  return index.toString(16).padStart(3, "0");
+}
+
+/** Set bits by name, then the given fields by value: "P+ RW+ ADDR=0x1000". */
+export function briefly(
+  table: AnyLayout,
+  words: Int32Array,
+  bits: readonly string[],
+  values: readonly string[],
+): string {
+  const flags = bits.map((name) => `${name}${table.field(name).getBig(words) === 0n ? "-" : "+"}`);
+  return [...flags, ...values.map((name) => `${name}=${hex(table.field(name).getBig(words))}`)].join(" ");
+}
