@@ -126,7 +126,7 @@ async function judge(one: AtsCase, backend: string, report: Report): Promise<voi
 async function play({ stimulus, expect }: AtsCase, backend: string): Promise<string | undefined> {
   const machine = await Machine.create(backend, /PRPR=1|PV=1/.test(stimulus));
   if (/completion/i.test(stimulus)) return spuriousCompletion(machine);
-  if (/^PRGR/.test(stimulus)) return softwareResponse(machine, /PV=1/.test(stimulus));
+  if (stimulus.startsWith("PRGR")) return softwareResponse(machine, /PV=1/.test(stimulus));
   const unknown = /no device context/.test(stimulus);
   if (!unknown && !/EN_ATS=0|EN_PRI=0/.test(stimulus)) await machine.enable();
   if (/queue off/.test(stimulus) && !(await queueOff(machine))) return undefined;
@@ -150,7 +150,7 @@ async function compare(machine: Machine, expect: string): Promise<string> {
     await machine.settle();
     return machine.answers.some(({ rid, prgi }) => rid === RID && prgi === PRGI) ? "" : "software never saw it";
   }
-  if (/^no response/.test(expect)) return atOnce.length === 0 && lost ? "" : `answers: ${JSON.stringify(atOnce)}`;
+  if (expect.startsWith("no response")) return atOnce.length === 0 && lost ? "" : `answers: ${JSON.stringify(atOnce)}`;
   await machine.settle();
   const [answer] = machine.answers;
   if (answer === undefined || machine.answers.length > 1) return `${machine.answers.length} answers`;

@@ -14,7 +14,7 @@ import { PciBridge } from "../src/pci-bridge.js";
 import { Bench } from "./support/bench.js";
 
 const present = spawnSync("lspci", ["--version"]).status === 0;
-const ABSENT = "lspci is absent (Debian package pciutils): nobody but ourselves has looked at these devices";
+if (!present) console.warn("lspci is absent (Debian package pciutils): nobody but ourselves looks at these devices");
 
 const directory = mkdtempSync(join(tmpdir(), "lspci-"));
 afterAll(() => rmSync(directory, { recursive: true }));
@@ -27,12 +27,7 @@ function lspci(...functions: PciFunction[]): string {
   return stdout;
 }
 
-describe("lspci", () => {
-  if (!present) {
-    it(ABSENT, () => console.warn(ABSENT));
-    return;
-  }
-
+describe.skipIf(!present)("lspci", () => {
   it("prints the accelerator's ATS, PRI and PASID as they are set", () => {
     const bench = new Bench();
     const device = new Accelerator(
