@@ -41,18 +41,16 @@ export class Player {
   #descriptors: QiDescriptor[] = [];
   #cpu = 0;
   #nextStandIn = 0;
+  #platform: Platform | undefined;
 
-  private constructor(
-    private readonly lazy: boolean,
-    private platform: Platform | undefined = undefined,
-  ) {}
+  private constructor(private readonly lazy: boolean) {}
 
   static async start({ lazy, cachingMode, cpus }: Recording): Promise<{ player: Player; boot: QiDescriptor[] }> {
     const player = new Player(lazy);
     const flushQueue = { timeout: NEVER, cpus, cpu: () => player.#cpu };
     const unit = vtd({ preset: recordedUnit(cachingMode), strict: !lazy, flushQueue });
     const platform = await createPlatform({ iommus: [] });
-    player.platform = platform;
+    player.#platform = platform;
     platform.trace.on("command:consumed", ({ command, words }) => {
       if (command === "inv_wait_dsc") return;
       const quad = (at: number) => (BigInt(words[at + 1]) << 32n) | BigInt(words[at]);
@@ -63,8 +61,8 @@ export class Player {
   }
 
   get #machine(): Platform {
-    if (!this.platform) throw new Error("the player has not been started");
-    return this.platform;
+    if (!this.#platform) throw new Error("the player has not been started");
+    return this.#platform;
   }
 
   get #ops(): VtdDriver {

@@ -1,5 +1,5 @@
 import { createPlatform, IommuError, type Mmio } from "@iommukit/core";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { missingForSva, probe } from "../../src/driver/probe.js";
 import { VtdHardware } from "../../src/hardware/vtd-hardware.js";
 import { vtd } from "../../src/plugin.js";
@@ -107,18 +107,11 @@ describe("bring-up", () => {
   });
 
   it("changes one bit of GCMD per write and keeps the enables that stand (11.4.4)", async () => {
-    const writes: number[] = [];
-    const write32 = VtdHardware.prototype.write32;
-    VtdHardware.prototype.write32 = function (offset, value) {
-      if (offset === GCMD.offset) writes.push(value);
-      write32.call(this, offset, value);
-    };
-    try {
-      const m = await machine({ preset: withFields(qemu11Q35, { cap: { RWBF: 1 } }) });
-      await m.platform.close();
-    } finally {
-      VtdHardware.prototype.write32 = write32;
-    }
+    const write32 = vi.spyOn(VtdHardware.prototype, "write32");
+    const m = await machine({ preset: withFields(qemu11Q35, { cap: { RWBF: 1 } }) });
+    await m.platform.close();
+    const writes = write32.mock.calls.filter(([offset]) => offset === GCMD.offset).map(([, value]) => value);
+    write32.mockRestore();
     const { QIE, WBF, SRTP, TE } = GCMD;
     const bits = (...fields: { lowMask: number }[]) => fields.reduce((sum, { lowMask }) => sum | lowMask, 0) >>> 0;
     expect(writes).toEqual([bits(QIE), bits(QIE, WBF), bits(QIE, SRTP), bits(QIE, WBF), bits(QIE, TE), bits(QIE), 0]);

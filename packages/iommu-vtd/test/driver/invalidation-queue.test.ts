@@ -1,5 +1,5 @@
 import { IommuProt, iommuMap, iommuUnmap, isErrno, type Scheduler } from "@iommukit/core";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { Parts } from "../../src/driver/bring-up.js";
 import { fence, iotlbInvalidate, pasidCacheInvalidate } from "../../src/driver/descriptors.js";
 import type { InvalidationQueue } from "../../src/driver/invalidation-queue.js";
@@ -13,19 +13,11 @@ const SECOND = 1_000_000_000;
 
 /** The queue of a machine's driver, caught when the driver puts its parts together. */
 async function withQueue(options: Parameters<typeof machine>[0]): Promise<[Machine, InvalidationQueue]> {
-  const start = Parts.prototype.start;
-  let queue: InvalidationQueue | undefined;
-  Parts.prototype.start = function () {
-    queue = this.queue;
-    return start.call(this);
-  };
-  try {
-    const m = await machine(options);
-    if (!queue) throw new Error("no queue");
-    return [m, queue];
-  } finally {
-    Parts.prototype.start = start;
-  }
+  const start = vi.spyOn(Parts.prototype, "start");
+  const m = await machine(options);
+  const [{ queue }] = start.mock.contexts as Parts[];
+  start.mockRestore();
+  return [m, queue];
 }
 
 describe("InvalidationQueue", () => {
@@ -61,7 +53,7 @@ describe("InvalidationQueue", () => {
       const { itag } = device.pci.invalidations[device.pci.invalidations.length - 1];
       m.chip.invalidateCompletion({ rid: device.dev.rid, itagVector: 2 ** itag, count: 1 });
       await m.platform.scheduler.sleep(SECOND);
-      expect(done.sort()).toEqual([1, 2]);
+      expect(done.toSorted((a, b) => a - b)).toEqual([1, 2]);
     });
   });
 

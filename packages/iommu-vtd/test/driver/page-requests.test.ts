@@ -175,7 +175,7 @@ describe("drain (H23)", () => {
       m.pageRequest(device, pasid, address, 1, { write: true });
       m.pageRequest(device, pasid, address + 0x1000n, 2, { write: true });
       await m.platform.sva.iommuSvaUnbindDevice(device.dev, pasid);
-      expect(device.pci.responses.map(({ prgi }) => prgi).sort()).toEqual([1, 2]);
+      expect(device.pci.responses.map(({ prgi }) => prgi).toSorted((a, b) => a - b)).toEqual([1, 2]);
       const other = m.process("other");
       expect(await m.platform.sva.iommuSvaBindDevice(device.dev, other, 1)).toBe(pasid);
       await settled(m);

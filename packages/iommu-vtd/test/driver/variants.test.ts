@@ -54,7 +54,7 @@ describe("driver variants", () => {
       const ioMm = m.platform.sva.ioMmOf(device.dev.svaParam?.mmList.values().next().value?.ioMm.mm as never);
       if (!ioMm) throw new Error("not bound");
       m.platform.scheduler.timer(1000, () => m.chip.write32(PECTL, 0));
-      await m.ops.mmDetach(domain, device.dev, ioMm, true);
+      await m.ops.mmDetach(domain, device.dev, ioMm);
     };
     const buggy = await machine({ variants: ["L-5"] });
     const fixed = await machine();
