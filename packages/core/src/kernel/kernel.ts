@@ -32,6 +32,7 @@ export class Kernel {
   /** failslab: asked, with the name of the structure, at each allocation that can fail. Tests and explorers replace it. */
   allocationFails: (what: string) => boolean = () => false;
   #nextPid = 1;
+  #nextDomainId = 0;
 
   constructor(
     readonly scheduler: Scheduler,
@@ -54,6 +55,11 @@ export class Kernel {
   nextPid(): number {
     while (this.tasks.has(this.#nextPid)) this.#nextPid++;
     return this.#nextPid++;
+  }
+
+  /** Domains are numbered over all IOMMUs of the machine, for traces and messages. */
+  nextDomainId(): number {
+    return this.#nextDomainId++;
   }
 
   /** An empty address space, for exec. */

@@ -27,10 +27,8 @@ export type Stage = "s1" | "s2" | "bypass" | "abort";
 const VA_BITS = 48;
 const WHOLE_SPACE: Aperture = { start: 0n, end: 0xffff_ffff_ffff_ffffn };
 
-let nextId = 1;
-
 export class Smmuv3Domain implements IommuDomain, PageTableFlush {
-  readonly id = nextId++;
+  readonly id: number;
   pgsizeBitmap = 0n;
   aperture: Aperture = WHOLE_SPACE;
   /** ASID of stage 1, VMID of stage 2. */
@@ -52,6 +50,7 @@ export class Smmuv3Domain implements IommuDomain, PageTableFlush {
     private readonly features: Smmuv3Features,
     private readonly invalidation: Invalidation,
   ) {
+    this.id = context.kernel.nextDomainId();
     this.#stage = stage;
     this.pgsizeBitmap = features.pgsizeBitmap;
     if (stage === "s1" || stage === "s2") this.#makeTable(stage);

@@ -49,7 +49,6 @@ export class VtdDriver implements IommuOps {
   readonly #unit: Omit<Unit, "features">;
   #parts: Parts | undefined;
   #processes: ProcessBinding | undefined;
-  #nextDomain = 0;
 
   constructor(
     @inject(VtdDriverOptions) private readonly options: VtdDriverOptions,
@@ -142,7 +141,7 @@ export class VtdDriver implements IommuOps {
   domainAlloc(type: DomainType, dev: Device): IommuDomain {
     const { features } = this.#on.unit;
     const lazy = type === "dma" && this.options.strict === false;
-    const domain = new VtdDomain(this.#nextDomain++, lazy ? "dma-fq" : type, this, features.stage);
+    const domain = new VtdDomain(this.#unit.kernel.nextDomainId(), lazy ? "dma-fq" : type, this, features.stage);
     if (type === "sva") throw new IommuError("EOPNOTSUPP", "a process is bound with mmAttach, not with a domain");
     if (type === "identity" && !features.ecap.PT)
       throw new IommuError("EOPNOTSUPP", `${this.#unit.dmar}: ECAP.PT = 0: no pass-through`);
