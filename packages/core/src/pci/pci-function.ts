@@ -32,6 +32,8 @@ export interface PciFunction {
   onIntx(listener: (asserted: boolean) => void): void;
   /** Bridges between this function and the root complex, nearest first. */
   readonly upstream: readonly PciFunction[];
+  /** What its requests carry when they reach the IOMMU, where a bridge puts its own id there; `rid` when absent (I14). */
+  readonly requesterId?: number;
   /** The function whose VF this is. */
   readonly physicalFunction?: PciFunction;
   /** It is behind an external-facing port: ATS stays off (pci_dev.untrusted). */

@@ -110,7 +110,7 @@ export class Platform {
   }
 
   async #probe({ iommu, requesters }: Segment, pci: PciFunction): Promise<Device> {
-    const device = new Device(pci.bdf, pci.rid, pci);
+    const device = new Device(pci.bdf, pci.requesterId ?? pci.rid, pci);
     device.iommu = iommu;
     requesters.add(pci.rid, pci.requester);
     this.devices.set(pci.bdf, device);

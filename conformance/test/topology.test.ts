@@ -1,0 +1,105 @@
+/** Hierarchies behind both IOMMUs: what the requester id on the wire means for domains. */
+import { type AddressSpace, createPlatform, type IommuPlugin, NO_PASID, type Platform } from "@iommukit/core";
+import { smmuv3 } from "@iommukit/iommu-smmuv3";
+import { vtd } from "@iommukit/iommu-vtd";
+import {
+  Accelerator,
+  accelerator,
+  disableVirtualFunctions,
+  edu,
+  enableVirtualFunctions,
+  type PciDevice,
+  type PhysicalFunction,
+  pcieToPciBridge,
+  rootPort,
+} from "@iommukit/pci-device";
+import { VfioContainer, vfioType1 } from "@iommukit/vfio-type1";
+import { describe, expect, it } from "vitest";
+
+const BACKENDS: readonly (readonly [string, () => IommuPlugin])[] = [
+  ["smmuv3", () => smmuv3()],
+  ["vtd", () => vtd()],
+];
+
+/** A program that maps one page for the group of a device. */
+async function mapPage(platform: Platform, bdf: string, iova: bigint): Promise<AddressSpace> {
+  const task = platform.kernel.spawn();
+  const mm = task.mm as AddressSpace;
+  const vaddr = await mm.mmap({ length: 4096 });
+  await mm.write(vaddr, Uint8Array.of(7));
+  const container = await VfioContainer.open(task);
+  await container.attach(platform.device(bdf).group?.id ?? 0);
+  await container.setIommu();
+  await container.mapDma({ iova, vaddr, size: 4096 });
+  return mm;
+}
+
+describe.each(BACKENDS)("PCI hierarchies behind %s", (_name, iommu) => {
+  it("translate for a device behind a bridge to conventional PCI under the bridge's id", async () => {
+    const bdf = "0000:05:03.0";
+    const platform = await createPlatform({
+      iommus: [iommu()],
+      devices: [pcieToPciBridge({ bdf: "0000:00:1e.0", secondary: 5, devices: [edu({ bdf })] })],
+      services: [vfioType1()],
+    });
+    await platform.run(async () => {
+      expect(platform.device(bdf).rid).toBe(0x500);
+      expect(platform.device(bdf).group).toBe(platform.device("0000:00:1e.0").group);
+      await mapPage(platform, bdf, 0x10_0000n);
+      const pci = platform.device(bdf).pci as PciDevice;
+      pci.writeConfig(4, 2, 6);
+      const into = new Uint8Array(1);
+      expect(pci.dma.tryRead(NO_PASID, 0x10_0000n, into)).toBe(0);
+      expect(into[0]).toBe(7);
+    });
+    expect(await platform.close()).toEqual([]);
+  });
+
+  it("keep devices behind different ports apart", async () => {
+    const [first, second] = ["0000:01:00.0", "0000:02:00.0"];
+    const platform = await createPlatform({
+      iommus: [iommu()],
+      devices: [
+        rootPort({ bdf: "0000:00:1c.0", secondary: 1, devices: [accelerator({ bdf: first })] }),
+        rootPort({ bdf: "0000:00:1c.1", secondary: 2, devices: [accelerator({ bdf: second })] }),
+      ],
+      services: [vfioType1()],
+    });
+    await platform.run(async () => {
+      await mapPage(platform, first, 0x10_0000n);
+      const outcome = [first, second].map((bdf) => {
+        const pci = platform.device(bdf).pci as PciDevice;
+        pci.writeConfig(4, 2, 6);
+        return pci.dma.tryRead(NO_PASID, 0x10_0000n, new Uint8Array(1)) === 0;
+      });
+      expect(outcome).toEqual([true, false]);
+    });
+    expect(await platform.close()).toEqual([]);
+  });
+
+  it("give virtual functions domains of their own", async () => {
+    const bdf = "0000:01:00.0";
+    const platform = await createPlatform({
+      iommus: [iommu()],
+      devices: [accelerator({ bdf, totalVfs: 4 })],
+      services: [vfioType1()],
+    });
+    const pf = platform.device(bdf).pci;
+    if (!(pf instanceof Accelerator) || pf.virtualFunctions === undefined) throw new Error("no VFs");
+    await platform.run(async () => {
+      const vfs = await enableVirtualFunctions(platform, pf as PhysicalFunction, 2);
+      expect(vfs.map(({ name }) => name)).toEqual(["0000:01:00.1", "0000:01:00.2"]);
+      await mapPage(platform, "0000:01:00.2", 0x10_0000n);
+      const outcome = [bdf, "0000:01:00.1", "0000:01:00.2"].map((name) => {
+        const pci = platform.device(name).pci as PciDevice;
+        pci.writeConfig(4, 2, 6);
+        return pci.dma.tryRead(NO_PASID, 0x10_0000n, new Uint8Array(1)) === 0;
+      });
+      expect(outcome).toEqual([false, false, true]);
+      for (const task of [...platform.kernel.tasks.values()]) await task.exit();
+      await disableVirtualFunctions(platform, pf as PhysicalFunction);
+      expect([...platform.devices.keys()]).toEqual([bdf]);
+    });
+    expect(await platform.close()).toEqual([]);
+  });
+});
