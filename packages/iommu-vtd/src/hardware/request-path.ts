@@ -1,6 +1,6 @@
 /**
- * The way of one request through the unit (VT-d 3.4 to 3.15, 4.2): IOTLB, configuration, tables, permissions. Every request
- * that ends in a fault is recorded here. The data plane: no allocation, numbers only.
+ * What becomes of a request, by its kind (VT-d 3.13 to 3.15, 4.2, 5.1): untranslated, translated, translation request, interrupt.
+ * Every request that ends in a fault is recorded here.
  */
 import {
   Access,
@@ -16,23 +16,21 @@ import {
 import { FAULT_REASONS, InterruptFault, LegacyFault, ScalableFault } from "../spec/faults.js";
 import { atsStatus, emptyCompletion, fillCompletion, interruptCompletion, recordedForAts } from "./ats.js";
 import type { Capabilities } from "./capabilities.js";
-import type { TranslationEntry } from "./config-entries.js";
-import { beyond, type ConfigLookup } from "./config-lookup.js";
+import type { ConfigLookup } from "./config-lookup.js";
 import type { FaultRecording } from "./fault-recording.js";
 import type { GlobalCommand } from "./global-command.js";
 import type { InterruptRemapping } from "./interrupt-remapping.js";
+import { beyond } from "./pasid-tables.js";
 import type { ProtectedMemory } from "./protected-memory.js";
 import { AddressType, inInterruptRange, Request } from "./request.js";
-import { denial, disabledRequest, granted, permsOf, Right } from "./rights.js";
-import type { TableWalk } from "./table-walk.js";
-import { type Iotlb, pageShift } from "./translation-cache.js";
+import { permsOf } from "./rights.js";
+import type { TranslationLookup } from "./translation-lookup.js";
 
 export interface RequestParts {
   readonly unit: string;
   readonly caps: Capabilities;
   readonly config: ConfigLookup;
-  readonly walk: TableWalk;
-  readonly iotlb: Iotlb;
+  readonly lookup: TranslationLookup;
   readonly faults: FaultRecording;
   readonly global: GlobalCommand;
   readonly interrupts: InterruptRemapping;
@@ -48,47 +46,21 @@ for (const { code, translatedRequest } of FAULT_REASONS) if (translatedRequest =
 
 export class RequestPath {
   readonly #request = new Request();
-  /** The last lookup's answer: address, page size and rights. */
-  #hi = 0;
-  #lo = 0;
-  #shift = 12;
-  #rights = 0;
 
   constructor(private readonly parts: RequestParts) {}
 
   /** @returns TranslationStatus */
   translate(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
-    if (this.#hit(rid, pasid, hi, lo, access, out)) return TranslationStatus.OK;
+    const { lookup, global } = this.parts;
+    if (global.translating && lookup.hit(rid, pasid, hi, lo, access)) {
+      return answer(out, lookup.hi, lookup.lo, lookup.shift, permsOf(lookup.rights, false));
+    }
     const translated = (access & Access.TRANSLATED) !== 0;
     const request = this.#request;
     request.start(rid, pasid, hi, lo, access, translated ? AddressType.TRANSLATED : AddressType.UNTRANSLATED);
     const status = translated ? this.#translated(request, out) : this.#untranslated(request, out);
     if (this.parts.trace.enabled) this.#traceEnd(translated ? "translated" : "untranslated", status, out.hi, out.lo);
     return status;
-  }
-
-  /** The common case, and nothing else: a plain read or write that an IOTLB entry permits, with nobody listening. */
-  #hit(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): boolean {
-    const { global, config, iotlb, trace } = this.parts;
-    if (
-      (access & ~(Access.READ | Access.WRITE)) !== 0 ||
-      trace.enabled ||
-      !global.translating ||
-      config.modeFault !== 0
-    )
-      return false;
-    if (pasid !== NO_PASID && !config.scalable) return false;
-    const slot = iotlb.find(rid, pasid, hi, lo);
-    if (slot < 0) return false;
-    const rights = iotlb.rights[slot];
-    const needed = (access & Access.WRITE) !== 0 ? access | Right.DIRTY : access;
-    if ((needed & ~rights) !== 0 || (rights & Right.RID_PRIV) !== 0) return false;
-    const shift = iotlb.shift[slot];
-    const paHi = iotlb.paHi[slot];
-    const paLo = iotlb.paLo[slot] | (lo & ((1 << shift) - 1));
-    if (inInterruptRange(paHi, paLo)) return false;
-    answer(out, paHi, paLo, shift, permsOf(rights, false));
-    return true;
   }
 
   /** @returns AtsStatus */
@@ -110,19 +82,19 @@ export class RequestPath {
   }
 
   #untranslated(request: Request, out: Translation): number {
-    const { global, protectedMemory, faults } = this.parts;
+    const { global, protectedMemory, faults, lookup } = this.parts;
     if (request.pasid === NO_PASID && request.inInterruptRange) return this.#interruptRange(request, out);
     if (!global.translating) {
       if (protectedMemory.blocks(request.hi, request.lo)) return TranslationStatus.ABORTED;
       return answer(out, request.hi, request.lo, 12, ANY);
     }
-    let fault = this.#lookup(request);
-    if (fault === 0 && inInterruptRange(this.#hi, this.#lo)) fault = this.#interruptAddress;
+    let fault = lookup.find(request);
+    if (fault === 0 && inInterruptRange(lookup.hi, lookup.lo)) fault = this.#interruptAddress;
     if (fault !== 0) {
       faults.report(fault, request);
       return TranslationStatus.FAULT;
     }
-    return answer(out, this.#hi, this.#lo, this.#shift, permsOf(this.#rights, request.supervisor));
+    return answer(out, lookup.hi, lookup.lo, lookup.shift, permsOf(lookup.rights, request.supervisor));
   }
 
   get #interruptAddress(): number {
@@ -178,7 +150,8 @@ export class RequestPath {
   }
 
   #fetch(request: Request, out: AtsCompletion): number {
-    const mode = this.#modeFault(request);
+    const { lookup } = this.parts;
+    const mode = lookup.modeFault(request);
     if (mode !== 0) return mode;
     const refused = this.#deviceTlbFault(request);
     if (refused !== 0) return refused;
@@ -186,135 +159,12 @@ export class RequestPath {
       interruptCompletion(request, out);
       return 0;
     }
-    const fault = this.#lookup(request);
+    const fault = lookup.find(request);
     if (fault !== 0) return fault;
-    if (this.#hi === 0 && (0xfee0_0000 ^ this.#lo) >>> Math.max(this.#shift, 20) === 0) return this.#interruptAddress;
-    fillCompletion(this.parts.caps, request, this.#rights, this.#hi, this.#lo, this.#shift, out);
+    if (lookup.hi === 0 && (0xfee0_0000 ^ lookup.lo) >>> Math.max(lookup.shift, 20) === 0)
+      return this.#interruptAddress;
+    fillCompletion(this.parts.caps, request, lookup.rights, lookup.hi, lookup.lo, lookup.shift, out);
     return 0;
-  }
-
-  /** RTA.1, RTA.2, RTA.4, RTA.5 */
-  #modeFault(request: Request): number {
-    const { config, caps } = this.parts;
-    if (config.modeFault !== 0) return config.modeFault;
-    if (request.pasid === NO_PASID) return 0;
-    if (!config.scalable) return ScalableFault.LEGACY_WITH_PASID.code;
-    return (request.access & Access.EXEC) !== 0 && caps.majorVersion >= 8 ? ScalableFault.EXECUTE_REQUESTED.code : 0;
-  }
-
-  /** IOTLB, then configuration and walk. Leaves address, size and rights in the fields. @returns fault reason */
-  #lookup(request: Request): number {
-    const { iotlb, trace } = this.parts;
-    const mode = this.#modeFault(request);
-    if (mode !== 0) return mode;
-    const slot = iotlb.find(request.rid, request.pasid, request.hi, request.lo);
-    const hit = slot >= 0 && !this.#mustMarkDirty(slot, request);
-    if (trace.enabled) {
-      const { rid, pasid, hi, lo } = request;
-      trace.emit(hit ? "tlb:hit" : "tlb:missed", {
-        unit: this.parts.unit,
-        rid,
-        pasid,
-        address: join64(hi, lo),
-        cache: "iotlb",
-      });
-    }
-    return hit ? this.#useEntry(slot, request) : this.#throughTables(request);
-  }
-
-  /** A permitted write to a page that is not marked dirty yet goes through the tables again. */
-  #mustMarkDirty(slot: number, request: Request): boolean {
-    const rights = this.parts.iotlb.rights[slot];
-    if ((request.access & Access.WRITE) === 0 || (rights & Right.DIRTY) !== 0) return false;
-    return (permsOf(rights, this.#supervisor(request, rights)) & Access.WRITE) !== 0;
-  }
-
-  /** Privilege of a request that an IOTLB entry serves: its own, or what the context entry gave requests without PASID. */
-  #supervisor(request: Request, rights: number): boolean {
-    return request.pasid === NO_PASID ? (rights & Right.RID_PRIV) !== 0 : request.supervisor;
-  }
-
-  #useEntry(slot: number, request: Request): number {
-    const { iotlb } = this.parts;
-    const rights = iotlb.rights[slot];
-    request.faultsDisabled = (rights & Right.FPD) !== 0;
-    request.supervisor = this.#supervisor(request, rights);
-    if (iotlb.fault[slot] !== 0) return iotlb.fault[slot];
-    const shift = iotlb.shift[slot];
-    this.#take(iotlb.paHi[slot], iotlb.paLo[slot] | (request.lo & ((1 << shift) - 1)), shift, rights);
-    return this.#permission(request, iotlb.pgtt[slot]);
-  }
-
-  #take(hi: number, lo: number, shift: number, rights: number): void {
-    this.#hi = hi;
-    this.#lo = lo;
-    this.#shift = shift;
-    this.#rights = rights;
-  }
-
-  /** Enables of the PASID table entry, then access rights. A translation request gets what is permitted. */
-  #permission(request: Request, pgtt: number): number {
-    const { config, caps } = this.parts;
-    const disabled = config.scalable ? disabledRequest(this.#rights, request) : 0;
-    if (disabled !== 0 || request.type === AddressType.TRANSLATION_REQUEST) return disabled;
-    return granted(this.#rights, request, caps.cap.ZLR) ? 0 : denial(this.#rights, request, pgtt, config.scalable);
-  }
-
-  #throughTables(request: Request): number {
-    const { config, walk, caps } = this.parts;
-    const context = config.context(request.rid);
-    request.faultsDisabled = context.faultsDisabled;
-    if (context.fault !== 0) return context.fault;
-    const entry = config.translation(context, request);
-    request.faultsDisabled ||= entry.faultsDisabled;
-    if (entry.fault !== 0) return entry.fault;
-    const enables =
-      walk.enables(entry) |
-      (request.faultsDisabled ? Right.FPD : 0) |
-      (request.pasid === NO_PASID && request.supervisor ? Right.RID_PRIV : 0);
-    const disabled = config.scalable ? disabledRequest(enables, request) : 0;
-    if (disabled !== 0) return disabled;
-    const fault = walk.walk(entry, request, config.scalable);
-    if (fault !== 0) {
-      if (caps.cap.CM && !entry.hasFirstStage) this.#fill(request, entry, 0, 0, 12, enables, fault);
-      return fault;
-    }
-    this.#take(walk.hi, walk.lo, pageShift(walk.shift), walk.rights | enables);
-    // A translation that permits nothing is a fault, which only caching mode keeps (6.2.4.1).
-    const permits = (permsOf(walk.rights, false) | permsOf(walk.rights, true)) !== 0;
-    if (permits || (caps.cap.CM && !entry.hasFirstStage))
-      this.#fill(request, entry, this.#hi, this.#lo, this.#shift, this.#rights, 0);
-    return this.#permission(request, entry.pgtt);
-  }
-
-  #fill(
-    request: Request,
-    entry: TranslationEntry,
-    paHi: number,
-    paLo: number,
-    shift: number,
-    rights: number,
-    fault: number,
-  ): void {
-    const { iotlb, trace } = this.parts;
-    const { rid, pasid, hi, lo } = request;
-    const slot = iotlb.fill(rid, pasid, hi, lo, shift, entry.did, request.effectivePasid);
-    iotlb.paHi[slot] = paHi;
-    iotlb.paLo[slot] = paLo & (-1 << shift);
-    iotlb.rights[slot] = rights;
-    iotlb.pgtt[slot] = entry.pgtt;
-    iotlb.fault[slot] = fault;
-    if (trace.enabled) {
-      trace.emit("tlb:filled", {
-        unit: this.parts.unit,
-        rid,
-        pasid,
-        address: join64(hi, lo),
-        cache: "iotlb",
-        pa: physical(paHi, paLo),
-        size: 2 ** shift,
-      });
-    }
   }
 
   #traceAts(status: number, out: AtsCompletion): void {

@@ -7,7 +7,7 @@ import { LegacyFault, ScalableFault } from "../spec/faults.js";
 import { SECOND_STAGE_ENTRY as SS } from "../spec/page-table.js";
 import type { Capabilities } from "./capabilities.js";
 import type { TranslationEntry } from "./config-entries.js";
-import { beyond, inputBits } from "./config-lookup.js";
+import { beyond, inputBits } from "./pasid-tables.js";
 import { inInterruptRange } from "./request.js";
 import { PagingStructureCache, pageMask } from "./translation-cache.js";
 

@@ -8,7 +8,7 @@ import { FIRST_STAGE_ENTRY as FS } from "../spec/page-table.js";
 import { Pgtt } from "../spec/pasid-table.js";
 import type { Capabilities } from "./capabilities.js";
 import type { TranslationEntry } from "./config-entries.js";
-import { beyond, inputBits } from "./config-lookup.js";
+import { beyond, inputBits } from "./pasid-tables.js";
 import { AddressType, inInterruptRange, type Request } from "./request.js";
 import { EXEC, granted, permsOf, READ, Right, WRITE } from "./rights.js";
 import { SecondStageWalk, SsRight } from "./second-stage-walk.js";

@@ -48,6 +48,7 @@ import { RegisterInvalidation } from "./register-invalidation.js";
 import { RequestPath } from "./request-path.js";
 import { TableWalk } from "./table-walk.js";
 import { Iotlb } from "./translation-cache.js";
+import { TranslationLookup } from "./translation-lookup.js";
 
 export interface VtdHardwareOptions {
   /** Unique on the platform: "vtd", "vtd.1". */
@@ -142,8 +143,14 @@ export class VtdHardware implements IommuChip {
       unit: name,
       caps,
       config: this.config,
-      walk: this.walk,
-      iotlb: this.iotlb,
+      lookup: new TranslationLookup({
+        unit: name,
+        caps,
+        config: this.config,
+        walk: this.walk,
+        iotlb: this.iotlb,
+        trace: ports.trace,
+      }),
       faults: this.#faults,
       global: this.#global,
       interrupts: this.interrupts,

@@ -174,6 +174,15 @@ describe("the interrupt address range (3.15)", () => {
     expect(bench.translate(0xfee0_0000n, Access.READ | Access.ZERO_LENGTH)).toBe(OK);
   });
 
+  it("is not a part of a large page around it", () => {
+    const bench = new Bench(qemu11Q35);
+    const root = bench.table();
+    bench.legacy({ SSPTPTR: root });
+    bench.map(root, 4, 0xc000_0000n, 0x1_4000_0083n, 3n, 3);
+    expect(bench.translate(0xc000_0000n, Access.READ)).toBe(OK);
+    expect([bench.translate(0xfee0_0000n, Access.READ), bench.takeReason()]).toEqual([FAULT, 0x29]);
+  });
+
   it("refuses everything else (29h)", () => {
     const bench = new Bench(qemu11Q35);
     bench.legacy({ TT: "passThrough" });
