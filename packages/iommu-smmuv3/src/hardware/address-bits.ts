@@ -2,7 +2,7 @@
 
 /** Low 32 bits of the value shifted right, 0 < by < 64. */
 export function shiftRight(hi: number, lo: number, by: number): number {
-  if (by >= 32) return hi >>> (by - 32);
+  if (by >= 32) return (hi >>> (by - 32)) | 0;
   return (lo >>> by) | (hi << (32 - by));
 }
 

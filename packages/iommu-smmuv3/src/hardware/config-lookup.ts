@@ -11,6 +11,7 @@ import { exceeds, highMaskFrom, lowMaskFrom } from "./address-bits.js";
 import type { ChipContext } from "./chip-context.js";
 import { ConfigCache } from "./config-cache.js";
 import { ContextConfig } from "./context-config.js";
+import { FoundConfig } from "./found-config.js";
 import type { Stage2Walk } from "./stage2-walk.js";
 import { StreamConfig } from "./stream-config.js";
 import { PERM } from "./translation-cache.js";
@@ -26,6 +27,9 @@ class LevelOne {
   entries = 0;
 }
 
+/** Answers that are kept; a power of two. */
+const KEPT = 64;
+
 export class ConfigLookup {
   /** Answer of the last successful lookup. */
   stream: StreamConfig;
@@ -35,9 +39,9 @@ export class ConfigLookup {
   readonly #contexts: ConfigCache<ContextConfig>;
   readonly #streamTables: ConfigCache<LevelOne>;
   readonly #contextTables: ConfigCache<LevelOne>;
-  /** The last hit, kept across transactions while no cache changes. */
-  #lastSid = -1;
-  #lastSsid = -2;
+  /** Recent answers, kept across transactions while no cache changes: then `#epoch` does. */
+  readonly #found: readonly FoundConfig[];
+  #epoch = 0;
   /** A chip without configuration caches must not have one here either. */
   readonly #remembers: boolean;
 
@@ -52,6 +56,7 @@ export class ConfigLookup {
     this.#streamTables = new ConfigCache(l1, () => new LevelOne());
     this.#contextTables = new ConfigCache(l1, () => new LevelOne());
     this.stream = this.#streams.slots[0];
+    this.#found = Array.from({ length: KEPT }, () => new FoundConfig(this.stream));
     this.#remembers = ste.sets > 0 && cd.sets > 0;
   }
 
@@ -60,21 +65,32 @@ export class ConfigLookup {
    * @returns 0, or the event number
    */
   find(sid: number, ssid: number): number {
-    if (sid === this.#lastSid && ssid === this.#lastSsid && !this.chip.ports.trace.enabled) return 0;
+    const found = this.#foundAt(sid, ssid);
+    if (found.sid === sid && found.ssid === ssid && found.epoch === this.#epoch && !this.chip.ports.trace.enabled) {
+      this.stream = found.stream;
+      this.context = found.context;
+      return 0;
+    }
     const bad = this.findStream(sid, ssid);
     if (bad !== 0) return bad;
     const event = this.#findContext(ssid);
     if (event !== 0) return event;
-    if (this.#remembers) {
-      this.#lastSid = sid;
-      this.#lastSsid = ssid;
-    }
+    if (this.#remembers) found.set(sid, ssid, this.#epoch, this.stream, this.context);
     return 0;
+  }
+
+  #foundAt(sid: number, ssid: number): FoundConfig {
+    return this.#found[(sid ^ Math.imul(ssid, 0x9e37)) & (KEPT - 1)];
+  }
+
+  /** An answer that `find` gave lately and still would; null when it has to be asked. */
+  recent(sid: number, ssid: number): FoundConfig | null {
+    const found = this.#foundAt(sid, ssid);
+    return found.sid === sid && found.ssid === ssid && found.epoch === this.#epoch ? found : null;
   }
 
   /** The STE alone. */
   findStream(sid: number, ssid: number): number {
-    this.#lastSid = -1;
     const hit = this.#streams.find(sid, NO_SSID);
     if (this.chip.ports.trace.enabled) this.#trace(hit >= 0, "STE", sid, ssid);
     if (hit >= 0) {
@@ -112,6 +128,7 @@ export class ConfigLookup {
     if (words === null) return chip.fault.fetch(EVENT.F_STE_FETCH, hi, lo);
     const at = ports.memory.viewAt;
     if (ports.trace.enabled) chip.tableRead("STE", sid, hi, lo, words, at);
+    this.#epoch++;
     const slot = this.#streams.victim(sid, NO_SSID);
     const stream = this.#streams.slots[slot];
     stream.sid = sid;
@@ -146,7 +163,7 @@ export class ConfigLookup {
       const slot = this.#streamTables.victim(first, NO_SSID);
       const table = this.#streamTables.slots[slot];
       const span = L1STD.Span.get(words, at);
-      table.entries = span === 0 || span > split + 1 ? 0 : 2 ** (span - 1);
+      table.entries = span === 0 || span > split + 1 ? 0 : 1 << (span - 1);
       table.hi = L1STD.L2Ptr.hi(words, at) & highMaskFrom(span + 5);
       table.lo = L1STD.L2Ptr.lo(words, at) & lowMaskFrom(span + 5);
       this.#streamTables.keep(slot, first, NO_SSID);
@@ -167,7 +184,7 @@ export class ConfigLookup {
       }
       return this.#context(0, ssid);
     }
-    if (stream.s1CdMax === 0 || ssid >= 2 ** stream.s1CdMax) return EVENT.C_BAD_SUBSTREAMID;
+    if (stream.s1CdMax === 0 || ssid >>> stream.s1CdMax !== 0) return EVENT.C_BAD_SUBSTREAMID;
     if (ssid === 0 && stream.s1dss === STE_S1DSS.ssid0) return EVENT.F_STREAM_DISABLED;
     return this.#context(ssid, ssid);
   }
@@ -188,6 +205,7 @@ export class ConfigLookup {
     if (words === null) return chip.fault.fetch(EVENT.F_CD_FETCH, hi, lo);
     const at = memory.viewAt;
     if (trace.enabled) chip.tableRead("CD", index, hi, lo, words, at);
+    this.#epoch++;
     const slot = this.#contexts.victim(stream.sid, index);
     const context = this.#contexts.slots[slot];
     context.decode(words, at, chip.features, stream);
@@ -261,7 +279,7 @@ export class ConfigLookup {
 
   /** CFGI_STE: STEs of the range, and with them every CD found through them (5.2.1). `leaf` keeps level 1 descriptors. */
   invalidateStreams(first: number, last: number, leaf: boolean): number {
-    this.#lastSid = -1;
+    this.#epoch++;
     const all = 0xffff_ffff;
     let count = this.#streams.invalidate(first, last, NO_SSID, NO_SSID);
     count += this.#contexts.invalidate(first, last, 0, all);
@@ -276,7 +294,7 @@ export class ConfigLookup {
 
   /** CFGI_CD and CFGI_CD_ALL. */
   invalidateContexts(sid: number, firstSsid: number, lastSsid: number, leaf: boolean): number {
-    this.#lastSid = -1;
+    this.#epoch++;
     let count = this.#contexts.invalidate(sid, sid, firstSsid, lastSsid);
     // The leaf size is in an STE that need not be cached: drop what either size could have covered.
     if (!leaf)
@@ -290,7 +308,7 @@ export class ConfigLookup {
   }
 
   clear(): number {
-    this.#lastSid = -1;
+    this.#epoch++;
     return this.#streams.clear() + this.#contexts.clear() + this.#streamTables.clear() + this.#contextTables.clear();
   }
 

@@ -31,6 +31,7 @@ import { createRegisters, resetRegisters } from "./register-bank.js";
 import { Stage2Walk } from "./stage2-walk.js";
 import { Stalls } from "./stall.js";
 import { panForbids, TableWalk } from "./table-walk.js";
+import { TlbHit } from "./tlb-hit.js";
 import { Transaction } from "./transaction.js";
 import { PERM, TranslationCache } from "./translation-cache.js";
 import { Translator } from "./translator.js";
@@ -49,6 +50,7 @@ export class Smmuv3Hardware implements IommuChip {
   readonly #registers: RegisterFile;
   readonly #interrupts: Interrupts;
   readonly #config: ConfigLookup;
+  readonly #hit: TlbHit;
   readonly #translator: Translator;
   readonly #events: EventQueue;
   readonly #stalls: Stalls;
@@ -79,6 +81,7 @@ export class Smmuv3Hardware implements IommuChip {
     this.#walks = walks;
     this.#interrupts = new Interrupts(chip, registers);
     this.#config = new ConfigLookup(chip, registers, stage2);
+    this.#hit = new TlbHit(this.#config, tlb);
     this.#translator = new Translator(chip, tlb, new TableWalk(chip, tlb, walks, stage2), stage2);
     this.#events = new EventQueue(chip, registers, this.#interrupts);
     this.#stalls = new Stalls(chip, this.#events);
@@ -165,11 +168,13 @@ export class Smmuv3Hardware implements IommuChip {
   }
 
   translate(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
+    const tracing = this.#chip.ports.trace.enabled;
+    if (this.#enabled && !tracing && this.#hit.translate(rid, pasid, hi, lo, access, out)) return TranslationStatus.OK;
     const t = this.#transaction;
     t.set(rid, pasid, hi, lo, access);
     this.#out = out;
     const status = this.#translate(t, access, out);
-    if (this.#chip.ports.trace.enabled) this.#trace(t, access, status, out);
+    if (tracing) this.#trace(t, access, status, out);
     return status;
   }
 

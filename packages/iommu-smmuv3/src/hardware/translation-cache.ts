@@ -40,6 +40,10 @@ const TAG = {
 const MATCH_OWN = TAG.VALID | (1 << TAG.KIND) | (3 << TAG.WORLD) | TAG.GLOBAL | (0x3f << TAG.SHIFT);
 const MATCH_GLOBAL = MATCH_OWN | (1 << TAG.ASET);
 
+/** Words of an entry, for this file's loops. */
+const { VA_HI, ASID_VMID, WORDS } = ENTRY;
+const TAG_WORD = ENTRY.TAG;
+
 /** Permissions as bits: unprivileged and privileged read, write, execute; stage 2's eight bits higher. */
 export const PERM = {
   UR: 1,
@@ -56,6 +60,15 @@ export const PERM = {
   /** Stage 2 maps the page as Device memory. */
   S2_DEVICE: 1 << 18,
 } as const;
+
+/** What the tag of an entry has in common with all of its kind and world. */
+export function tlbTag(kind: number, world: number): number {
+  return TAG.VALID | (kind << TAG.KIND) | (world << TAG.WORLD);
+}
+
+export function tlbTags(asid: number, vmid: number): number {
+  return asid | (vmid << 16);
+}
 
 /** TG of a range invalidation by the granule's log2: 1, 2, 3 for 4, 16, 64 KiB. */
 function granuleCode(granule: number): number {
@@ -92,45 +105,60 @@ export class TranslationCache {
   /** Page sizes of entries that may be there, as log2, smallest first. */
   readonly #shifts: number[] = [];
   readonly #victims: Uint8Array;
-  readonly #sets: number;
+  readonly #setMask: number;
   readonly #ways: number;
+  /** Words of a set. */
+  readonly #stride: number;
   /** Global entries have been inserted since the last full invalidation. */
   #globals = false;
 
   constructor(geometry: SetAssociative) {
-    this.#sets = geometry.sets;
+    this.#setMask = geometry.sets - 1;
     this.#ways = geometry.ways;
+    this.#stride = geometry.ways * WORDS;
     this.words = new Int32Array(geometry.sets * geometry.ways * ENTRY.WORDS);
     this.#victims = new Uint8Array(geometry.sets);
   }
 
   /** Index of the entry's first word, or -1. */
   lookup(kind: number, world: number, asid: number, aset: number, vmid: number, hi: number, lo: number): number {
-    const own = TAG.VALID | (kind << TAG.KIND) | (world << TAG.WORLD);
-    const tags = asid | (vmid << 16);
-    for (let i = 0; i < this.#shifts.length; i++) {
-      const shift = this.#shifts[i];
-      const pageHi = hi & highMaskFrom(shift);
-      const pageLo = lo & lowMaskFrom(shift);
-      const found = this.#probe(pageHi, pageLo, shift, tags, own | (shift << TAG.SHIFT), MATCH_OWN);
-      if (found >= 0) return found;
-      if (!this.#globals || kind !== TLB_KIND.VA) continue;
-      const tag = own | (shift << TAG.SHIFT) | TAG.GLOBAL | (aset << TAG.ASET);
-      const shared = this.#probe(pageHi, pageLo, shift, vmid << 16, tag, MATCH_GLOBAL);
-      if (shared >= 0) return shared;
+    const tag = tlbTag(kind, world);
+    const own = this.find(tag, tlbTags(asid, vmid), hi, lo);
+    if (own >= 0 || !this.#globals || kind !== TLB_KIND.VA) return own;
+    return this.#findGlobal(tag | TAG.GLOBAL | (aset << TAG.ASET), tlbTags(0, vmid), hi, lo);
+  }
+
+  /** Entries that are not global. `tag` is of `tlbTag`, `tags` of `tlbTags`. @returns index of the first word, or -1 */
+  find(tag: number, tags: number, hi: number, lo: number): number {
+    const shifts = this.#shifts;
+    for (let i = 0; i < shifts.length; i++) {
+      const at = this.#probe(hi, lo, shifts[i], tags, tag, MATCH_OWN);
+      if (at >= 0) return at;
+    }
+    return -1;
+  }
+
+  #findGlobal(tag: number, tags: number, hi: number, lo: number): number {
+    for (const shift of this.#shifts) {
+      const at = this.#probe(hi, lo, shift, tags, tag, MATCH_GLOBAL);
+      if (at >= 0) return at;
     }
     return -1;
   }
 
   #probe(hi: number, lo: number, shift: number, tags: number, tag: number, mask: number): number {
     const words = this.words;
-    let at = this.#set(hi, lo, shift, tags) * this.#ways * ENTRY.WORDS;
-    for (let way = 0; way < this.#ways; way++, at += ENTRY.WORDS) {
+    const pageHi = hi & highMaskFrom(shift);
+    const pageLo = lo & lowMaskFrom(shift);
+    const wanted = tag | (shift << TAG.SHIFT);
+    const first = this.#first(hi, lo, shift, tags);
+    const end = first + this.#stride;
+    for (let at = first; at < end; at += WORDS) {
       if (
-        words[at] === lo &&
-        words[at + ENTRY.VA_HI] === hi &&
-        (words[at + ENTRY.TAG] & mask) === tag &&
-        words[at + ENTRY.ASID_VMID] === tags
+        words[at] === pageLo &&
+        words[at + VA_HI] === pageHi &&
+        (words[at + TAG_WORD] & mask) === wanted &&
+        words[at + ASID_VMID] === tags
       ) {
         return at;
       }
@@ -138,9 +166,11 @@ export class TranslationCache {
     return -1;
   }
 
-  #set(hi: number, lo: number, shift: number, tags: number): number {
+  /** First word of the set that the page falls into. */
+  #first(hi: number, lo: number, shift: number, tags: number): number {
     const page = shiftRight(hi, lo, shift);
-    return (page ^ (page >>> 9) ^ Math.imul(tags, 0x9e37_79b1) ^ (tags >>> 16)) & (this.#sets - 1);
+    const set = (page ^ (page >>> 9) ^ Math.imul(tags, 0x9e37_79b1) ^ (tags >>> 16)) & this.#setMask;
+    return set * this.#stride;
   }
 
   /**
@@ -161,7 +191,7 @@ export class TranslationCache {
     granule: number,
     span: number,
   ): number {
-    if (this.#sets === 0) return -1;
+    if (this.words.length === 0) return -1;
     if (!this.#shifts.includes(shift)) {
       this.#shifts.push(shift);
       this.#shifts.sort((a, b) => a - b);
@@ -170,27 +200,17 @@ export class TranslationCache {
     const words = this.words;
     const pageHi = hi & highMaskFrom(shift);
     const pageLo = lo & lowMaskFrom(shift);
-    const tags = (global ? 0 : asid) | (vmid << 16);
+    const tags = tlbTags(global ? 0 : asid, vmid);
+    const kin = tlbTag(kind, world) | (global ? TAG.GLOBAL | (aset << TAG.ASET) : 0);
     const tag =
-      TAG.VALID |
-      (kind << TAG.KIND) |
-      (world << TAG.WORLD) |
-      (global ? TAG.GLOBAL : 0) |
+      kin |
       (aset << TAG.ASET) |
       (shift << TAG.SHIFT) |
       (level << TAG.LEVEL) |
       (granuleCode(granule) << TAG.GRANULE) |
       (span << TAG.SPAN);
-    const set = this.#set(pageHi, pageLo, shift, tags);
-    const same = this.#probe(
-      pageHi,
-      pageLo,
-      shift,
-      tags,
-      tag & (global ? MATCH_GLOBAL : MATCH_OWN),
-      global ? MATCH_GLOBAL : MATCH_OWN,
-    );
-    const at = same >= 0 ? same : this.#victim(set);
+    const same = this.#probe(hi, lo, shift, tags, kin, global ? MATCH_GLOBAL : MATCH_OWN);
+    const at = same >= 0 ? same : this.#victim(this.#first(hi, lo, shift, tags));
     words[at] = pageLo;
     words[at + ENTRY.VA_HI] = pageHi;
     words[at + ENTRY.TAG] = tag;
@@ -198,18 +218,18 @@ export class TranslationCache {
     return at;
   }
 
-  #victim(set: number): number {
-    const first = set * this.#ways * ENTRY.WORDS;
-    for (let way = 0; way < this.#ways; way++) {
-      if ((this.words[first + way * ENTRY.WORDS + ENTRY.TAG] & TAG.VALID) === 0) return first + way * ENTRY.WORDS;
-    }
+  /** An entry of the set that is free, or the next to be replaced. */
+  #victim(first: number): number {
+    const end = first + this.#stride;
+    for (let at = first; at < end; at += WORDS) if ((this.words[at + TAG_WORD] & TAG.VALID) === 0) return at;
+    const set = first / this.#stride;
     const way = this.#victims[set];
     this.#victims[set] = (way + 1) % this.#ways;
-    return first + way * ENTRY.WORDS;
+    return first + way * WORDS;
   }
 
   shiftOf(at: number): number {
-    return (this.words[at + ENTRY.TAG] >>> TAG.SHIFT) & 0x3f;
+    return (this.words[at + TAG_WORD] >>> TAG.SHIFT) & 0x3f;
   }
 
   levelOf(at: number): number {
