@@ -7,7 +7,7 @@ import { LiveFrames, ProcessFiles } from "../src/index.js";
 const linux = process.platform === "linux";
 
 /** A process of ours that does nothing until it is killed. */
-async function child(): Promise<{ pid: number; kill(): Promise<void> }> {
+async function child(): Promise<{ pid: number; kill: () => Promise<void> }> {
   const sleeper = spawn("sleep", ["1000"], { stdio: "ignore" });
   await once(sleeper, "spawn");
   return {

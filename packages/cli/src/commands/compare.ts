@@ -70,7 +70,7 @@ async function run(options: Options): Promise<void> {
     bytes: options.mib * 2 ** 20,
     seed: options.seed,
     progress: process.stderr.isTTY ? (line) => process.stderr.write(`\r\u001b[K${line}`) : undefined,
-    onTrace: trace?.write,
+    onTrace: trace && ((backend, record) => trace.write(backend, record)),
   }).finally(() => trace?.close());
   if (process.stderr.isTTY) process.stderr.write("\r\u001b[K");
   const render = FORMATS[options.json ? "json" : (options.format as keyof typeof FORMATS)];
