@@ -2,7 +2,7 @@
  * Invalidation descriptors as Linux's driver forms them (VT-d 6.5.2; qi_desc_* of drivers/iommu/intel/iommu.h): the fields
  * from values, ranges widened to what a descriptor can say. Every range that comes out covers the range that went in.
  */
-import { PAGE_SHIFT } from "@iommukit/core";
+import { hi32, lo32, PAGE_SHIFT } from "@iommukit/core";
 import * as Qi from "../spec/invalidation.js";
 
 export type Descriptor = Int32Array;
@@ -44,22 +44,19 @@ export function iotlbInvalidate(drain: Drain, granularity: "global" | "domain", 
   return Qi.IOTLB_INVALIDATE.encode({ TYPE: "iotlb", G: granularity, DW: drain.DWD, DR: drain.DRD, DID: did });
 }
 
-/** @param leafOnly IH: no table was removed, so paging-structure caches stay valid */
+/**
+ * The two that unmaps queue by the thousand, stored field by field.
+ * @param leafOnly IH: no table was removed, so paging-structure caches stay valid
+ */
 export function iotlbInvalidatePages(drain: Drain, did: number, range: AlignedRange, leafOnly: boolean): Descriptor {
-  return Qi.IOTLB_INVALIDATE.encode({
-    TYPE: "iotlb",
-    G: "page",
-    DW: drain.DWD,
-    DR: drain.DRD,
-    DID: did,
-    AM: range.mask,
-    IH: leafOnly,
-    ADDR: range.address,
-  });
-}
-
-export function pasidIotlbInvalidate(did: number, pasid: number): Descriptor {
-  return Qi.PASID_IOTLB_INVALIDATE.encode({ TYPE: "pasidIotlb", G: "pasid", DID: did, PASID: pasid });
+  const { TYPE, G, DW, DR, DID } = Qi.IOTLB_INVALIDATE;
+  const words = new Int32Array(Qi.IOTLB_INVALIDATE.words);
+  TYPE.setPair(words, 0, 0, Qi.DescriptorType.IOTLB);
+  G.setPair(words, 0, 0, PAGE_GRANULARITY);
+  DW.setPair(words, 0, 0, Number(drain.DWD));
+  DR.setPair(words, 0, 0, Number(drain.DRD));
+  DID.setPair(words, 0, 0, did);
+  return withRange(Qi.IOTLB_INVALIDATE, words, range, leafOnly);
 }
 
 export function pasidIotlbInvalidatePages(
@@ -68,15 +65,31 @@ export function pasidIotlbInvalidatePages(
   range: AlignedRange,
   leafOnly: boolean,
 ): Descriptor {
-  return Qi.PASID_IOTLB_INVALIDATE.encode({
-    TYPE: "pasidIotlb",
-    G: "page",
-    DID: did,
-    PASID: pasid,
-    AM: range.mask,
-    IH: leafOnly,
-    ADDR: range.address,
-  });
+  const { TYPE, G, DID, PASID } = Qi.PASID_IOTLB_INVALIDATE;
+  const words = new Int32Array(Qi.PASID_IOTLB_INVALIDATE.words);
+  TYPE.setPair(words, 0, 0, Qi.DescriptorType.PASID_IOTLB);
+  G.setPair(words, 0, 0, PAGE_GRANULARITY);
+  DID.setPair(words, 0, 0, did);
+  PASID.setPair(words, 0, 0, pasid);
+  return withRange(Qi.PASID_IOTLB_INVALIDATE, words, range, leafOnly);
+}
+
+const PAGE_GRANULARITY = 3;
+
+function withRange(
+  { AM, IH, ADDR }: typeof Qi.IOTLB_INVALIDATE | typeof Qi.PASID_IOTLB_INVALIDATE,
+  words: Int32Array,
+  { address, mask }: AlignedRange,
+  leafOnly: boolean,
+): Descriptor {
+  AM.setPair(words, 0, 0, mask);
+  IH.setPair(words, 0, 0, Number(leafOnly));
+  ADDR.setPair(words, 0, hi32(address), lo32(address));
+  return words;
+}
+
+export function pasidIotlbInvalidate(did: number, pasid: number): Descriptor {
+  return Qi.PASID_IOTLB_INVALIDATE.encode({ TYPE: "pasidIotlb", G: "pasid", DID: did, PASID: pasid });
 }
 
 /** What a device-TLB descriptor says of the device. */

@@ -37,6 +37,8 @@ export class InvalidationQueue {
   #tail = 0;
   #free = QI_LENGTH;
   readonly #pending = new Set<Submission>();
+  /** The wait descriptor of each slot, made when it is first used. */
+  readonly #waits: Descriptor[] = [];
 
   /** @param isPresent whether a device with that requester id is there; what times out without one is not repeated (L-24) */
   constructor(
@@ -50,6 +52,7 @@ export class InvalidationQueue {
   async enable(): Promise<void> {
     const { mmio, pages, name, features } = this.unit;
     const bytes = QI_LENGTH << this.#shift;
+    this.#waits.length = 0;
     this.#queue = pages.alloc(bytes >> 12, `${name} invalidation queue`);
     this.#status = pages.alloc(1, `${name} invalidation queue`);
     mmio.write64(IQT.offset, 0n);
@@ -88,13 +91,22 @@ export class InvalidationQueue {
     const first = this.#head;
     const wait = (first + descriptors.length) % QI_LENGTH;
     for (const [i, descriptor] of descriptors.entries()) this.#put((first + i) % QI_LENGTH, descriptor);
-    this.#put(wait, waitWithStatus({ address: this.#statusAt(wait), data: Status.DONE, drain }));
+    this.#put(wait, drain ? this.#newWait(wait, true) : this.#wait(wait));
     this.#head = (wait + 1) % QI_LENGTH;
     this.#free -= descriptors.length + 1;
     const submission: Submission = { first, wait, refused: false };
     this.#pending.add(submission);
     this.unit.mmio.write32(IQT.offset, this.#head << this.#shift);
     return submission;
+  }
+
+  #newWait(slot: number, drain: boolean): Descriptor {
+    return waitWithStatus({ address: this.#statusAt(slot), data: Status.DONE, drain });
+  }
+
+  #wait(slot: number): Descriptor {
+    this.#waits[slot] ??= this.#newWait(slot, false);
+    return this.#waits[slot];
   }
 
   #put(slot: number, descriptor: Descriptor): void {
@@ -147,10 +159,7 @@ export class InvalidationQueue {
     const owner = [...this.#pending].find(({ first, wait }) => distance(first, head) <= distance(first, wait));
     if (owner) owner.refused = true;
     const isWait = owner?.wait === head;
-    this.#put(
-      head,
-      isWait ? waitWithStatus({ address: this.#statusAt(head), data: Status.DONE, drain: false }) : fence(),
-    );
+    this.#put(head, isWait ? this.#wait(head) : fence());
   }
 
   /** ITE: waits that the unit has fetched and not answered will never be answered. */
