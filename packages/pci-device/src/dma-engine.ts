@@ -14,10 +14,11 @@ import {
   type TranslationPort,
   WaitQueue,
 } from "@iommukit/core";
-import type { AtsUnit } from "./ats-unit.js";
 import { DmaStatus } from "./dma-status.js";
 import { type DmaRequester, DmaTransfer } from "./dma-transfer.js";
 import type { PageRequestInterface, PageRequestOutcome, WantedPage } from "./page-requests.js";
+import { advanceSplit } from "./split-transactions.js";
+import { type StallAction, Stalls } from "./stalls.js";
 
 export interface DmaOptions {
   /**
@@ -50,8 +51,6 @@ export interface DmaEngineOptions {
   readonly split: boolean;
 }
 
-type StallAction = "retry" | "terminate" | "abort";
-
 /** How often one page is asked for before the transfer gives up: software may take it away again each time. */
 const ATTEMPTS = 16;
 
@@ -69,14 +68,9 @@ export class DmaEngine {
   /** A transfer of tryAt that the IOMMU has stalled, until `read` or `write` takes it up. */
   #left: DmaTransfer | undefined;
   readonly #idle: DmaTransfer[] = [];
-  /** Interrupt messages that the IOMMU has stalled. */
-  readonly #messages = new Map<number, DmaTransfer>();
   readonly #active = new Set<DmaTransfer>();
   readonly #ended: WaitQueue;
-  readonly #stalls = new Map<number, StallAction>();
-  /** Stalls that nobody waits for any more. */
-  readonly #abandoned = new Set<number>();
-  readonly #resolved: WaitQueue;
+  readonly #stalls: Stalls;
 
   constructor(
     private readonly requester: DmaRequester,
@@ -89,7 +83,7 @@ export class DmaEngine {
   ) {
     this.#sync = this.#newTransfer();
     this.#ended = new WaitQueue(scheduler, `DMA of ${requester.bdf}`);
-    this.#resolved = new WaitQueue(scheduler, `stalled DMA of ${requester.bdf}`);
+    this.#stalls = new Stalls(scheduler, requester.bdf);
   }
 
   #newTransfer(): DmaTransfer {
@@ -141,7 +135,7 @@ export class DmaEngine {
   #sendMessage(transfer: DmaTransfer): void {
     const status = transfer.advance();
     if (status === DmaStatus.STALLED) {
-      this.#messages.set(transfer.stag, transfer);
+      this.#stalls.whenResolved(transfer.stag, (action) => action === "retry" && this.#sendMessage(transfer));
       return;
     }
     this.#report(transfer, status);
@@ -198,7 +192,7 @@ export class DmaEngine {
       if (transfer.cancelled) return DmaStatus.CANCELLED;
       attempts = transfer.done > before ? 1 : attempts + 1;
       let resolution: number;
-      if (status === DmaStatus.STALLED) resolution = await this.#awaitStall(transfer);
+      if (status === DmaStatus.STALLED) resolution = await this.#stalls.wait(transfer);
       else if (status === DmaStatus.NOT_PRESENT && mayRequest && attempts <= ATTEMPTS)
         resolution = await this.#requestPages(transfer);
       else return status;
@@ -209,7 +203,7 @@ export class DmaEngine {
   }
 
   #advance(transfer: DmaTransfer): number | Promise<number> {
-    return this.options.split ? this.#advanceSplit(transfer) : transfer.advance();
+    return this.options.split ? advanceSplit(transfer, this.scheduler, this.requester.bdf) : transfer.advance();
   }
 
   /** One page request group for the page where the transfer stopped and those after it that are missing as well. */
@@ -230,65 +224,9 @@ export class DmaEngine {
     return OUTCOME[await pri.request(this.requester.requesterId, pasid, pages)];
   }
 
-  /**
-   * As DmaTransfer.advance, with scheduling points. A translation that an invalidation raced with is thrown away and fetched
-   * again; one that is in use holds the invalidation's completion back (PCIe 10.3.1).
-   */
-  async #advanceSplit(transfer: DmaTransfer): Promise<number> {
-    while (!transfer.finished && !transfer.cancelled) {
-      if (!transfer.permitted()) return DmaStatus.REFUSED;
-      const ats = transfer.atsInUse();
-      const fetched = ats === undefined ? DmaStatus.OK : await this.#fetch(transfer, ats);
-      if (fetched !== DmaStatus.OK) return fetched;
-      const status = await this.#use(transfer, ats?.enabled ? ats : undefined);
-      if (status !== DmaStatus.OK) return status;
-    }
-    return DmaStatus.OK;
-  }
-
-  async #fetch(transfer: DmaTransfer, ats: AtsUnit): Promise<number> {
-    while (ats.enabled && !transfer.cached(ats)) {
-      const range = ats.atc.open("fetch", transfer.pasid, transfer.hi, transfer.lo, 64);
-      const status = transfer.request(ats);
-      await this.scheduler.point(`translation completion of ${this.requester.bdf}`);
-      ats.close(range);
-      if (transfer.cancelled) return DmaStatus.CANCELLED;
-      if (range.stale) continue;
-      if (status !== DmaStatus.OK) return status;
-      if (!transfer.keep(ats)) return DmaStatus.NOT_PRESENT;
-    }
-    return DmaStatus.OK;
-  }
-
-  async #use(transfer: DmaTransfer, ats: AtsUnit | undefined): Promise<number> {
-    const range = ats?.atc.open("use", transfer.pasid, transfer.hi, transfer.lo, ats.atc.shift);
-    const status = ats === undefined ? transfer.untranslated() : transfer.useCached(ats);
-    await this.scheduler.point(`data of ${this.requester.bdf}`);
-    const moved = status === DmaStatus.OK && !transfer.cancelled ? transfer.move() : status;
-    if (range) ats?.close(range);
-    return moved;
-  }
-
   /** The IOMMU lets a stalled transaction go on, or ends it. */
   stallResolved(stag: number, action: StallAction): void {
-    if (this.#abandoned.delete(stag)) return;
-    const message = this.#messages.get(stag);
-    if (message) {
-      this.#messages.delete(stag);
-      if (action === "retry") this.#sendMessage(message);
-      return;
-    }
-    this.#stalls.set(stag, action);
-    this.#resolved.wakeAll();
-  }
-
-  async #awaitStall(transfer: DmaTransfer): Promise<number> {
-    const { stag } = transfer;
-    await this.#resolved.wait(() => this.#stalls.has(stag) || transfer.cancelled);
-    const action = this.#stalls.get(stag);
-    if (!this.#stalls.delete(stag)) this.#abandoned.add(stag);
-    if (action === "retry") return DmaStatus.OK;
-    return action === "terminate" ? DmaStatus.ABORTED : DmaStatus.FAULT;
+    this.#stalls.resolve(stag, action);
   }
 
   #report(transfer: DmaTransfer, status: number): void {
@@ -326,7 +264,7 @@ export class DmaEngine {
 
   #mark(transfers: Iterable<DmaTransfer>): void {
     for (const transfer of transfers) transfer.cancelled = true;
-    this.#resolved.wakeAll();
+    this.#stalls.wake();
   }
 }
 

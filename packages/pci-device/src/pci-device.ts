@@ -3,12 +3,10 @@
  * Devices extend it with what is behind their BARs.
  */
 import {
-  ATS_CAPABILITY,
   type InvalidateRequest,
   PCI_EXPRESS_CAPABILITY,
   type PciBar,
   POWER_MANAGEMENT_CAPABILITY,
-  PRI_CAPABILITY,
   type PrgResponse,
   type RequesterPort,
   TYPE0_HEADER,
@@ -26,6 +24,7 @@ import { MmioWindow } from "./mmio-window.js";
 import { PageRequestInterface } from "./page-requests.js";
 import { PasidState } from "./pasid-state.js";
 import { PciFunctionBase } from "./pci-function-base.js";
+import { priStatus, wireAts, wirePasid, wirePri } from "./translation-services.js";
 
 /** Where a device sits and how it behaves: what users of every device may choose. */
 export interface PlacementOptions {
@@ -88,15 +87,15 @@ export abstract class PciDevice extends PciFunctionBase implements RequesterPort
         scheduler,
         trace,
       );
-      this.#wireAts(this.ats, capabilities.ats);
+      wireAts(config, capabilities.ats, this.ats, physicalFunction?.ats);
     }
     if (options.pri) {
       const { timeout = 0, pasidRequired = true } = options.pri;
-      const status = this.#priStatus(capabilities.pri);
+      const status = priStatus(config, capabilities.pri);
       this.pri = new PageRequestInterface(placement.bdf, { timeout, pasidRequired }, status, port, scheduler, trace);
-      this.#wirePri(this.pri, capabilities.pri);
+      wirePri(config, capabilities.pri, this.pri);
     } else this.pri = physicalFunction?.pri;
-    if (capabilities.pasid !== 0) this.#wirePasid(capabilities.pasid);
+    if (capabilities.pasid !== 0) wirePasid(config, capabilities.pasid, this.pasid, this.ats);
     if (capabilities.acs !== 0)
       config.guard(capabilities.acs + 4, () => config.words[(capabilities.acs + 4) / 4] << 16);
     const engine = { pagesPerRequest: 1, split: false, ...placement.dma };
@@ -139,56 +138,6 @@ export abstract class PciDevice extends PciFunctionBase implements RequesterPort
   /** Behind a bridge to conventional PCI, all requests carry the bridge's id (I14). */
   get requesterId(): number {
     return this.upstream.length === 0 ? this.rid : (this.upstream[0].aliasOfDevicesBelow ?? this.rid);
-  }
-
-  #wireAts(ats: AtsUnit, at: number): void {
-    const { words } = this.config;
-    const index = at / 4;
-    // STU is locked while ATS is enabled, and a VF has its physical function's (PCIe 10.5.1.3).
-    const stu = () => this.physicalFunction?.ats?.smallestTranslation ?? 12 + ATS_CAPABILITY.STU.get(words, index);
-    this.config.guard(at + 4, () => (ats.enabled || this.physicalFunction ? 1 << 31 : -1));
-    this.config.onWrite(at + 4, () => {
-      const enable = ATS_CAPABILITY.Enable.get(words, index) === 1;
-      if (enable && !ats.enabled) ats.enable(stu());
-      else if (!enable && ats.enabled) ats.disable();
-    });
-  }
-
-  #priStatus(at: number) {
-    const { words } = this.config;
-    const index = at / 4;
-    return {
-      stopped: (value: boolean) => PRI_CAPABILITY.Stopped.set(words, index, value ? 1 : 0),
-      responseFailure: () => PRI_CAPABILITY.ResponseFailure.set(words, index, 1),
-      unexpectedIndex: () => PRI_CAPABILITY.UnexpectedPageRequestGroupIndex.set(words, index, 1),
-    };
-  }
-
-  #wirePri(pri: PageRequestInterface, at: number): void {
-    const { words } = this.config;
-    const index = at / 4;
-    this.config.guard(at + 12, () => (pri.enabled ? 0 : -1));
-    this.config.onWrite(at + 12, () => {
-      pri.allocation = PRI_CAPABILITY.OutstandingPageRequestAllocation.get(words, index);
-    });
-    this.config.onWrite(at + 4, (ones) => {
-      const enable = PRI_CAPABILITY.Enable.get(words, index) === 1;
-      if (enable && !pri.enabled) {
-        PRI_CAPABILITY.ResponseFailure.set(words, index, 0);
-        PRI_CAPABILITY.UnexpectedPageRequestGroupIndex.set(words, index, 0);
-        pri.enable();
-      } else if (!enable && pri.enabled) pri.disable();
-      // Reset has no effect while the interface is enabled (PCIe 10.5.2.2).
-      if (!pri.enabled && (ones & 2) !== 0) pri.reset();
-    });
-  }
-
-  #wirePasid(at: number): void {
-    const { words } = this.config;
-    const index = at / 4;
-    // Locked while ATS is enabled (PCIe 7.8.9.3); Execute, Privileged and Translated only where they are supported.
-    this.config.guard(at + 4, () => (this.ats?.enabled ? 0 : ((words[index + 1] & 0xe) | 1) << 16));
-    this.config.onWrite(at + 4, () => this.pasid.set(words[index + 1] >>> 16));
   }
 
   #wireTransactionsPending(at: number): void {

@@ -9,6 +9,7 @@ import { type DevicePorts, devicePorts } from "../../device-ports.js";
 import type { AtsOptions, FunctionOptions, PasidOptions, PriOptions } from "../../function-options.js";
 import { PciDevice, type PlacementOptions } from "../../pci-device.js";
 import { VirtualFunctions } from "../../sriov.js";
+import { Commands } from "./commands.js";
 import { DESCRIPTOR } from "./descriptor.js";
 import { EnginePool, swerrorPasid } from "./engine-pool.js";
 import { Operations } from "./operations.js";
@@ -17,8 +18,6 @@ import {
   CAPABILITY,
   CMD,
   CMDSTS,
-  Command,
-  CommandError,
   GENSTS,
   INTCAUSE,
   MSIX_PBA,
@@ -87,8 +86,7 @@ export class Accelerator extends PciDevice {
   readonly #queues: readonly WorkQueueUnit[];
   readonly #pool: EnginePool;
   readonly #portals: Uint8Array;
-  /** Counts resets: a command that a reset overtook must not report. */
-  #era = 0;
+  readonly #commands: Commands;
 
   constructor(
     private readonly options: AcceleratorOptions,
@@ -96,7 +94,7 @@ export class Accelerator extends PciDevice {
     physicalFunction?: Accelerator,
   ) {
     super(acceleratorFunction(options, physicalFunction !== undefined), options, ports, physicalFunction);
-    const { workQueues = 8, engines = 4, vectors = 9 } = options;
+    const { workQueues = 8, engines = 4, vectors = 9, totalSize = 128 } = options;
     if (this.capabilities.sriov !== 0) {
       this.virtualFunctions = new VirtualFunctions(this, (bdf) => new Accelerator({ ...options, bdf }, ports, this));
     }
@@ -106,7 +104,6 @@ export class Accelerator extends PciDevice {
       ...[VERSION, CAPABILITY, CMD, CMDSTS, GENSTS, INTCAUSE, SWERROR, SWERROR_ADDRESS],
       ...perQueue,
     ]);
-    this.#file.onWrite(CMD, () => this.#command());
     for (const queue of this.#queues) {
       this.#file.guard(WQCFG[queue.index], () => (queue.enabled ? 0 : -1));
       this.#file.onRead(WQSTS[queue.index], () => this.#showQueue(queue));
@@ -122,6 +119,13 @@ export class Accelerator extends PciDevice {
       (vector) => this.interrupts.raise(vector),
       (error, item, address) => this.#softwareError(error, item, address),
     );
+    this.#commands = new Commands(this.#file, this.#queues, this.#pool, totalSize, {
+      name: this.bdf,
+      dma: this.dma,
+      scheduler: ports.scheduler,
+      interrupt: () => this.interrupts.raise(0),
+      stopPasid: (pasid) => this.stopPasid(pasid),
+    });
   }
 
   #presetRegisters(): void {
@@ -238,137 +242,14 @@ export class Accelerator extends PciDevice {
     this.interrupts.raise(0);
   }
 
-  // Commands.
-
   #showQueue(queue: WorkQueueUnit): void {
     const status = WQSTS[queue.index].encode({ Enabled: queue.enabled, Occupancy: queue.waiting.length });
     this.#file.set(WQSTS[queue.index], status[0]);
   }
 
-  #command(): void {
-    const { words } = this.#file;
-    if (CMDSTS.Active.get(words, CMDSTS.index) === 1) return;
-    const interrupt = CMD.RequestInterrupt.decode(words, CMD.index);
-    CMDSTS.encode({ Active: true }, words, CMDSTS.index);
-    const waits = this.#carryOut(CMD.Command.get(words, CMD.index), CMD.Operand.get(words, CMD.index));
-    if (typeof waits === "number") {
-      this.#commandDone(waits, interrupt);
-      return;
-    }
-    const era = this.#era;
-    this.ports.scheduler.spawn(`${this.bdf} command`, async () => {
-      const error = await waits();
-      if (era === this.#era) this.#commandDone(error, interrupt);
-    });
-  }
-
-  #commandDone(error: number, interrupt: boolean): void {
-    CMDSTS.encode({ ErrorCode: error }, this.#file.words, CMDSTS.index);
-    INTCAUSE.CommandCompletion.set(this.#file.words, INTCAUSE.index, 1);
-    if (interrupt) this.interrupts.raise(0);
-  }
-
-  /** @returns the error code, or what has to be waited for until it is known */
-  #carryOut(command: number, operand: number): number | (() => Promise<number>) {
-    const device = this.#deviceCommand(command, operand);
-    if (device !== undefined) return device;
-    const queue = this.#queues[operand];
-    if (command < Command.ENABLE_WQ || command > Command.RESET_WQ) return CommandError.UNKNOWN;
-    if (queue === undefined) return CommandError.NO_SUCH_QUEUE;
-    return this.#queueCommand(command, queue);
-  }
-
-  #deviceCommand(command: number, operand: number): number | (() => Promise<number>) | undefined {
-    const { words } = this.#file;
-    const everything = () => true;
-    switch (command) {
-      case Command.ENABLE_DEVICE:
-        if (GENSTS.Enabled.get(words, GENSTS.index) === 1) return CommandError.NOT_DISABLED;
-        GENSTS.Enabled.set(words, GENSTS.index, 1);
-        return CommandError.NONE;
-      case Command.DISABLE_DEVICE:
-        GENSTS.Enabled.set(words, GENSTS.index, 0);
-        for (const queue of this.#queues) queue.enabled = false;
-        return () => this.#drain(everything);
-      case Command.DRAIN_ALL:
-        return () => this.#drain(everything);
-      case Command.ABORT_ALL:
-        return () => this.#abort(everything);
-      case Command.RESET_DEVICE:
-        for (const queue of this.#queues) queue.enabled = false;
-        GENSTS.Enabled.set(words, GENSTS.index, 0);
-        return () => this.#abort(everything);
-      case Command.DRAIN_PASID:
-        return () => this.#drain(({ pasid }) => pasid === operand);
-      case Command.ABORT_PASID:
-        return async () => {
-          await this.#abort(({ pasid }) => pasid === operand);
-          await this.stopPasid(operand);
-          return CommandError.NONE;
-        };
-      default:
-        return undefined;
-    }
-  }
-
-  #queueCommand(command: number, queue: WorkQueueUnit): number | (() => Promise<number>) {
-    const mine = (item: WorkItem) => item.queue === queue.index;
-    switch (command) {
-      case Command.ENABLE_WQ:
-        return this.#enableQueue(queue);
-      case Command.DISABLE_WQ:
-        queue.enabled = false;
-        return () => this.#drain(mine);
-      case Command.DRAIN_WQ:
-        return () => this.#drain(mine);
-      case Command.ABORT_WQ:
-        return () => this.#abort(mine);
-      default:
-        queue.enabled = false;
-        this.#file.set(WQCFG[queue.index], 0);
-        return () => this.#abort(mine);
-    }
-  }
-
-  #enableQueue(queue: WorkQueueUnit): number {
-    const register = WQCFG[queue.index];
-    const { words } = this.#file;
-    if (GENSTS.Enabled.get(words, GENSTS.index) === 0) return CommandError.NOT_ENABLED;
-    if (queue.enabled) return CommandError.NOT_DISABLED;
-    const config = register.decode(words, register.index);
-    const used = this.#queues.filter(({ enabled }) => enabled).reduce((sum, { settings }) => sum + settings.size, 0);
-    if (config.Size === 0 || used + config.Size > (this.options.totalSize ?? 128))
-      return CommandError.BAD_CONFIGURATION;
-    const dedicated = config.Mode === "dedicated";
-    queue.settings = {
-      size: config.Size,
-      threshold: config.Threshold,
-      dedicated,
-      blockOnFault: config.BlockOnFaultEnable,
-      pasid: config.PASIDEnable ? (dedicated ? config.PASID : undefined) : NO_PASID,
-      privileged: config.PrivilegedEnable,
-      untaggedCompletion: config.UntaggedCompletion,
-      priority: config.Priority,
-    };
-    queue.enabled = true;
-    return CommandError.NONE;
-  }
-
-  async #drain(which: (item: WorkItem) => boolean): Promise<number> {
-    await this.#pool.drained(which);
-    return CommandError.NONE;
-  }
-
-  async #abort(which: (item: WorkItem) => boolean): Promise<number> {
-    for (const queue of this.#queues) queue.abort(which);
-    await this.dma.cancel(({ owner }) => (owner as WorkItem | undefined)?.aborted === true);
-    await this.#pool.drained((item) => item.aborted);
-    return CommandError.NONE;
-  }
-
   protected override resetDevice(_kind: ConfigReset): void {
     this.virtualFunctions?.update();
-    this.#era++;
+    this.#commands.forget();
     for (const queue of this.#queues) {
       queue.abort(() => true);
       queue.enabled = false;
