@@ -30,6 +30,7 @@ export interface Part {
   readonly section: string;
   /** 64-bit words (32-bit where the table is), lowest first. */
   readonly words: readonly string[];
+  /** Named fields; reserved bits that are set stand in the record's notes. */
   readonly fields: readonly ExplainedField[];
 }
 
@@ -46,10 +47,39 @@ export interface ExplainRecord {
   readonly notes: readonly string[];
 }
 
+/** Fields are made into text only when somebody looks: most records of a long log are printed as one line. */
+class DecodedPart implements Part {
+  readonly table: string;
+  readonly section: string;
+
+  constructor(
+    private readonly layout: AnyLayout,
+    private readonly data: Int32Array,
+    private readonly present: number,
+  ) {
+    this.table = layout.name;
+    this.section = layout.spec;
+  }
+
+  get words(): string[] {
+    return wordTexts(this.data, 0, Math.min(this.present, this.layout.bits));
+  }
+
+  get fields(): ExplainedField[] {
+    return explainFields(this.layout, this.data).filter(({ name }) => {
+      const field = this.layout.field(name);
+      return field.spec.kind !== "reserved" && field.msb < this.present;
+    });
+  }
+
+  toJSON(): Part {
+    return { table: this.table, section: this.section, words: this.words, fields: this.fields };
+  }
+}
+
 /** @param present bits that are there when the input is shorter than the table */
 export function partOf(table: AnyLayout, words: Int32Array, at = 0, present = table.bits): Part {
-  const fields = explainFields(table, words, at).filter((row) => table.field(row.name).msb < present);
-  return { table: table.name, section: table.spec, words: wordTexts(words, at, table.bits), fields };
+  return new DecodedPart(table, words.subarray(at), present);
 }
 
 export function wordTexts(words: Int32Array, at: number, bits: number): string[] {
@@ -73,7 +103,23 @@ export function wordsOf(quads: readonly bigint[]): Int32Array {
 
 /** A note for each reserved field that is not zero: such a record is from newer hardware, or is not what it is taken for. */
 export function reservedNotes(table: AnyLayout, words: Int32Array, at = 0): string[] {
-  return table.fields
-    .filter((field) => field.spec.kind === "reserved" && field.access !== "res1" && field.getBig(words, at) !== 0n)
-    .map((field) => `${table.name}: reserved bits ${field.msb}:${field.lsb} hold ${hex(field.getBig(words, at))}`);
+  const notes: string[] = [];
+  for (const field of table.fields) {
+    if (field.spec.kind !== "reserved" || field.access === "res1") continue;
+    const value = bitsBetween(words, at, field.msb, field.lsb);
+    if (value !== 0n) notes.push(`${table.name}: reserved bits ${field.msb}:${field.lsb} hold ${hex(value)}`);
+  }
+  return notes;
+}
+
+/** Reserved fields can be wider than a field's accessors go. */
+function bitsBetween(words: Int32Array, at: number, msb: number, lsb: number): bigint {
+  let value = 0n;
+  for (let word = lsb >> 5; word <= msb >> 5; word++) {
+    const low = Math.max(lsb - word * 32, 0);
+    const high = Math.min(msb - word * 32, 31);
+    const bits = (((words[at + word] ?? 0) >>> low) << (31 - high + low)) >>> (31 - high + low);
+    if (bits !== 0) value |= BigInt(bits) << BigInt(word * 32 + low - lsb);
+  }
+  return value;
 }

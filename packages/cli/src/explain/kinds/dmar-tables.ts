@@ -113,7 +113,7 @@ function rowRecord({ line, raw, device, pairs, pasid, entry }: Row, columns: boo
   const [root, context] = pairs.map(([high, low]) => wordsOf([low, high, 0n, 0n]));
   const rootTable = scalable ? SM_ROOT_ENTRY : ROOT_ENTRY;
   const contextTable = scalable ? SM_CONTEXT_ENTRY : CONTEXT_ENTRY;
-  const pasidWords = entry === undefined ? undefined : wordsOf([entry[2], entry[1], entry[0], 0n, 0n, 0n, 0n, 0n]);
+  const [pasidWords, orderNotes] = entry === undefined ? [undefined, []] : pasidEntry(entry);
   const parts = [partOf(rootTable, root), partOf(contextTable, context, 0, 128)];
   if (scalable && pasidWords !== undefined) parts.push(partOf(PASID_ENTRY, pasidWords, 0, 192));
   return {
@@ -123,8 +123,18 @@ function rowRecord({ line, raw, device, pairs, pasid, entry }: Row, columns: boo
     summary: `VT-d tables  ${device}  ${scalable && pasidWords !== undefined ? pasidText(pasid ?? 0, pasidWords) : contextText(context)}`,
     facts: { iommu: "vtd", device, pasid: scalable ? pasid : undefined },
     parts,
-    notes: [...reservedNotes(rootTable, root), ...reservedNotes(contextTable, context)],
+    notes: [...orderNotes, ...reservedNotes(rootTable, root), ...reservedNotes(contextTable, context)],
   };
+}
+
+/** The first form of the file had the lowest word first; later ones have it last. P and PGTT tell which it is. */
+function pasidEntry(entry: readonly bigint[]): [Int32Array, string[]] {
+  const [first, last] = [[...entry], [...entry].reverse()].map((quads) => wordsOf([...quads, 0n, 0n, 0n, 0n, 0n]));
+  const fits = (words: Int32Array) =>
+    PASID_ENTRY.P.get(words) === 1 && typeof PASID_ENTRY.PGTT.decode(words) === "string";
+  return !fits(last) && fits(first)
+    ? [first, ["the PASID entry's words stand lowest first, as in the first form of this file"]]
+    : [last, []];
 }
 
 function contextText(words: Int32Array): string {

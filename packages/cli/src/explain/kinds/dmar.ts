@@ -14,6 +14,9 @@ const OLD_INTERRUPT = /INTR-REMAP: Request device \[+([0-9a-f:.]+)\] fault (inde
 const REASON = /\[fault reason (0x)?([0-9a-f]{1,3})\]\s*(.*)$/i;
 const STATUS = /DRHD: handling fault status reg ([0-9a-f]{1,8})\s*$/i;
 
+/** What a fault record has room for: a line with more was not printed from one. */
+const FRCD_MAX = { code: 0xff, pasid: 0xf_ffffn, index: 0xffffn } as const;
+
 export class DmarRecogniser implements Recogniser {
   #waiting: Omit<VtdFault, "code" | "text"> | undefined;
 
@@ -24,7 +27,7 @@ export class DmarRecogniser implements Recogniser {
     const match = FAULT.exec(text) ?? reorder(OLD_INTERRUPT.exec(text));
     if (match !== null) return this.#fault(line, match, emit);
     const reason = REASON.exec(text);
-    if (reason !== null && this.#waiting !== undefined) {
+    if (reason !== null && this.#waiting !== undefined && codeOf(reason).code <= FRCD_MAX.code) {
       const waiting = this.#waiting;
       this.#waiting = undefined;
       emit(vtdFault({ ...waiting, raw: [...waiting.raw, text], ...codeOf(reason) }));
@@ -40,20 +43,24 @@ export class DmarRecogniser implements Recogniser {
     const [, type = "INTR-REMAP", inline, bdf, older, what, value, rest] = match;
     const device = canonicalBdf(bdf);
     if (device === undefined) return false;
-    this.end(emit);
     const number = BigInt(`0x${value}`);
-    const pasid = inline === undefined ? older : /PASID (?:0x)?([0-9a-f]+)/i.exec(inline)?.[1];
+    const pasidText = inline === undefined ? older : /PASID (?:0x)?([0-9a-f]+)/i.exec(inline)?.[1];
+    const pasid =
+      pasidText === undefined || /^f{8}$/i.test(pasidText) || inline === "NO_PASID" ? undefined : parseHex(pasidText);
+    const reason = REASON.exec(rest);
+    if (pasid !== undefined && pasid > FRCD_MAX.pasid) return false;
+    if ((what === "index" && number > FRCD_MAX.index) || (reason !== null && codeOf(reason).code > FRCD_MAX.code))
+      return false;
+    this.end(emit);
     const fault = {
       line: line.number,
       raw: [line.text],
       device,
       access: ({ "DMA Read": "read", "DMA Write": "write", "DMA Atomic": "atomic" } as const)[type],
-      pasid:
-        pasid === undefined || /^f{8}$/i.test(pasid) || inline === "NO_PASID" ? undefined : Number(parseHex(pasid)),
+      pasid: pasid === undefined ? undefined : Number(pasid),
       address: what === "addr" ? number : undefined,
-      index: what === "index" ? Number(number & 0xffffn) : undefined,
+      index: what === "index" ? Number(number) : undefined,
     };
-    const reason = REASON.exec(rest);
     if (reason === null) this.#waiting = fault;
     else emit(vtdFault({ ...fault, ...codeOf(reason) }));
     return true;

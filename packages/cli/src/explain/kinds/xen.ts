@@ -28,9 +28,10 @@ export class XenRecogniser implements Recogniser {
     const match = FAULT.exec(line.text);
     const device = match === null ? undefined : canonicalBdf(match[3]);
     if (match === null || device === undefined) return false;
-    this.end(emit);
     const [, type, , , what, digits] = match;
     const value = BigInt(`0x${digits}`);
+    if (what === "index" && value > 0xffffn) return false;
+    this.end(emit);
     this.#waiting = {
       line: line.number,
       raw: [line.text],
@@ -38,7 +39,7 @@ export class XenRecogniser implements Recogniser {
       access: type === undefined ? undefined : type.endsWith("Read") ? "read" : "write",
       pasid: undefined,
       address: what === "addr" ? value : undefined,
-      index: what === "index" ? Number(value & 0xffffn) : undefined,
+      index: what === "index" ? Number(value) : undefined,
     };
     return true;
   }
