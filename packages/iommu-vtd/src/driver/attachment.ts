@@ -69,7 +69,7 @@ export class Attachment {
     info.domain = domain;
     if (domain.type === "blocked") return;
     if (this.unit.features.scalable) {
-      await pasidTableOf(info).create(info.ridPasid, this.#pasidEntry(domain));
+      await pasidTableOf(info).create(info.ridPasid, this.pasidEntry(domain));
       await this.invalidation.pasidEntryCreated(did, info.ridPasid);
     } else {
       if (domain.table) enableAts(this.unit, info);
@@ -138,12 +138,18 @@ export class Attachment {
     });
   }
 
-  #pasidEntry(domain: VtdDomain): Int32Array {
+  /** The PASID table entry of requests without PASID. */
+  pasidEntry(domain: VtdDomain): Int32Array {
     const { features } = this.unit;
     const common = this.#commonFields(domain.did);
     if (!domain.table) return PASID_ENTRY.encode({ ...common, PGTT: "passThrough" });
     if (domain.stage === "second")
-      return PASID_ENTRY.encode({ ...common, PGTT: "secondStage", SSPTPTR: domain.table.root });
+      return PASID_ENTRY.encode({
+        ...common,
+        PGTT: "secondStage",
+        SSADE: domain.dirtyTracking,
+        SSPTPTR: domain.table.root,
+      });
     return PASID_ENTRY.encode({
       ...common,
       PGTT: "firstStage",

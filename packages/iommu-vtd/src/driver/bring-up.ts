@@ -6,6 +6,7 @@ import type { Sva } from "@iommukit/core";
 import { RTADDR } from "../spec/registers.js";
 import { Attachment } from "./attachment.js";
 import type { DeviceInfo } from "./device-info.js";
+import { DirtyTracking } from "./dirty-tracking.js";
 import { DomainIds } from "./domain-ids.js";
 import { FaultHandler } from "./fault-handler.js";
 import { GlobalCommand } from "./global-command.js";
@@ -26,6 +27,7 @@ export class Parts {
   readonly pageRequests: PageRequests;
   readonly faults: FaultHandler;
   readonly attachment: Attachment;
+  readonly dirtyTracking: DirtyTracking;
 
   constructor(
     readonly unit: Unit,
@@ -40,6 +42,7 @@ export class Parts {
     this.pageRequests = new PageRequests(unit, this.queue, sva, this.devices);
     this.faults = new FaultHandler(unit);
     this.attachment = new Attachment(unit, this.root, this.ids, this.invalidation, this.pageRequests);
+    this.dirtyTracking = new DirtyTracking(unit, this.attachment, this.invalidation);
   }
 
   /** @throws IommuError ETIMEDOUT the unit does not follow a command */

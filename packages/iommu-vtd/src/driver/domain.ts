@@ -15,6 +15,8 @@ export class VtdDomain implements IommuDomain {
   readonly devices = new Set<DeviceInfo>();
   /** Every access is snooped, whatever the device asks for (H26). Never taken back. */
   snoop = false;
+  /** Leaves get their dirty bit from the unit (SSADE). */
+  dirtyTracking = false;
   /** Something was mapped: second-stage leaves without SNP may exist. */
   hasMappings = false;
   /** Lazy mode: what was unmapped and not yet invalidated. */

@@ -68,9 +68,9 @@ export class PasidTable {
     }
   }
 
-  /** Replaces the quad-word with PGSNP, PWSNP and the domain-id in one store. */
-  updateAttributes(pasid: number, words: Int32Array): void {
-    this.#store(this.entryOf(pasid), 1, words);
+  /** Replaces the quad-word with P, AW, PGTT and SSADE in one store: what may change under a live entry. */
+  updateFirst(pasid: number, words: Int32Array): void {
+    this.#store(this.entryOf(pasid), 0, words);
   }
 
   /** Takes P off with one store. @param ignoreFaults leaves FPD behind: what still comes is refused without a record (C10) */

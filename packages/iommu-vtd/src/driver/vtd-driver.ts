@@ -34,6 +34,7 @@ import { inject, injectable } from "tsyringe";
 import { Parts } from "./bring-up.js";
 import { pasidBitsOf } from "./device-features.js";
 import { DeviceInfo, infoOf } from "./device-info.js";
+import { type DirtyRange, tracksDirty } from "./dirty-tracking.js";
 import { VtdDomain } from "./domain.js";
 import { VtdDriverOptions } from "./options.js";
 import { PageTable } from "./page-table.js";
@@ -109,7 +110,7 @@ export class VtdDriver implements IommuOps {
       case "enforce-cache-coherency":
         return ecap.SC;
       case "dirty-tracking":
-        return false;
+        return tracksDirty(this.#on.unit.features);
       case "isolated-msi":
         return ecap.IR;
     }
@@ -264,6 +265,16 @@ export class VtdDriver implements IommuOps {
     if (target.stage === "second" && target.hasMappings && !target.snoop) return false;
     target.snoop = true;
     return true;
+  }
+
+  /** @throws IommuError EOPNOTSUPP the unit keeps no dirty bits for the domain (ECAP.SSADS, second stage of scalable mode) */
+  setDirtyTracking(domain: IommuDomain, enable: boolean): Promise<void> {
+    return this.#on.dirtyTracking.set(domain as VtdDomain, enable);
+  }
+
+  /** Leaves of the range that devices have written since the last call. @throws IommuError EINVAL tracking is off */
+  readAndClearDirty(domain: IommuDomain, iova: bigint, size: bigint): Promise<DirtyRange[]> {
+    return this.#on.dirtyTracking.readAndClear(domain as VtdDomain, iova, size);
   }
 
   get #binding(): ProcessBinding {
