@@ -137,7 +137,8 @@ class VtdDevice implements ScriptedDevice {
 
   #translation(status: number, expected: Expected): string {
     if (expected.pa !== undefined) {
-      if (status !== TranslationStatus.OK) return `expected ${JSON.stringify(expected.pa)}, got fault ${this.#reasons()}`;
+      if (status !== TranslationStatus.OK)
+        return `expected ${JSON.stringify(expected.pa)}, got fault ${this.#reasons()}`;
       return same("physical address", expected.pa, physical(this.#out.hi, this.#out.lo));
     }
     if (status === TranslationStatus.OK)
@@ -228,7 +229,9 @@ class VtdDevice implements ScriptedDevice {
 function same(what: string, expected: unknown, actual: number | string): string {
   if (expected === undefined) return "";
   const equal = typeof actual === "string" ? expected === actual : number(expected) === actual;
-  return equal ? "" : `${what}: expected ${JSON.stringify(expected)}, got ${typeof actual === "number" ? hex(actual) : actual}`;
+  return equal
+    ? ""
+    : `${what}: expected ${JSON.stringify(expected)}, got ${typeof actual === "number" ? hex(actual) : actual}`;
 }
 
 function masked(what: string, expected: unknown, actual: number, mask: unknown): string {

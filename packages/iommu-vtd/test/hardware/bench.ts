@@ -36,7 +36,7 @@ import { CONTEXT_ENTRY, ROOT_ENTRY, SM_CONTEXT_ENTRY, SM_ROOT_ENTRY } from "../.
 
 export const RAM = 0x1_0000_0000;
 export const RID = 0x0110;
-export const ROOT = RAM;
+export const ROOT = RAM + 0xa000;
 export const CONTEXTS = RAM + 0x1000;
 export const DIRECTORY = RAM + 0x2000;
 export const PASIDS = RAM + 0x3000;
