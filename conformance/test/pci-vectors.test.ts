@@ -27,7 +27,7 @@ describe("ats_pri_cases.json", () => {
     const { status, lines } = await run("ats", "ats_pri_cases.json.gz");
     expect(lines.filter((line) => line.startsWith("FAIL"))).toEqual([]);
     expect(status).toBe(0);
-  });
+  }, 60_000);
 });
 
 describe("iotlb_map_cases.json", () => {
@@ -35,5 +35,5 @@ describe("iotlb_map_cases.json", () => {
     const { status, lines } = await run("iotlb", "iotlb_map_cases.json.gz");
     expect(lines.filter((line) => line.startsWith("FAIL"))).toEqual([]);
     expect(status).toBe(0);
-  });
+  }, 60_000);
 });

@@ -40,7 +40,7 @@ interface IotlbCase {
 
 const PAGE = 4096n;
 const BDF = "0000:00:05.0";
-/** Pages of the program's memory: each holds its own number. Cases name physical pages below it. */
+/** Pages of the program's memory: those that are mapped hold their own number. Cases name physical pages below it. */
 const PAGES = 2048;
 
 const BACKENDS: Readonly<Record<string, () => IommuPlugin>> = { smmuv3: () => smmuv3(), vtd: () => vtd() };
@@ -75,6 +75,7 @@ class Program {
   private constructor(
     readonly platform: Platform,
     readonly container: VfioContainer,
+    readonly mm: AddressSpace,
     readonly memory: bigint,
   ) {}
 
@@ -88,17 +89,12 @@ class Program {
       const task = platform.kernel.spawn();
       const mm = task.mm as AddressSpace;
       const memory = await mm.mmap({ length: PAGES * Number(PAGE) });
-      const page = new Uint8Array(4);
-      for (let n = 0; n < PAGES; n++) {
-        new DataView(page.buffer).setUint32(0, n, true);
-        await mm.write(memory + BigInt(n) * PAGE, page);
-      }
       const container = await VfioContainer.open(task);
       const group = await container.attach(platform.device(BDF).group?.id ?? 0);
       await container.setIommu();
       const device = await group.device(BDF);
       await device.enableBusMaster();
-      return new Program(platform, container, memory);
+      return new Program(platform, container, mm, memory);
     });
   }
 
@@ -113,13 +109,21 @@ class Program {
     }
   }
 
-  map(step: Step): Promise<string> {
+  async map(step: Step): Promise<string> {
     const flags =
       (step.prot?.includes("R") ? DmaMapFlags.READ : 0) | (step.prot?.includes("W") ? DmaMapFlags.WRITE : 0);
+    await this.#number(step);
     const vaddr = typeof step.pa === "string" ? bytesOf(step.pa) : this.memory + bytesOf(step.pa);
     return this.#attempt(() =>
       this.container.mapDma({ iova: bytesOf(step.iova), vaddr, size: bytesOf(step.len), flags }),
     );
+  }
+
+  async #number({ pa, len }: Step): Promise<void> {
+    if (typeof pa !== "number" || typeof len !== "number") return;
+    for (let page = pa; page < pa + len; page++) {
+      await this.mm.write(this.memory + BigInt(page) * PAGE, new Uint8Array(Uint32Array.of(page).buffer));
+    }
   }
 
   unmap(step: Step): Promise<string> {

@@ -18,7 +18,10 @@ import {
   SRIOV_CAPABILITY,
 } from "@iommukit/core";
 import * as conventional from "./conventional.js";
+import * as errors from "./errors.js";
 import * as extended from "./extended.js";
+import * as link from "./link.js";
+import * as power from "./power.js";
 
 /** A structure at a byte offset from the start of its capability. */
 export type Part = readonly [offset: number, table: AnyLayout];
@@ -90,15 +93,15 @@ function aerParts({ portType }: FormatContext): readonly Part[] {
   const root = portType === PortType["root port"] || portType === PortType["root complex event collector"];
   return root
     ? [
-        [0, extended.AER_CAPABILITY],
-        [0x2c, extended.AER_ROOT],
+        [0, errors.AER_CAPABILITY],
+        [0x2c, errors.AER_ROOT],
       ]
-    : [[0, extended.AER_CAPABILITY]];
+    : [[0, errors.AER_CAPABILITY]];
 }
 
 function virtualChannelParts({ words, at }: FormatContext): readonly Part[] {
-  const head = extended.VIRTUAL_CHANNEL_CAPABILITY;
-  return [[0, head], ...repeated(0x10, 1 + head.ExtendedVCCount.get(words, at), extended.VC_RESOURCE)];
+  const head = link.VIRTUAL_CHANNEL_CAPABILITY;
+  return [[0, head], ...repeated(0x10, 1 + head.ExtendedVCCount.get(words, at), link.VC_RESOURCE)];
 }
 
 function resizableParts({ words, at }: FormatContext): readonly Part[] {
@@ -107,8 +110,8 @@ function resizableParts({ words, at }: FormatContext): readonly Part[] {
 }
 
 function linkDeclarationParts({ words, at }: FormatContext): readonly Part[] {
-  const head = extended.LINK_DECLARATION_CAPABILITY;
-  return [[0, head], ...repeated(0x10, head.NumberOfLinkEntries.get(words, at), extended.LINK_ENTRY)];
+  const head = link.LINK_DECLARATION_CAPABILITY;
+  return [[0, head], ...repeated(0x10, head.NumberOfLinkEntries.get(words, at), link.LINK_ENTRY)];
 }
 
 function perLane(name: string, head: AnyLayout, from: number, lane: AnyLayout): CapabilityFormat {
@@ -145,7 +148,7 @@ export const EXTENDED_CAPABILITY_FORMATS: ReadonlyMap<number, CapabilityFormat> 
   [0x01, { name: "AER", parts: aerParts }],
   [0x02, { name: "VC", parts: virtualChannelParts }],
   [0x03, fixed("DSN", extended.DEVICE_SERIAL_NUMBER_CAPABILITY)],
-  [0x04, fixed("PWR_BUDGET", extended.POWER_BUDGETING_CAPABILITY)],
+  [0x04, fixed("PWR_BUDGET", power.POWER_BUDGETING_CAPABILITY)],
   [0x05, { name: "RC_LINK_DECL", parts: linkDeclarationParts }],
   [0x0b, fixed("VENDOR", extended.VENDOR_SPECIFIC_EXTENDED_CAPABILITY)],
   [0x0d, fixed("ACS", ACS_CAPABILITY)],
@@ -154,15 +157,15 @@ export const EXTENDED_CAPABILITY_FORMATS: ReadonlyMap<number, CapabilityFormat> 
   [0x10, fixed("SRIOV", SRIOV_CAPABILITY)],
   [0x13, fixed("PRI", PRI_CAPABILITY)],
   [0x15, { name: "REBAR", parts: resizableParts }],
-  [0x18, fixed("LTR", extended.LTR_CAPABILITY)],
-  [0x19, perLane("SECPCI", extended.SECONDARY_PCIE_CAPABILITY, 0x0c, extended.LANE_EQUALIZATION_8GT)],
+  [0x18, fixed("LTR", power.LTR_CAPABILITY)],
+  [0x19, perLane("SECPCI", link.SECONDARY_PCIE_CAPABILITY, 0x0c, link.LANE_EQUALIZATION_8GT)],
   [0x1b, fixed("PASID", PASID_CAPABILITY)],
-  [0x1e, fixed("L1PM", extended.L1_PM_SUBSTATES_CAPABILITY)],
+  [0x1e, fixed("L1PM", power.L1_PM_SUBSTATES_CAPABILITY)],
   [0x1f, fixed("PTM", extended.PTM_CAPABILITY)],
-  [0x25, fixed("DLF", extended.DATA_LINK_FEATURE_CAPABILITY)],
-  [0x26, perLane("PHY16", extended.PHYSICAL_LAYER_16GT_CAPABILITY, 0x20, extended.LANE_EQUALIZATION)],
-  [0x27, perLane("LMR", extended.LANE_MARGINING_CAPABILITY, 0x08, extended.LANE_MARGINING)],
-  [0x2a, perLane("PHY32", extended.PHYSICAL_LAYER_32GT_CAPABILITY, 0x20, extended.LANE_EQUALIZATION)],
+  [0x25, fixed("DLF", link.DATA_LINK_FEATURE_CAPABILITY)],
+  [0x26, perLane("PHY16", link.PHYSICAL_LAYER_16GT_CAPABILITY, 0x20, link.LANE_EQUALIZATION)],
+  [0x27, perLane("LMR", link.LANE_MARGINING_CAPABILITY, 0x08, link.LANE_MARGINING)],
+  [0x2a, perLane("PHY32", link.PHYSICAL_LAYER_32GT_CAPABILITY, 0x20, link.LANE_EQUALIZATION)],
   [0x2e, fixed("DOE2", extended.DOE_CAPABILITY)],
   [0x2f, fixed("DEV3", extended.DEVICE3_CAPABILITY)],
   [0x30, fixed("IDE", extended.IDE_CAPABILITY)],
