@@ -14,7 +14,8 @@ const modules = (import.meta as unknown as { glob: Glob }).glob(
     "../packages/core/src/mm/page-table/*.ts",
     "../packages/core/src/pci/capabilities/*.ts",
     "../packages/vfio-type1/src/uapi/*.ts",
-    "../packages/pci-device/src/**/*-registers.ts",
+    "../packages/pci-device/src/capabilities/*.ts",
+    "../packages/pci-device/src/devices/**/{registers,descriptor,nic}.ts",
   ],
   { eager: true },
 );

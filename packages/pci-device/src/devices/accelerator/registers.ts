@@ -18,8 +18,8 @@ export const PORTAL_SIZE = 0x1000;
 export const VERSION = register(
   { name: "VERSION", offset: 0x000, bits: 32, spec: SPEC },
   {
-    Minor: uint(7, 0, "", RO),
-    Major: uint(15, 8, "", { access: "ro", reset: 1 }),
+    Minor: uint(7, 0, "minor", RO),
+    Major: uint(15, 8, "major", { access: "ro", reset: 1 }),
     Reserved: reserved(31, 16),
   },
 );
