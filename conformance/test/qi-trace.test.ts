@@ -59,8 +59,27 @@ describe("qi-trace", () => {
     );
   });
 
-  it("reads kernels without cache tag events", async () => {
-    expect(await replay(map, unmap, flushed)).toEqual(["2 passed, 0 failed"]);
+  describe("of a kernel without cache tag events", () => {
+    const gone = [
+      "qi_submit: cc_inv dmar0: 0x4000050031 0x0 0x0 0x0",
+      "qi_submit: iotlb_inv dmar0: 0x500e2 0x0 0x0 0x0",
+    ];
+
+    it("finds the unmap by its address", async () => {
+      expect(await replay(map, unmap, flushed)).toEqual(["2 passed, 0 failed"]);
+    });
+
+    it("finds the flush of a lazy domain, and the device that goes", async () => {
+      const calls = Array.from({ length: 5 }, () => [map, unmap]).flat();
+      const lines = await replay(attach[1], ...calls, gone[1], ...gone);
+      expect(lines).toEqual(["13 passed, 0 failed"]);
+    });
+
+    it("finds maps and the device that comes in caching mode (H25)", async () => {
+      const comes = ["qi_submit: cc_inv dmar0: 0x4000000031 0x0 0x0 0x0", gone[1], attach[1]];
+      const mapped = flushed.replace("80046", "80006");
+      expect(await replay(...comes, map, mapped, unmap, flushed, ...gone)).toEqual(["4 passed, 0 failed"]);
+    });
   });
 
   it("expects nothing for a lazy unmap, and the domain when it is flushed", async () => {

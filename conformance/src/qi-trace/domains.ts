@@ -8,6 +8,19 @@ export function assignDomains({ steps, lazy }: Recording): void {
   if (lazy) assignByNextFlush(steps);
   assignByPointer(steps);
   assignMaps(steps);
+  assignAttached(steps);
+}
+
+/** A device came to the domain that it leaves later; only kernels with cache tag events say it when it comes. */
+function assignAttached(steps: Recording["steps"]): void {
+  const left = new Map<string, number>();
+  for (const step of steps.toReversed()) {
+    if (step.kind === "detach") left.set(step.device, step.did);
+    else if (step.kind === "attach") {
+      step.did ??= left.get(step.device);
+      left.delete(step.device);
+    }
+  }
 }
 
 /** Lazy: the first flush after an unmap is of its domain, since others are quiet or flushed long before. */

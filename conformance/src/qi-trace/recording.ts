@@ -57,8 +57,8 @@ export interface Recording {
   /** The unit caches absent entries: maps are invalidated as well. */
   readonly cachingMode: boolean;
   readonly cpus: number;
-  /** Descriptors for interrupt remapping entries. */
-  readonly interruptEntries: number;
+  /** Descriptors that the comparison leaves out, by what they are. */
+  readonly leftOut: ReadonlyMap<string, number>;
   /** Descriptors that fit nothing that the CPU had done. */
   readonly orphans: readonly { readonly line: number; readonly descriptor: QiDescriptor }[];
 }
@@ -89,13 +89,24 @@ export class Recorder {
   readonly #steps: Step[] = [];
   readonly #cpus = new Map<number, Cpu>();
   readonly #orphans: { line: number; descriptor: QiDescriptor }[] = [];
-  #interruptEntries = 0;
+  readonly #leftOut = new Map<string, number>();
   #boot: Boot | undefined;
-  #flushes = 0;
   #cachingMode = false;
+  /** The kernel says with cache_tag events what a descriptor is for. */
+  readonly #tagged: boolean;
+  readonly #lazy: boolean;
+
+  private constructor(events: readonly FtraceEvent[]) {
+    const count = (name: string, text = "") => events.filter((e) => e.name === name && e.text.includes(text)).length;
+    this.#tagged = events.some(({ name }) => name.startsWith("cache_tag_"));
+    // Strict kernels queue at least one descriptor for each unmap.
+    this.#lazy = this.#tagged
+      ? count("cache_tag_flush_all") > 0
+      : count("qi_submit", "iotlb_inv ") * 2 < count("unmap");
+  }
 
   static read(events: readonly FtraceEvent[]): Recording {
-    const recorder = new Recorder();
+    const recorder = new Recorder(events);
     for (const event of events) recorder.#event(event);
     return recorder.#finish();
   }
@@ -103,10 +114,10 @@ export class Recorder {
   #finish(): Recording {
     return {
       steps: this.#steps,
-      lazy: this.#flushes > 0,
+      lazy: this.#lazy,
       cachingMode: this.#cachingMode,
       cpus: Math.max(0, ...this.#cpus.keys()) + 1,
-      interruptEntries: this.#interruptEntries,
+      leftOut: this.#leftOut,
       orphans: this.#orphans,
     };
   }
@@ -190,7 +201,6 @@ export class Recorder {
 
   #flushAll(cpu: Cpu, did: number, done: Done): void {
     const step: FlushAll = { kind: "flush", ...done, did };
-    this.#flushes++;
     this.#steps.push(step);
     cpu.waiting.push({ step, did });
   }
@@ -199,12 +209,14 @@ export class Recorder {
     const match = /^(\w+) \S+: (0x\w+) (0x\w+)/.exec(text);
     if (!match) return;
     const descriptor: QiDescriptor = [BigInt(match[2]), BigInt(match[3])];
-    if (match[1] === "iec_inv") {
-      this.#interruptEntries++;
+    const [, kind] = match;
+    if (kind !== "cc_inv" && kind !== "iotlb_inv") {
+      const what = kind === "iec_inv" ? "invalidation of interrupt remapping entries" : `${kind}: not of legacy mode`;
+      this.#leftOut.set(what, (this.#leftOut.get(what) ?? 0) + 1);
       return;
     }
     const owner =
-      match[1] === "cc_inv" ? this.#ownerOfContext(cpu, descriptor, line) : this.#ownerOfIotlb(cpu, descriptor);
+      kind === "cc_inv" ? this.#ownerOfContext(cpu, descriptor, line) : this.#ownerOfIotlb(cpu, descriptor, line);
     if (owner) owner.expected.push(descriptor);
     else this.#orphans.push({ line, descriptor });
   }
@@ -217,11 +229,24 @@ export class Recorder {
       this.#steps.push(this.#boot);
       return this.#boot;
     }
+    if (!this.#tagged) this.#untaggedContext(cpu, qw0, line);
     if (cpu.attaching) this.#cachingMode = true;
     return cpu.attaching ?? cpu.detaching;
   }
 
-  #ownerOfIotlb(cpu: Cpu, [qw0, qw1]: QiDescriptor): Step | undefined {
+  /** Kernels without cache tag events: domain-id 0 says that the device comes; otherwise it leaves that domain. */
+  #untaggedContext(cpu: Cpu, qw0: bigint, line: number): void {
+    const did = Number((qw0 >> 16n) & 0xffffn);
+    const device = bdfOf(Number((qw0 >> 32n) & 0xffffn));
+    if (did === 0) {
+      cpu.attaching = { kind: "attach", line, cpu: 0, expected: [], device, did: undefined };
+      return;
+    }
+    cpu.detaching = { kind: "detach", line, cpu: 0, expected: [], device, did };
+    this.#steps.push(cpu.detaching);
+  }
+
+  #ownerOfIotlb(cpu: Cpu, [qw0, qw1]: QiDescriptor, line: number): Step | undefined {
     const granularity = (qw0 >> 4n) & 3n;
     const did = Number((qw0 >> 16n) & 0xffffn);
     if (granularity === 1n) return this.#boot;
@@ -235,17 +260,39 @@ export class Recorder {
       if (step.kind === "map") this.#cachingMode = true;
       return step;
     }
-    if (cpu.attaching) return cpu.attaching;
-    if (cpu.detaching?.did === did) return cpu.detaching;
-    return this.#ownerByAddress(cpu, did, covers);
+    const { attaching, detaching } = cpu;
+    if (attaching) {
+      attaching.did ??= did;
+      return attaching;
+    }
+    if (detaching?.did === did) {
+      cpu.detaching = undefined;
+      return detaching;
+    }
+    if (this.#tagged) return undefined;
+    if (granularity === PAGE_GRANULARITY || !this.#lazy) return this.#ownerByAddress(cpu, did, covers);
+    const flush: FlushAll = { kind: "flush", line, cpu: 0, expected: [], did };
+    this.#steps.push(flush);
+    return flush;
   }
 
-  /** Kernels without cache tag events: the last unmap of this CPU that the descriptor covers. */
+  /** Kernels without cache tag events: the last call of this CPU that the descriptor covers. A map's has no hint (H25). */
   #ownerByAddress(cpu: Cpu, did: number, covers: (range: Waiting["range"]) => boolean): Step | undefined {
-    const at = cpu.unmaps.findLastIndex(({ iova, size }) => covers({ start: iova, end: iova + size - 1n }));
-    if (at < 0) return undefined;
-    const [step] = cpu.unmaps.splice(at, 1);
+    const inside = ({ iova, size }: MapCall | UnmapCall) => covers({ start: iova, end: iova + size - 1n });
+    const map = cpu.maps.findLast(inside);
+    const unmap = cpu.unmaps.findLast(inside);
+    const step = !map || (unmap && unmap.line > map.line) ? unmap : map;
+    if (!step) return undefined;
+    cpu.maps = cpu.maps.filter((other) => other !== step);
+    cpu.unmaps = cpu.unmaps.filter((other) => other !== step);
+    if (step.kind === "map") this.#cachingMode = true;
     step.did = did;
     return step;
   }
+}
+
+/** "0000:00:08.0" of a source-id. */
+function bdfOf(sid: number): string {
+  const byte = (value: number) => value.toString(16).padStart(2, "0");
+  return `0000:${byte(sid >>> 8)}:${byte((sid >>> 3) & 0x1f)}.${sid & 7}`;
 }

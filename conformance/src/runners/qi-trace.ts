@@ -120,8 +120,8 @@ class Comparison {
   }
 
   end(): void {
-    const { interruptEntries, orphans } = this.recording;
-    for (let i = 0; i < interruptEntries; i++) this.report.notApplicable("invalidation of interrupt remapping entries");
+    const { leftOut, orphans } = this.recording;
+    for (const [what, count] of leftOut) for (let i = 0; i < count; i++) this.report.notApplicable(what);
     for (const { line, descriptor } of orphans)
       this.report.fail(`${this.name}:${line}: ${text([descriptor])} belongs to no call`);
     const unseen = this.player.unseen();
