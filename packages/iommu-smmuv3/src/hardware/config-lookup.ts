@@ -80,7 +80,7 @@ export class ConfigLookup {
   }
 
   #foundAt(sid: number, ssid: number): FoundConfig {
-    return this.#found[(sid ^ Math.imul(ssid, 0x9e37)) & (KEPT - 1)];
+    return this.#found[(sid ^ (ssid << 3) ^ (ssid >>> 3)) & (KEPT - 1)];
   }
 
   /** An answer that `find` gave lately and still would; null when it has to be asked. */

@@ -11,6 +11,7 @@ import {
   type IommuChip,
   type PageRequest,
   type RegisterFile,
+  type Tracer,
   type Translation,
   TranslationStatus,
 } from "@iommukit/core";
@@ -50,6 +51,7 @@ export class Smmuv3Hardware implements IommuChip {
   readonly #registers: RegisterFile;
   readonly #interrupts: Interrupts;
   readonly #config: ConfigLookup;
+  readonly #trace: Tracer;
   readonly #hit: TlbHit;
   readonly #translator: Translator;
   readonly #events: EventQueue;
@@ -76,6 +78,7 @@ export class Smmuv3Hardware implements IommuChip {
     const stage2 = new Stage2Walk(chip, tlb, walks);
     this.name = options.name;
     this.#chip = chip;
+    this.#trace = ports.trace;
     this.#registers = registers;
     this.#tlb = tlb;
     this.#walks = walks;
@@ -168,13 +171,18 @@ export class Smmuv3Hardware implements IommuChip {
   }
 
   translate(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
-    const tracing = this.#chip.ports.trace.enabled;
-    if (this.#enabled && !tracing && this.#hit.translate(rid, pasid, hi, lo, access, out)) return TranslationStatus.OK;
+    if (this.#enabled && !this.#trace.enabled) {
+      if (this.#hit.translate(rid, pasid, hi, lo, access, out)) return TranslationStatus.OK;
+    }
+    return this.#transact(rid, pasid, hi, lo, access, out);
+  }
+
+  #transact(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
     const t = this.#transaction;
     t.set(rid, pasid, hi, lo, access);
     this.#out = out;
     const status = this.#translate(t, access, out);
-    if (tracing) this.#trace(t, access, status, out);
+    if (this.#trace.enabled) this.#traceEnd(t, access, status, out);
     return status;
   }
 
@@ -267,7 +275,7 @@ export class Smmuv3Hardware implements IommuChip {
     this.#invalidation.broadcast(message);
   }
 
-  #trace(t: Transaction, access: number, status: number, out: Translation): void {
+  #traceEnd(t: Transaction, access: number, status: number, out: Translation): void {
     const address = (BigInt(t.hi >>> 0) << 32n) | BigInt(t.lo >>> 0);
     const ok = status === TranslationStatus.OK;
     this.#chip.ports.trace.emit("translate:completed", {

@@ -4,7 +4,7 @@
  * and descriptors of nested ones. Nothing is dropped but by replacement and by the right invalidation.
  */
 import type { SetAssociative } from "../presets.js";
-import { highMaskFrom, lowMaskFrom, shiftRight } from "./address-bits.js";
+import { highMaskFrom, lowMaskFrom } from "./address-bits.js";
 
 export const TLB_KIND = { VA: 0, IPA: 1 } as const;
 
@@ -37,12 +37,16 @@ const TAG = {
   /** log2 of the stage's own page or block: an invalidation inside of it takes every fragment. */
   SPAN: 20,
 } as const;
+const TAG_SHIFT = TAG.SHIFT;
 const MATCH_OWN = TAG.VALID | (1 << TAG.KIND) | (3 << TAG.WORLD) | TAG.GLOBAL | (0x3f << TAG.SHIFT);
 const MATCH_GLOBAL = MATCH_OWN | (1 << TAG.ASET);
 
 /** Words of an entry, for this file's loops. */
 const { VA_HI, ASID_VMID, WORDS } = ENTRY;
 const TAG_WORD = ENTRY.TAG;
+const SIZE_WORDS = 3;
+/** Guesses per set. */
+const GUESSES = 32;
 
 /** Permissions as bits: unprivileged and privileged read, write, execute; stage 2's eight bits higher. */
 export const PERM = {
@@ -102,9 +106,14 @@ export interface TlbScope {
 
 export class TranslationCache {
   readonly words: Int32Array;
-  /** Page sizes of entries that may be there, as log2, smallest first. */
-  readonly #shifts: number[] = [];
+  /** Page sizes of entries that may be there, as log2, smallest first; for lookups with the masks of a page's address. */
+  readonly #known: number[] = [];
+  readonly #sizes = new Int32Array(64 * SIZE_WORDS);
+  #sizesEnd = 0;
   readonly #victims: Uint8Array;
+  /** Where a page was found last, by its hash: spares the search through the set when it is still there. */
+  readonly #guesses: Int32Array;
+  readonly #guessMask: number;
   readonly #setMask: number;
   readonly #ways: number;
   /** Words of a set. */
@@ -113,6 +122,8 @@ export class TranslationCache {
   #globals = false;
 
   constructor(geometry: SetAssociative) {
+    this.#guesses = new Int32Array(geometry.sets * GUESSES);
+    this.#guessMask = geometry.sets * GUESSES - 1;
     this.#setMask = geometry.sets - 1;
     this.#ways = geometry.ways;
     this.#stride = geometry.ways * WORDS;
@@ -125,52 +136,55 @@ export class TranslationCache {
     const tag = tlbTag(kind, world);
     const own = this.find(tag, tlbTags(asid, vmid), hi, lo);
     if (own >= 0 || !this.#globals || kind !== TLB_KIND.VA) return own;
-    return this.#findGlobal(tag | TAG.GLOBAL | (aset << TAG.ASET), tlbTags(0, vmid), hi, lo);
+    return this.#probe(tag | TAG.GLOBAL | (aset << TAG.ASET), tlbTags(0, vmid), hi, lo, MATCH_GLOBAL);
   }
 
   /** Entries that are not global. `tag` is of `tlbTag`, `tags` of `tlbTags`. @returns index of the first word, or -1 */
   find(tag: number, tags: number, hi: number, lo: number): number {
-    const shifts = this.#shifts;
-    for (let i = 0; i < shifts.length; i++) {
-      const at = this.#probe(hi, lo, shifts[i], tags, tag, MATCH_OWN);
+    return this.#probe(tag, tags, hi, lo, MATCH_OWN);
+  }
+
+  /** Tries every page size that may be there. */
+  #probe(tag: number, tags: number, hi: number, lo: number, mask: number): number {
+    const sizes = this.#sizes;
+    for (let size = 0; size < this.#sizesEnd; size += SIZE_WORDS) {
+      const shift = sizes[size];
+      const at = this.#inSet(tag, tags, hi & sizes[size + 2], lo & sizes[size + 1], shift, mask);
       if (at >= 0) return at;
     }
     return -1;
   }
 
-  #findGlobal(tag: number, tags: number, hi: number, lo: number): number {
-    for (const shift of this.#shifts) {
-      const at = this.#probe(hi, lo, shift, tags, tag, MATCH_GLOBAL);
-      if (at >= 0) return at;
+  #inSet(tag: number, tags: number, pageHi: number, pageLo: number, shift: number, mask: number): number {
+    const wanted = tag | (shift << TAG_SHIFT);
+    const hash = hashOf(pageHi, pageLo, shift, tags);
+    const guess = this.#guesses[hash & this.#guessMask];
+    if (this.#is(guess, pageHi, pageLo, wanted, tags, mask)) return guess;
+    let at = (hash & this.#setMask) * this.#stride;
+    for (let way = this.#ways; way > 0; way--, at += WORDS) {
+      if (!this.#is(at, pageHi, pageLo, wanted, tags, mask)) continue;
+      this.#guesses[hash & this.#guessMask] = at;
+      return at;
     }
     return -1;
   }
 
-  #probe(hi: number, lo: number, shift: number, tags: number, tag: number, mask: number): number {
+  #is(at: number, pageHi: number, pageLo: number, tag: number, tags: number, mask: number): boolean {
     const words = this.words;
-    const pageHi = hi & highMaskFrom(shift);
-    const pageLo = lo & lowMaskFrom(shift);
-    const wanted = tag | (shift << TAG.SHIFT);
-    const first = this.#first(hi, lo, shift, tags);
-    const end = first + this.#stride;
-    for (let at = first; at < end; at += WORDS) {
-      if (
-        words[at] === pageLo &&
-        words[at + VA_HI] === pageHi &&
-        (words[at + TAG_WORD] & mask) === wanted &&
-        words[at + ASID_VMID] === tags
-      ) {
-        return at;
-      }
-    }
-    return -1;
+    return (
+      words[at] === pageLo &&
+      words[at + VA_HI] === pageHi &&
+      (words[at + TAG_WORD] & mask) === tag &&
+      words[at + ASID_VMID] === tags
+    );
   }
 
-  /** First word of the set that the page falls into. */
-  #first(hi: number, lo: number, shift: number, tags: number): number {
-    const page = shiftRight(hi, lo, shift);
-    const set = (page ^ (page >>> 9) ^ Math.imul(tags, 0x9e37_79b1) ^ (tags >>> 16)) & this.#setMask;
-    return set * this.#stride;
+  /** From now on lookups try that page size as well; smaller ones first. */
+  #admit(shift: number): void {
+    this.#known.push(shift);
+    this.#known.sort((a, b) => a - b);
+    this.#sizes.set(this.#known.flatMap((each) => [each, lowMaskFrom(each), highMaskFrom(each)]));
+    this.#sizesEnd = this.#known.length * SIZE_WORDS;
   }
 
   /**
@@ -192,10 +206,7 @@ export class TranslationCache {
     span: number,
   ): number {
     if (this.words.length === 0) return -1;
-    if (!this.#shifts.includes(shift)) {
-      this.#shifts.push(shift);
-      this.#shifts.sort((a, b) => a - b);
-    }
+    if (!this.#known.includes(shift)) this.#admit(shift);
     if (global) this.#globals = true;
     const words = this.words;
     const pageHi = hi & highMaskFrom(shift);
@@ -209,8 +220,8 @@ export class TranslationCache {
       (level << TAG.LEVEL) |
       (granuleCode(granule) << TAG.GRANULE) |
       (span << TAG.SPAN);
-    const same = this.#probe(hi, lo, shift, tags, kin, global ? MATCH_GLOBAL : MATCH_OWN);
-    const at = same >= 0 ? same : this.#victim(this.#first(hi, lo, shift, tags));
+    const same = this.#inSet(kin, tags, pageHi, pageLo, shift, global ? MATCH_GLOBAL : MATCH_OWN);
+    const at = same >= 0 ? same : this.#victim(hashOf(pageHi, pageLo, shift, tags) & this.#setMask);
     words[at] = pageLo;
     words[at + ENTRY.VA_HI] = pageHi;
     words[at + ENTRY.TAG] = tag;
@@ -219,10 +230,10 @@ export class TranslationCache {
   }
 
   /** An entry of the set that is free, or the next to be replaced. */
-  #victim(first: number): number {
+  #victim(set: number): number {
+    const first = set * this.#stride;
     const end = first + this.#stride;
     for (let at = first; at < end; at += WORDS) if ((this.words[at + TAG_WORD] & TAG.VALID) === 0) return at;
-    const set = first / this.#stride;
     const way = this.#victims[set];
     this.#victims[set] = (way + 1) % this.#ways;
     return first + way * WORDS;
@@ -264,6 +275,12 @@ export class TranslationCache {
     const span = (tag >>> TAG.SPAN) & 0x3f;
     return overlaps(words[at + ENTRY.VA_HI] & highMaskFrom(span), words[at] & lowMaskFrom(span), span, scope);
   }
+}
+
+/** Low halves of pages that are larger than 4 GiB are 0. */
+function hashOf(pageHi: number, pageLo: number, shift: number, tags: number): number {
+  const page = (pageLo >>> shift) ^ pageHi ^ (pageHi >>> 7);
+  return page ^ (page >>> 9) ^ Math.imul(tags, 0x9e37_79b1) ^ (tags >>> 16);
 }
 
 /** Does a block of 2^shift bytes at hi:lo touch the scope's range? Bits 63:56 do not count. */
