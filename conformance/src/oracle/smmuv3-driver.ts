@@ -2,10 +2,12 @@
  * `oracle smmuv3 --mode driver`: our SMMUv3 driver brings up and drives QEMU's SMMUv3: stage 1, stage 2, identity and blocked.
  */
 import { InterruptController, type IommuDomain, Mmio } from "@iommukit/core";
-import { Smmuv3Driver, Smmuv3DriverOptions } from "@iommukit/iommu-smmuv3";
+import { Smmuv3Driver, Smmuv3DriverOptions, smmuv3 } from "@iommukit/iommu-smmuv3";
+import type { DependencyContainer } from "tsyringe";
 import type { OracleRequest } from "../oracles.js";
 import type { Report } from "../report.js";
 import { type DriverMachine, DriverOracle, type Mapping } from "./driver-oracle.js";
+import { runEdu } from "./edu-machines.js";
 import { Qtest } from "./qtest.js";
 import { QtestMmio, QtestPciFunction, QtestWires } from "./qtest-board.js";
 
@@ -32,9 +34,31 @@ export const QEMU_DRIVER_QUIRKS = { s2IpaLowBits: true, s2HitPermission: true } 
 
 type Kind = "s1" | "s2" | "identity" | "blocked";
 
-export async function runDriver(request: OracleRequest, report: Report): Promise<void> {
+function startQemu(): Qtest {
   const machine = ["-M", "virt,iommu=smmuv3,gic-version=3", "-cpu", "max", "-m", "512", "-net", "none"];
-  const qtest = new Qtest("aarch64", [...machine, "-device", "edu,dma_mask=0xffffffffffffffff,addr=02.0"]);
+  return new Qtest("aarch64", [...machine, "-device", "edu,dma_mask=0xffffffffffffffff,addr=02.0"]);
+}
+
+/** `--mode edu`: the same script on QEMU's machine and on ours. */
+export async function runSmmuv3Edu({ cases, seed }: OracleRequest, report: Report): Promise<void> {
+  const qtest = startQemu();
+  try {
+    let wires: QtestWires | undefined;
+    const driver = (board: DependencyContainer) => {
+      wires = new QtestWires(qtest, GIC, LINES, board.resolve(InterruptController));
+      board.registerInstance<Mmio>(Mmio, new QtestMmio(qtest, SMMU));
+      board.registerInstance<Smmuv3DriverOptions>(Smmuv3DriverOptions, { name: "smmuv3" });
+      return board.resolve(Smmuv3Driver);
+    };
+    const settle = async () => wires?.pump();
+    await runEdu({ machine: machineOf(qtest), iommu: smmuv3(), driver, settle }, cases, seed, report);
+  } finally {
+    qtest.close();
+  }
+}
+
+export async function runDriver(request: OracleRequest, report: Report): Promise<void> {
+  const qtest = startQemu();
   try {
     await new Smmuv3DriverOracle(machineOf(qtest), request.seed, report).run(request.cases);
   } finally {

@@ -4,10 +4,12 @@
  * print it.
  */
 import { InterruptController, type IommuDomain, IommuProt, Mmio } from "@iommukit/core";
-import { FE, FSTS, faultReason, VtdDriver, VtdDriverOptions } from "@iommukit/iommu-vtd";
+import { FE, FSTS, faultReason, VtdDriver, VtdDriverOptions, vtd } from "@iommukit/iommu-vtd";
+import type { DependencyContainer } from "tsyringe";
 import type { OracleRequest } from "../oracles.js";
 import type { Report } from "../report.js";
 import { type DriverMachine, DriverOracle, type Mapping } from "./driver-oracle.js";
+import { runEdu } from "./edu-machines.js";
 import { Qtest } from "./qtest.js";
 import { QtestMmio, QtestPciFunction } from "./qtest-board.js";
 
@@ -45,12 +47,39 @@ export const QEMU_VTD_DRIVER_QUIRKS = {
 
 type Kind = "mapped" | "identity" | "blocked";
 
+function startQemu(mode: Mode): Qtest {
+  const device = ["-device", "edu,dma_mask=0xffffffffffffffff,addr=03.0"];
+  const iommu = ["-device", `intel-iommu,aw-bits=48${OPTIONS[mode]}`];
+  return new Qtest("x86_64", ["-M", "q35", "-m", "512", "-net", "none", ...iommu, ...device]);
+}
+
+/** `--mode edu`: the same script on QEMU's machine, in legacy mode, and on ours. */
+export async function runVtdEdu({ cases, seed }: OracleRequest, report: Report): Promise<void> {
+  const qtest = startQemu("legacy");
+  try {
+    const mmio = new QtestMmio(qtest, DMAR);
+    const driver = (board: DependencyContainer) => {
+      board.registerInstance<Mmio>(Mmio, mmio);
+      board.registerInstance<VtdDriverOptions>(VtdDriverOptions, { name: "vtd" });
+      return board.resolve(VtdDriver);
+    };
+    const settle = (board: DependencyContainer) => passEventOn(mmio, board);
+    await runEdu({ machine: machineOf(qtest), iommu: vtd(), driver, settle }, cases, seed, report);
+  } finally {
+    qtest.close();
+  }
+}
+
+/** QEMU sends the event to its APIC: the message is taken from the registers when a fault is pending. */
+async function passEventOn(mmio: Mmio, board: DependencyContainer): Promise<void> {
+  if ((mmio.read32(FSTS.offset) & FSTS.PPF.lowMask) === 0) return;
+  board.resolve(InterruptController).deliver(mmio.read32(FE.ADDR.offset), mmio.read32(FE.DATA.offset));
+}
+
 export async function runVtdDriver(request: OracleRequest, report: Report): Promise<void> {
   for (const [index, mode] of VTD_DRIVER_MODES.entries()) {
     const share = Math.floor(request.cases / 3) + (index < request.cases % 3 ? 1 : 0);
-    const edu = ["-device", "edu,dma_mask=0xffffffffffffffff,addr=03.0"];
-    const iommu = ["-device", `intel-iommu,aw-bits=48${OPTIONS[mode]}`];
-    const qtest = new Qtest("x86_64", ["-M", "q35", "-m", "512", "-net", "none", ...iommu, ...edu]);
+    const qtest = startQemu(mode);
     try {
       await new VtdDriverOracle(machineOf(qtest), mode, request.seed + index, report).run(share);
     } finally {
@@ -140,12 +169,8 @@ class VtdDriverOracle extends DriverOracle<Kind> {
     return QEMU_VTD_DRIVER_QUIRKS.silentHit && write && mapping !== undefined && got === "";
   }
 
-  /** QEMU sends the event to its APIC: the message is taken from the registers when a fault is pending. */
-  protected async settle(): Promise<void> {
-    const pending = this.#mmio.read32(FSTS.offset) & FSTS.PPF.lowMask;
-    if (pending === 0) return;
-    const address = this.#mmio.read32(FE.ADDR.offset);
-    this.board.resolve(InterruptController).deliver(address, this.#mmio.read32(FE.DATA.offset));
+  protected settle(): Promise<void> {
+    return passEventOn(this.#mmio, this.board);
   }
 
   protected takeFaults(): string {

@@ -5,7 +5,7 @@ import type { Outcome } from "../oracle/smmuv3/outcome.js";
 import { Pair, type Verdict } from "../oracle/smmuv3/pair.js";
 import { QUIRKS } from "../oracle/smmuv3/quirks.js";
 import { MODES, type Mode, Scenario } from "../oracle/smmuv3/scenario.js";
-import { runDriver } from "../oracle/smmuv3-driver.js";
+import { runDriver, runSmmuv3Edu } from "../oracle/smmuv3-driver.js";
 import type { OracleRequest } from "../oracles.js";
 import type { Report } from "../report.js";
 import { UsageError } from "../tool.js";
@@ -15,8 +15,9 @@ const BATCH = 16;
 export async function run(request: OracleRequest, report: Report): Promise<void> {
   const { mode, cases, seed } = request;
   if (mode === "driver") return runDriver(request, report);
+  if (mode === "edu") return runSmmuv3Edu(request, report);
   const modes = mode === undefined ? MODES : MODES.filter((known) => known === mode);
-  const known = [...MODES, "driver"].join(", ");
+  const known = [...MODES, "driver", "edu"].join(", ");
   if (modes.length === 0) throw new UsageError(`unknown mode ${JSON.stringify(mode)} (known: ${known})`);
   const tally = new Map<string, number>();
   for (const [index, one] of modes.entries()) {

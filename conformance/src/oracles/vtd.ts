@@ -9,7 +9,7 @@ import { DMAR, PATTERN, QemuBoard, RAM_SIZE, type VtdMode } from "../oracle/vtd/
 import { PASIDS, QUEUE, ROOT, randomCase, type VtdCase } from "../oracle/vtd/cases.js";
 import { Model, type Outcome } from "../oracle/vtd/model.js";
 import { expectedOfQemu, withWidth } from "../oracle/vtd/quirks.js";
-import { runVtdDriver } from "../oracle/vtd-driver.js";
+import { runVtdDriver, runVtdEdu } from "../oracle/vtd-driver.js";
 import type { OracleRequest } from "../oracles.js";
 import type { Report } from "../report.js";
 import { UsageError } from "../tool.js";
@@ -185,8 +185,9 @@ function show([lo, hi]: readonly [bigint, bigint]): string {
 export async function run(request: OracleRequest, report: Report): Promise<void> {
   const { mode, cases, seed } = request;
   if (mode === "driver") return runVtdDriver(request, report);
+  if (mode === "edu") return runVtdEdu(request, report);
   const modes = mode === undefined ? MODES : MODES.filter((each) => each === mode);
-  const known = [...MODES, "driver"].join(", ");
+  const known = [...MODES, "driver", "edu"].join(", ");
   if (modes.length === 0) throw new UsageError(`vtd has no mode ${JSON.stringify(mode)} (modes: ${known})`);
   for (const [index, each] of modes.entries()) {
     const share = Math.floor((cases + index) / modes.length);

@@ -3,14 +3,29 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type PciFunction, pciEnableAts, pciEnablePasid, pciEnablePri } from "@iommukit/core";
+import {
+  type DevicePlugin,
+  type PciFunction,
+  pciEnableAts,
+  pciEnablePasid,
+  pciEnablePri,
+  Scheduler,
+  SystemBus,
+  Tracer,
+  TranslationPort,
+} from "@iommukit/core";
+import { container } from "tsyringe";
 import { afterAll, describe, expect, it } from "vitest";
 import { decodeConfig } from "../src/config-image.js";
 import { Accelerator } from "../src/devices/accelerator/accelerator.js";
+import { e1000e } from "../src/devices/e1000e.js";
 import { Edu } from "../src/devices/edu.js";
 import { Nic } from "../src/devices/nic.js";
+import { nvme } from "../src/devices/nvme.js";
+import { Rogue } from "../src/devices/rogue.js";
 import { lspciDump } from "../src/lspci-dump.js";
 import { PciBridge } from "../src/pci-bridge.js";
+import type { PciDevice } from "../src/pci-device.js";
 import { Bench } from "./support/bench.js";
 
 const present = spawnSync("lspci", ["--version"]).status === 0;
@@ -25,6 +40,15 @@ function lspci(...functions: PciFunction[]): string {
   const { stdout, stderr, status } = spawnSync("lspci", ["-F", path, "-n", "-vvv"], { encoding: "utf8" });
   expect([status, stderr.match(/pcilib.*/)]).toEqual([0, null]);
   return stdout;
+}
+
+function made(plugin: DevicePlugin, bench: Bench): PciDevice[] {
+  const scope = container.createChildContainer();
+  scope.registerInstance<TranslationPort>(TranslationPort, bench.iommu);
+  scope.registerInstance<SystemBus>(SystemBus, bench.bus);
+  scope.registerInstance<Scheduler>(Scheduler, bench.scheduler);
+  scope.registerInstance(Tracer, bench.trace);
+  return plugin.create(scope) as PciDevice[];
 }
 
 describe.skipIf(!present)("lspci", () => {
@@ -86,7 +110,10 @@ describe.skipIf(!present)("lspci", () => {
       new Accelerator({ bdf: "0000:01:00.0", totalVfs: 2 }, bench.ports()),
       new Edu({ bdf: "0000:00:05.0" }, bench.ports()),
       new Nic({ bdf: "0000:02:00.0", ats: {}, pri: {}, pasid: {} }, bench.ports()),
+      new Rogue({ bdf: "0000:03:00.0" }, bench.ports()),
       new PciBridge({ bdf: "0000:00:1d.0", type: "downstream port", secondary: 4 }, []),
+      new PciBridge({ bdf: "0000:00:1e.0", type: "PCIe to PCI bridge", secondary: 5 }, []),
+      ...[nvme({ bdf: "0000:00:07.0" }), e1000e({ bdf: "0000:00:08.0" })].flatMap((plugin) => made(plugin, bench)),
     ];
     for (const device of devices) {
       const listed = [...lspci(device).matchAll(/Capabilities: \[([0-9a-f]+)/g)].map(([, at]) =>

@@ -81,7 +81,10 @@ export class Edu extends PciDevice {
     this.#dmaMask = options.dmaMask ?? ALL_ONES;
   }
 
-  protected override readRegion(_bar: number, offset: number, into: Uint8Array): boolean {
+  protected override readRegion(bar: number, offset: number, into: Uint8Array): boolean {
+    if (crossesQword(offset, into.length)) {
+      return this.readRegion(bar, offset, into.subarray(0, 4)) && this.readRegion(bar, offset + 4, into.subarray(4));
+    }
     const value = validWidth(offset, into.length) ? this.#read(offset) : ALL_ONES;
     for (let i = 0; i < into.length; i++) into[i] = Number((value >> BigInt(8 * i)) & 0xffn);
     return true;
@@ -112,7 +115,12 @@ export class Edu extends PciDevice {
     }
   }
 
-  protected override writeRegion(_bar: number, offset: number, bytes: Uint8Array): boolean {
+  protected override writeRegion(bar: number, offset: number, bytes: Uint8Array): boolean {
+    if (crossesQword(offset, bytes.length)) {
+      return (
+        this.writeRegion(bar, offset, bytes.subarray(0, 4)) && this.writeRegion(bar, offset + 4, bytes.subarray(4))
+      );
+    }
     if (!validWidth(offset, bytes.length)) return true;
     const value = bytes.reduceRight((high, byte) => (high << 8n) | BigInt(byte), 0n);
     if (offset >= WIDE) this.#writeDma(offset, value);
@@ -259,6 +267,11 @@ export class Edu extends PciDevice {
     this.#source = this.#destination = this.#count = this.#command = 0n;
     this.#buffer.fill(0);
   }
+}
+
+/** An access of 8 bytes that is only 4-byte aligned reaches the registers as two of 4. */
+function crossesQword(offset: number, width: number): boolean {
+  return width === 8 && offset % 8 === 4;
 }
 
 function validWidth(offset: number, width: number): boolean {
