@@ -35,6 +35,8 @@ export class SimulatedSource implements SubjectSource {
     const mm = task.memory;
     const file = platform.resolve(AddressSpaces).createFile("subject", FILE_SIZE);
     file.write(0, this.#file);
+    // A gap of its own for every seed: another seed means other addresses, page tables and traces.
+    await mm.mmap({ length: PAGE_SIZE * (1 + new Random(this.seed).below(512)) });
     const text = await mm.mmap({ length: FILE_SIZE, prot: "rx", file });
     file.close();
     const args = await mm.mmap({ length: PAGE_SIZE, prot: "rw" });
