@@ -2,6 +2,7 @@
 import { Command, CommanderError } from "commander";
 import { compareCommand } from "./commands/compare.js";
 import { explainCommand } from "./commands/explain.js";
+import { replayCommand } from "./commands/replay.js";
 import { UsageError } from "./errors.js";
 
 export function createProgram(): Command {
@@ -9,6 +10,7 @@ export function createProgram(): Command {
     .description("Shared Virtual Addressing without the hardware")
     .version("0.1.0")
     .addCommand(explainCommand())
+    .addCommand(replayCommand())
     .addCommand(compareCommand());
   for (const command of [program, ...program.commands]) command.exitOverride();
   return program;

@@ -1,14 +1,23 @@
 /** Lines of files and of standard input as they come, in constant memory. */
 import { createReadStream } from "node:fs";
 import type { Readable } from "node:stream";
+import { createGunzip } from "node:zlib";
 import { UsageError } from "../errors.js";
 
 /** A "line" longer than this is cut: it is no text, and must not fill the memory. */
 const LONGEST = 1 << 16;
 
-/** @param name a path, or "-" for standard input */
-export async function readLines(name: string, stdin: Readable, line: (text: string) => void): Promise<void> {
-  const stream = name === "-" ? stdin : createReadStream(name, { highWaterMark: 1 << 18 });
+/**
+ * @param name a path, ending in .gz when compressed, or "-" for standard input
+ * @param piece runs between two pieces of the input, so that `line` can leave work to it
+ */
+export async function readLines(
+  name: string,
+  stdin: Readable,
+  line: (text: string) => void,
+  piece?: () => Promise<void>,
+): Promise<void> {
+  const stream = open(name, stdin);
   stream.setEncoding("latin1");
   let rest = "";
   try {
@@ -20,10 +29,20 @@ export async function readLines(name: string, stdin: Readable, line: (text: stri
         from = at + 1;
       }
       rest = text.slice(from, from + LONGEST);
+      await piece?.();
     }
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === undefined) throw error;
     throw new UsageError(`cannot read ${name}: ${(error as Error).message}`, { cause: error });
   }
   if (rest !== "") line(rest);
+}
+
+function open(name: string, stdin: Readable): Readable {
+  if (name === "-") return stdin;
+  const file = createReadStream(name, { highWaterMark: 1 << 18 });
+  if (!name.endsWith(".gz")) return file;
+  const plain = createGunzip();
+  file.on("error", (error) => plain.destroy(error));
+  return file.pipe(plain);
 }

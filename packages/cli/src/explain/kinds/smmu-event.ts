@@ -11,7 +11,7 @@ import { smmuEvent } from "./smmu-event-record.js";
 const HEAD = /((?:arm-smmu-v3|SMMUv3:) \S+?):?\s+event 0x([0-9a-f]{2}) received:/i;
 const WORD = /((?:arm-smmu-v3|SMMUv3:) \S+?):(?:\s|\\x09|'x09|#011)*0x([0-9a-f]{8}) ?([0-9a-f]{8})\s*$/i;
 const DECODED =
-  /((?:arm-smmu-v3|SMMUv3:) \S+?): event: ([A-Z_]+) client: (\(unassigned sid\)|\S+) sid: (0x[0-9a-f]+) ssid: (0x[0-9a-f]+)(?: (iova|fetch_addr): (0x[0-9a-f]+|0))?/i;
+  /((?:arm-smmu-v3|SMMUv3:) \S+?): event: ([A-Z_]+) client: (\(unassigned sid\)|\S+) sid: (0x[0-9a-f]{1,8}) ssid: (0x[0-9a-f]{1,5})\b(?: (iova|fetch_addr): (0x[0-9a-f]{1,16})\b)?/i;
 const DETAIL = /((?:arm-smmu-v3|SMMUv3:) \S+?): (priv|unpriv) (inst|data) (read|write) (s1|s2) "([^"]+)"/i;
 /** Lines after which a record goes out: without all of its words, and with them (the decoded lines may still come). */
 const PATIENCE = { incomplete: 64, complete: 8 } as const;
