@@ -28,11 +28,12 @@ import { EventQueue } from "./event-queue.js";
 import { Interrupts } from "./interrupts.js";
 import { type BroadcastInvalidate, Invalidation } from "./invalidation.js";
 import { PageRequests } from "./page-requests.js";
+import { QuickPath } from "./quick-path.js";
+import { QuickWalk } from "./quick-walk.js";
 import { createRegisters, resetRegisters } from "./register-bank.js";
 import { Stage2Walk } from "./stage2-walk.js";
 import { Stalls } from "./stall.js";
 import { panForbids, TableWalk } from "./table-walk.js";
-import { TlbHit } from "./tlb-hit.js";
 import { Transaction } from "./transaction.js";
 import { PERM, TranslationCache } from "./translation-cache.js";
 import { Translator } from "./translator.js";
@@ -52,7 +53,7 @@ export class Smmuv3Hardware implements IommuChip {
   readonly #interrupts: Interrupts;
   readonly #config: ConfigLookup;
   readonly #trace: Tracer;
-  readonly #hit: TlbHit;
+  readonly #quick: QuickPath;
   readonly #translator: Translator;
   readonly #events: EventQueue;
   readonly #stalls: Stalls;
@@ -84,7 +85,7 @@ export class Smmuv3Hardware implements IommuChip {
     this.#walks = walks;
     this.#interrupts = new Interrupts(chip, registers);
     this.#config = new ConfigLookup(chip, registers, stage2);
-    this.#hit = new TlbHit(this.#config, tlb);
+    this.#quick = new QuickPath(this.#config, tlb, new QuickWalk(ports.memory, walks));
     this.#translator = new Translator(chip, tlb, new TableWalk(chip, tlb, walks, stage2), stage2);
     this.#events = new EventQueue(chip, registers, this.#interrupts);
     this.#stalls = new Stalls(chip, this.#events);
@@ -172,7 +173,7 @@ export class Smmuv3Hardware implements IommuChip {
 
   translate(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
     if (this.#enabled && !this.#trace.enabled) {
-      if (this.#hit.translate(rid, pasid, hi, lo, access, out)) return TranslationStatus.OK;
+      if (this.#quick.translate(rid, pasid, hi, lo, access, out)) return TranslationStatus.OK;
     }
     return this.#transact(rid, pasid, hi, lo, access, out);
   }

@@ -13,6 +13,29 @@ import type { StreamConfig } from "./stream-config.js";
 import { ENTRY, PERM, TLB_KIND, type TranslationCache } from "./translation-cache.js";
 import { blockAllowed, contiguousEntries, levelShift, type WalkConfig } from "./walk-config.js";
 
+// Constants of this module fold into the walk's code; imported ones are loaded each time.
+const {
+  ADDRESS_HI,
+  AF,
+  APTABLE_NO_EL0_HI,
+  APTABLE_READ_ONLY_HI,
+  AP_EL0,
+  AP_READ_ONLY,
+  CONTIGUOUS_HI,
+  DBM_HI,
+  HIERARCHICAL_HI,
+  NG,
+  PXNTABLE_HI,
+  PXN_HI,
+  TYPE_TABLE,
+  TYPE_VALID,
+  UXNTABLE_HI,
+  UXN_HI,
+} = bits;
+const { UR, UW, UX, PR, PW, PX } = PERM;
+const { F_TRANSLATION } = EVENT;
+const { VA } = TLB_KIND;
+
 export class TableWalk {
   /** Final output page, cut to `shift`. */
   hi = 0;
@@ -73,7 +96,7 @@ export class TableWalk {
       // Nothing is granted at stage 1: the IPA is not translated (3.9.1.2).
       return 0;
     }
-    this.#keep(stream, context, table.granule, hi, lo);
+    if (this.tlb.present) this.#keep(stream, context, table.granule, hi, lo);
     return 0;
   }
 
@@ -100,25 +123,28 @@ export class TableWalk {
     want: number,
   ): number {
     const { fault, features, ports } = this.chip;
-    const { granule } = table;
+    const { memory } = ports;
+    const { granule, outputBits } = table;
     const stride = granule - 3;
-    if (table.disabled) return fault.stage1(EVENT.F_TRANSLATION);
+    const granuleMask = -1 << granule;
+    if (table.disabled) return fault.stage1(F_TRANSLATION);
     let level = table.startLevel;
     let tableHi = table.tableHi;
     let tableLo = table.tableLo;
-    let indexBits = table.bits - levelShift(granule, level);
+    let shift = levelShift(granule, level);
+    let indexMask = (1 << (table.bits - shift)) - 1;
     let hierarchy = 0;
-    const cached = this.walks.lookup(TLB_KIND.VA, stream.world, context.asid, context.aset, stream.vmid, hi, lo);
+    const cached = this.walks.lookup(VA, stream.world, context.asid, context.aset, stream.vmid, hi, lo);
     if (cached >= 0) {
       tableHi = this.walks.words[cached + ENTRY.OUT_HI];
       tableLo = this.walks.words[cached + ENTRY.OUT_LO];
       hierarchy = this.walks.words[cached + ENTRY.PERMS];
       level = this.walks.levelOf(cached) + 1;
-      indexBits = stride;
+      shift = levelShift(granule, level);
+      indexMask = (1 << stride) - 1;
     }
     for (;;) {
-      const shift = levelShift(granule, level);
-      const index = shiftRight(hi, lo, shift) & ((1 << indexBits) - 1);
+      const index = shiftRight(hi, lo, shift) & indexMask;
       let atHi = tableHi;
       let atLo = tableLo | (index << 3);
       if (stream.s2) {
@@ -129,51 +155,51 @@ export class TableWalk {
         atHi = stage2.hi | (atHi & offsetMask);
         atLo = stage2.lo | (atLo & ~lowMaskFrom(stage2.shift));
       }
-      const words = ports.memory.view(atHi, atLo, 2);
+      const words = memory.view(atHi, atLo, 2);
       if (words === null) {
         fault.stage1(EVENT.F_WALK_EABT);
         fault.cls = EVENT_CLASS.TT;
         return fault.fetch(EVENT.F_WALK_EABT, atHi, atLo);
       }
-      const dLo = words[ports.memory.viewAt];
-      const dHi = words[ports.memory.viewAt + 1];
-      if (ports.trace.enabled) this.chip.tableRead(`S1 L${level}`, index, atHi, atLo, words, ports.memory.viewAt);
-      if ((dLo & bits.TYPE_VALID) === 0) return fault.stage1(EVENT.F_TRANSLATION);
-      const isTable = (dLo & 3) === bits.TYPE_TABLE;
-      let outHi = dHi & bits.ADDRESS_HI;
-      const outLo = dLo & lowMaskFrom(granule);
+      const dLo = words[memory.viewAt];
+      const dHi = words[memory.viewAt + 1];
+      if (ports.trace.enabled) this.chip.tableRead(`S1 L${level}`, index, atHi, atLo, words, memory.viewAt);
+      if ((dLo & TYPE_VALID) === 0) return fault.stage1(F_TRANSLATION);
+      const isTable = (dLo & TYPE_TABLE) === TYPE_TABLE;
+      let outHi = dHi & ADDRESS_HI;
+      const outLo = dLo & granuleMask;
       if (table.wide) outHi |= ((dLo >>> 12) & 0xf) << 16;
       if (isTable && level < 3) {
-        if (exceeds(outHi, outLo, table.outputBits)) return fault.stage1(EVENT.F_ADDR_SIZE);
-        if (!table.had) hierarchy |= dHi & bits.HIERARCHICAL_HI;
-        this.#keepTable(stream, context, granule, hi, lo, shift, level, outHi, outLo, hierarchy);
+        if (exceeds(outHi, outLo, outputBits)) return fault.stage1(EVENT.F_ADDR_SIZE);
+        if (!table.had) hierarchy |= dHi & HIERARCHICAL_HI;
+        if (this.walks.present) {
+          this.#keepTable(stream, context, granule, hi, lo, shift, level, outHi, outLo, hierarchy);
+        }
         tableHi = outHi;
         tableLo = outLo;
-        indexBits = stride;
+        indexMask = (1 << stride) - 1;
+        shift -= stride;
         level++;
         continue;
       }
       if (isTable !== (level === 3) || (level < 3 && !blockAllowed(granule, level, features.oasBits))) {
-        return fault.stage1(EVENT.F_TRANSLATION);
+        return fault.stage1(F_TRANSLATION);
       }
       const blockHi = outHi & highMaskFrom(shift);
       const blockLo = outLo & lowMaskFrom(shift);
       if (exceeds(blockHi, blockLo, table.outputBits)) return fault.stage1(EVENT.F_ADDR_SIZE);
-      if ((dLo & bits.AF) === 0 && !context.ha && !context.affd) return fault.stage1(EVENT.F_ACCESS);
+      if ((dLo & AF) === 0 && !context.ha && !context.affd) return fault.stage1(EVENT.F_ACCESS);
       let perms = stage1Perms(dLo, dHi, hierarchy, context);
       const clean =
-        context.hd &&
-        (dLo & bits.AP_READ_ONLY) !== 0 &&
-        (dHi & bits.DBM_HI) !== 0 &&
-        (hierarchy & bits.APTABLE_READ_ONLY_HI) === 0;
+        context.hd && (dLo & AP_READ_ONLY) !== 0 && (dHi & DBM_HI) !== 0 && (hierarchy & APTABLE_READ_ONLY_HI) === 0;
       let dirties = false;
       if (clean) {
-        const writable = stage1Perms(dLo & ~bits.AP_READ_ONLY, dHi, hierarchy, context);
-        dirties = (want & writable & (PERM.UW | PERM.PW)) !== 0 && (need & ~writable) === 0;
+        const writable = stage1Perms(dLo & ~AP_READ_ONLY, dHi, hierarchy, context);
+        dirties = (want & writable & (UW | PW)) !== 0 && (need & ~writable) === 0;
         if (dirties) perms = writable;
       }
       if ((need & ~perms) !== 0 || panForbids(context, need, perms)) return fault.stage1(EVENT.F_PERMISSION);
-      const updatedLo = ((context.ha ? dLo | bits.AF : dLo) & ~(dirties ? bits.AP_READ_ONLY : 0)) | 0;
+      const updatedLo = ((context.ha ? dLo | AF : dLo) & ~(dirties ? AP_READ_ONLY : 0)) | 0;
       if (updatedLo !== dLo) {
         if (stream.s2) {
           const failed = this.#writeThroughStage2(stream, tableHi, tableLo | (index << 3));
@@ -183,8 +209,8 @@ export class TableWalk {
       }
       this.perms = clean && !dirties ? perms | PERM.S1_CLEAN : perms;
       this.#level = level;
-      this.#global = !context.single && (dLo & bits.NG) === 0;
-      const hint = (dHi & bits.CONTIGUOUS_HI) !== 0 && this.chip.preset.caches.contiguousHint;
+      this.#global = !context.single && (dLo & NG) === 0;
+      const hint = (dHi & CONTIGUOUS_HI) !== 0 && this.chip.preset.caches.contiguousHint;
       const whole = hint ? contiguousShift(shift, contiguousEntries(granule, level), hi, lo, blockHi, blockLo) : shift;
       this.stage1Shift = whole;
       this.ipaHi = blockHi & highMaskFrom(whole);
@@ -194,7 +220,7 @@ export class TableWalk {
   }
 
   #tableThroughStage2(stream: StreamConfig, hi: number, lo: number): number {
-    const failed = this.stage2.translate(stream, hi, lo, PERM.PR, PERM.PR, EVENT_CLASS.TT);
+    const failed = this.stage2.translate(stream, hi, lo, PR, PR, EVENT_CLASS.TT);
     if (failed !== 0) return failed;
     if (!stream.s2Ptw || (this.stage2.perms & PERM.S2_DEVICE) === 0) return 0;
     return this.chip.fault.stage2(EVENT.F_PERMISSION, EVENT_CLASS.TT, hi, lo);
@@ -202,7 +228,7 @@ export class TableWalk {
 
   /** A flag update is a write: stage 2 must permit it (3.13.5). */
   #writeThroughStage2(stream: StreamConfig, hi: number, lo: number): number {
-    const failed = this.stage2.translate(stream, hi, lo, PERM.PW, PERM.PW, EVENT_CLASS.TT);
+    const failed = this.stage2.translate(stream, hi, lo, PW, PW, EVENT_CLASS.TT);
     if (failed !== 0) this.chip.fault.ttRnW = 0;
     return failed;
   }
@@ -233,7 +259,7 @@ export class TableWalk {
   ): void {
     const { asid, aset } = context;
     const at = this.walks.insert(
-      TLB_KIND.VA,
+      VA,
       stream.world,
       asid,
       aset,
@@ -255,7 +281,7 @@ export class TableWalk {
   #keep(stream: StreamConfig, context: ContextConfig, granule: number, hi: number, lo: number): void {
     const { asid, aset } = context;
     const at = this.tlb.insert(
-      TLB_KIND.VA,
+      VA,
       stream.world,
       asid,
       aset,
@@ -282,28 +308,28 @@ export class TableWalk {
 
 /** A privileged data access to a page that unprivileged data accesses may use, while PAN is set. */
 export function panForbids(context: ContextConfig, need: number, perms: number): boolean {
-  return context.pan && (need & (PERM.PR | PERM.PW)) !== 0 && (perms & (PERM.UR | PERM.UW)) !== 0;
+  return context.pan && (need & (PR | PW)) !== 0 && (perms & (UR | UW)) !== 0;
 }
 
 /** Direct permissions of stage 1 with the hierarchy above them (Arm ARM D8.4). */
-function stage1Perms(dLo: number, dHi: number, hierarchy: number, context: ContextConfig): number {
-  const writable = (dLo & bits.AP_READ_ONLY) === 0 && (hierarchy & bits.APTABLE_READ_ONLY_HI) === 0;
-  const executable = (dHi & bits.UXN_HI) === 0 && (hierarchy & bits.UXNTABLE_HI) === 0;
+export function stage1Perms(dLo: number, dHi: number, hierarchy: number, context: ContextConfig): number {
+  const writable = (dLo & AP_READ_ONLY) === 0 && (hierarchy & APTABLE_READ_ONLY_HI) === 0;
+  const executable = (dHi & UXN_HI) === 0 && (hierarchy & UXNTABLE_HI) === 0;
   if (context.single) {
     // One privilege level: AP[1] and PXN do not exist, bit 54 is XN.
-    let all = PERM.PR | PERM.UR;
-    if (writable) all |= PERM.PW | PERM.UW;
-    if (executable && !(context.wxn && writable)) all |= PERM.PX | PERM.UX;
+    let all = PR | UR;
+    if (writable) all |= PW | UW;
+    if (executable && !(context.wxn && writable)) all |= PX | UX;
     return all;
   }
-  const el0 = (dLo & bits.AP_EL0) !== 0 && (hierarchy & bits.APTABLE_NO_EL0_HI) === 0;
-  const pxn = (dHi & bits.PXN_HI) !== 0 || (hierarchy & bits.PXNTABLE_HI) !== 0;
-  let perms = PERM.PR;
-  if (writable) perms |= PERM.PW;
-  if (el0) perms |= PERM.UR;
-  if (el0 && writable) perms |= PERM.UW;
-  if (executable && !(context.wxn && el0 && writable)) perms |= PERM.UX;
+  const el0 = (dLo & AP_EL0) !== 0 && (hierarchy & APTABLE_NO_EL0_HI) === 0;
+  const pxn = (dHi & PXN_HI) !== 0 || (hierarchy & PXNTABLE_HI) !== 0;
+  let perms = PR;
+  if (writable) perms |= PW;
+  if (el0) perms |= UR;
+  if (el0 && writable) perms |= UW;
+  if (executable && !(context.wxn && el0 && writable)) perms |= UX;
   // What EL0 may write is never executed at EL1.
-  if (!pxn && !(el0 && writable) && !(context.wxn && writable)) perms |= PERM.PX;
+  if (!pxn && !(el0 && writable) && !(context.wxn && writable)) perms |= PX;
   return perms;
 }

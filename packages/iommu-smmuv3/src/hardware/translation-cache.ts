@@ -106,6 +106,8 @@ export interface TlbScope {
 
 export class TranslationCache {
   readonly words: Int32Array;
+  /** False for a cache without entries: nothing need be inserted. */
+  readonly present: boolean;
   /** Page sizes of entries that may be there, as log2, smallest first; for lookups with the masks of a page's address. */
   readonly #known: number[] = [];
   readonly #sizes = new Int32Array(64 * SIZE_WORDS);
@@ -119,7 +121,7 @@ export class TranslationCache {
   /** Words of a set. */
   readonly #stride: number;
   /** Global entries have been inserted since the last full invalidation. */
-  #globals = false;
+  globals = false;
 
   constructor(geometry: SetAssociative) {
     this.#guesses = new Int32Array(geometry.sets * GUESSES);
@@ -128,6 +130,7 @@ export class TranslationCache {
     this.#ways = geometry.ways;
     this.#stride = geometry.ways * WORDS;
     this.words = new Int32Array(geometry.sets * geometry.ways * ENTRY.WORDS);
+    this.present = geometry.sets > 0;
     this.#victims = new Uint8Array(geometry.sets);
   }
 
@@ -135,7 +138,7 @@ export class TranslationCache {
   lookup(kind: number, world: number, asid: number, aset: number, vmid: number, hi: number, lo: number): number {
     const tag = tlbTag(kind, world);
     const own = this.find(tag, tlbTags(asid, vmid), hi, lo);
-    if (own >= 0 || !this.#globals || kind !== TLB_KIND.VA) return own;
+    if (own >= 0 || !this.globals || kind !== TLB_KIND.VA) return own;
     return this.#probe(tag | TAG.GLOBAL | (aset << TAG.ASET), tlbTags(0, vmid), hi, lo, MATCH_GLOBAL);
   }
 
@@ -205,9 +208,9 @@ export class TranslationCache {
     granule: number,
     span: number,
   ): number {
-    if (this.words.length === 0) return -1;
+    if (!this.present) return -1;
     if (!this.#known.includes(shift)) this.#admit(shift);
-    if (global) this.#globals = true;
+    if (global) this.globals = true;
     const words = this.words;
     const pageHi = hi & highMaskFrom(shift);
     const pageLo = lo & lowMaskFrom(shift);
