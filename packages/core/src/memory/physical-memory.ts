@@ -112,15 +112,30 @@ export class SlabMemory implements PhysicalMemory {
   }
 
   readBytes(pa: number, into: Uint8Array): boolean {
+    const ram = this.#within(pa, into.length);
+    if (ram !== null) {
+      copy(ram, pa % SLAB_SIZE, into, 0, into.length);
+      return true;
+    }
     return this.#spans(pa, into.length, (bytes, from, done, length) =>
       into.set(bytes.subarray(from, from + length), done),
     );
   }
 
   writeBytes(pa: number, bytes: Uint8Array): boolean {
-    return this.#spans(pa, bytes.length, (ram, from, done, length) =>
-      ram.set(bytes.subarray(done, done + length), from),
-    );
+    const ram = this.#within(pa, bytes.length);
+    if (ram !== null) {
+      copy(bytes, 0, ram, pa % SLAB_SIZE, bytes.length);
+      return true;
+    }
+    return this.#spans(pa, bytes.length, (to, from, done, length) => to.set(bytes.subarray(done, done + length), from));
+  }
+
+  /** The slab that holds all of the range; null when there is none, or more than one. */
+  #within(pa: number, length: number): Uint8Array | null {
+    if (!this.has(pa, length) || (pa % SLAB_SIZE) + length > SLAB_SIZE) return null;
+    const index = Math.floor(pa / SLAB_SIZE);
+    return this.#slab(index) === null ? null : (this.#bytes[index] as Uint8Array);
   }
 
   fill(pa: number, length: number, byte: number): boolean {
@@ -128,7 +143,8 @@ export class SlabMemory implements PhysicalMemory {
   }
 
   has(pa: number, length: number): boolean {
-    return this.regions.some(({ base, size }) => pa >= base && pa + length <= base + size);
+    for (const { base, size } of this.regions) if (pa >= base && pa + length <= base + size) return true;
+    return false;
   }
 
   /** Calls back once per slab that the range touches; false, with nothing done, when part of it is not RAM. */
@@ -148,4 +164,12 @@ export class SlabMemory implements PhysicalMemory {
     }
     return true;
   }
+}
+
+/** Up to here a loop is faster than making a view and copying it. */
+const SHORT = 32;
+
+function copy(from: Uint8Array, at: number, to: Uint8Array, into: number, length: number): void {
+  if (length > SHORT) to.set(from.subarray(at, at + length), into);
+  else for (let n = 0; n < length; n++) to[into + n] = from[at + n];
 }
