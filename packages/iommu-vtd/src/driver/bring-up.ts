@@ -4,6 +4,7 @@
  */
 import type { Sva } from "@iommukit/core";
 import { RTADDR } from "../spec/registers.js";
+import { Aliases } from "./aliases.js";
 import { Attachment } from "./attachment.js";
 import type { DeviceInfo } from "./device-info.js";
 import { DirtyTracking } from "./dirty-tracking.js";
@@ -27,6 +28,7 @@ export class Parts {
   readonly pageRequests: PageRequests;
   readonly faults: FaultHandler;
   readonly attachment: Attachment;
+  readonly aliases: Aliases;
   readonly dirtyTracking: DirtyTracking;
 
   constructor(
@@ -42,6 +44,7 @@ export class Parts {
     this.pageRequests = new PageRequests(unit, this.queue, sva, this.devices);
     this.faults = new FaultHandler(unit);
     this.attachment = new Attachment(unit, this.root, this.ids, this.invalidation, this.pageRequests);
+    this.aliases = new Aliases(this.attachment, this.devices);
     this.dirtyTracking = new DirtyTracking(unit, this.attachment, this.invalidation);
   }
 

@@ -43,20 +43,20 @@ export function enablePasid(info: DeviceInfo, bits: number): void {
 /** Linux trusts only functions whose translation requests are page-aligned. */
 export function enableAts(unit: Unit, info: DeviceInfo): void {
   const { pci } = info.device;
-  if (!unit.features.ecap.DT || !pciAtsSupported(pci) || !pciAtsPageAligned(pci)) return;
+  if (info.isAlias || !unit.features.ecap.DT || !pciAtsSupported(pci) || !pciAtsPageAligned(pci)) return;
   info.qdep = pciAtsQueueDepth(pci);
   info.pfsid = unit.features.ecap.DIT ? (pci.physicalFunction ?? pci).rid : 0;
   info.atsEnabled = accepted(info, () => pciEnableAts(pci, VTD_PAGE_SHIFT));
 }
 
 export function disableAts(info: DeviceInfo): void {
-  pciDisableAts(info.device.pci);
+  if (info.atsEnabled) pciDisableAts(info.device.pci);
   info.atsEnabled = false;
 }
 
 /** After ATS. */
 export function disablePasid(info: DeviceInfo): void {
-  pciDisablePasid(info.device.pci);
+  if (info.pasidEnabled) pciDisablePasid(info.device.pci);
   info.pasidEnabled = false;
 }
 

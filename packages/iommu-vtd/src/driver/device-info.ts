@@ -18,10 +18,15 @@ export class DeviceInfo implements DeviceTlbTarget {
   qdep = 0;
   pfsid = 0;
 
-  constructor(readonly device: Device) {}
+  /** @param rid the id of its requests; another than the function's for an alias */
+  constructor(
+    readonly device: Device,
+    readonly rid = device.rid,
+  ) {}
 
-  get rid(): number {
-    return this.device.rid;
+  /** An id that requests of other functions carry too: it has no ATS and no PASID. */
+  get isAlias(): boolean {
+    return this.rid !== this.device.rid;
   }
 
   get priEnabled(): boolean {

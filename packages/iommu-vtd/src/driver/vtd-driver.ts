@@ -117,9 +117,10 @@ export class VtdDriver implements IommuOps {
   }
 
   async probeDevice(dev: Device): Promise<void> {
-    const { devices, attachment, unit, pageRequests } = this.#on;
+    const { devices, attachment, unit, pageRequests, aliases } = this.#on;
     if (devices.has(dev.rid)) throw new IommuError("EBUSY", `${unit.dmar}: requester id ${hex(dev.rid)} is in use`);
     const info = new DeviceInfo(dev);
+    await aliases.replacedBy(dev.rid);
     await attachment.add(info, pasidBitsOf(unit, info));
     dev.iommuPriv = info;
     devices.set(dev.rid, info);
@@ -127,11 +128,13 @@ export class VtdDriver implements IommuOps {
   }
 
   async releaseDevice(dev: Device): Promise<void> {
-    const { devices, attachment, pageRequests } = this.#on;
+    const { devices, attachment, pageRequests, aliases } = this.#on;
     const info = infoOf(dev);
     await this.svaDeviceShutdown(dev);
+    await aliases.detached(info);
     await attachment.remove(info);
     await pageRequests.lock.with(() => devices.delete(dev.rid));
+    await aliases.released(dev.rid);
     dev.iommuPriv = undefined;
   }
 
@@ -194,13 +197,17 @@ export class VtdDriver implements IommuOps {
   }
 
   async attachDev(domain: IommuDomain, dev: Device): Promise<void> {
-    await this.#on.attachment.attach(domain as VtdDomain, infoOf(dev));
+    const { attachment, aliases } = this.#on;
+    await attachment.attach(domain as VtdDomain, infoOf(dev));
+    await aliases.attached(infoOf(dev));
   }
 
   async detachDev(domain: IommuDomain, dev: Device): Promise<void> {
     await this.sva.unbindDeviceAll(dev);
     const info = infoOf(dev);
-    if (info.domain === domain) await this.#on.attachment.detach(info);
+    if (info.domain !== domain) return;
+    await this.#on.aliases.detached(info);
+    await this.#on.attachment.detach(info);
   }
 
   map(domain: IommuDomain, iova: bigint, pa: number, pgsize: number, count: number, prot: number): number {

@@ -33,6 +33,19 @@ export interface FunctionOptions {
   readonly without?: readonly string[];
   readonly pasidBits?: number;
   readonly pageAligned?: boolean;
+  /** Bridges between it and the root complex, nearest first. */
+  readonly upstream?: readonly FakePciFunction[];
+}
+
+/** A bridge from PCIe to conventional PCI. */
+export function conventionalBridge(bdf: string, secondary: number): FakePciFunction {
+  const pcie = PCI_EXPRESS_CAPABILITY.encode({
+    CapabilityID: 0x10,
+    CapabilityVersion: 2,
+    DevicePortType: "PCIe to PCI bridge",
+  });
+  const bytes = [...new Uint8Array(pcie.buffer)].map((byte, i): [number, number] => [PCIE_AT + i, byte]);
+  return new FakePciFunction(bdf, { config: { ...Object.fromEntries(bytes), 6: 0x10, 52: PCIE_AT, 25: secondary } });
 }
 
 const PCIE_AT = 0x40;
@@ -74,7 +87,7 @@ export class TestFunction extends FakePciFunction {
   override readonly requester: RequesterPort;
 
   constructor(bdf: string, options: FunctionOptions, chip: () => VtdHardware) {
-    super(bdf, { config: configuration(options) });
+    super(bdf, { config: configuration(options), upstream: options.upstream });
     this.requester = {
       invalidate: (request) => {
         this.invalidations.push(request);
