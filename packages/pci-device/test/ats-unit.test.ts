@@ -15,7 +15,7 @@ class Yielding extends VirtualTimeScheduler {
 }
 
 describe("ATS of a function", () => {
-  it("asks once per page and then sends translated requests", () => {
+  it("asks once per page and then sends translated requests (I9)", () => {
     const bench = new Bench();
     const device = probe(bench);
     bench.enable(device);
@@ -91,7 +91,7 @@ describe("ATS of a function", () => {
     expect(bench.iommu.completions).toEqual([{ rid: 0x100, itagVector: 1 << 17, count: 1 }]);
   });
 
-  it("sends as many completions as it has traffic classes, each with that count (8 is written as 0)", () => {
+  it("sends as many completions as it has traffic classes, each with that count; 8 is written as 0 (I6)", () => {
     const bench = new Bench();
     const device = probe(bench, { ats: { completions: 8 } });
     bench.enable(device);
@@ -99,7 +99,7 @@ describe("ATS of a function", () => {
     expect(bench.iommu.completions).toEqual(new Array(8).fill({ rid: 0x100, itagVector: 0x8000_0000, count: 0 }));
   });
 
-  it("forgets everything when ATS is disabled, and locks the STU while it is enabled", () => {
+  it("forgets everything when ATS is disabled, and locks the STU while it is enabled (I2)", () => {
     const bench = new Bench();
     const device = probe(bench);
     bench.enable(device);

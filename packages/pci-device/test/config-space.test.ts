@@ -12,7 +12,7 @@ import { Bench, RAM } from "./support/bench.js";
 import { probe } from "./support/probe.js";
 
 describe("configuration space", () => {
-  it("chains capabilities below 0x100 and from 0x100 on", () => {
+  it("chains capabilities below 0x100 and from 0x100 on (I1)", () => {
     const device = probe(new Bench());
     expect([findCapability(device, 1), findCapability(device, 0x10), findCapability(device, 5)]).toEqual([
       0x40, 0x48, 0x84,

@@ -29,7 +29,7 @@ describe("drivers/pci/ats.c on a function (I2–I5)", () => {
     expect(pciAtsPageAligned(device)).toBe(true);
   });
 
-  it("answers EINVAL for what the function does not have", () => {
+  it("answers EINVAL for what the function does not have (I5)", () => {
     const bare = probe(new Bench(), { ats: undefined, pri: undefined, pasid: undefined, tlpPrefixes: true });
     for (const call of [
       () => pciEnableAts(bare, 12),
@@ -51,7 +51,7 @@ describe("drivers/pci/ats.c on a function (I2–I5)", () => {
     expect(() => pciEnableAts(probe(new Bench(), {}, { untrusted: true }), 12)).toThrow("EINVAL");
   });
 
-  it("answers EBUSY when something is enabled already", () => {
+  it("answers EBUSY when something is enabled already (I5)", () => {
     const device = probe(new Bench());
     pciEnablePasid(device, 0);
     expect(() => pciEnablePasid(device, 0)).toThrow("EBUSY");
@@ -81,7 +81,7 @@ describe("drivers/pci/ats.c on a function (I2–I5)", () => {
 });
 
 describe("pci_reset_function (I12)", () => {
-  it("resets by FLR, waits 100 ms, and gives PASID, PRI, ATS, BARs and interrupts back", async () => {
+  it("resets by FLR, waits 100 ms, and gives PASID, PRI, ATS, BARs and interrupts back (I12)", async () => {
     const bench = new Bench();
     const device = probe(bench);
     bench.enable(device, 16);

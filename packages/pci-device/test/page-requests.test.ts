@@ -41,7 +41,7 @@ function field(device: Probe, name: keyof typeof PRI_CAPABILITY & ("Stopped" | "
 }
 
 describe("Page Request Interface", () => {
-  it("asks for a missing page and goes on when the answer is Success", async () => {
+  it("asks for a missing page and goes on when the answer is Success (I8)", async () => {
     const { bench, respond, read, map } = setUp();
     await bench.run(async () => {
       const result = read(0x3000);

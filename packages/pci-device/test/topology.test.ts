@@ -136,7 +136,7 @@ describe("PCI topology", () => {
     expect(device.mayMaster).toBe(false);
   });
 
-  it("follows a bus that software renumbers: requests carry the new id", () => {
+  it("follows a bus that software renumbers: requests carry the new id (I15)", () => {
     const bench = new Bench();
     const functions = make(bench, port("00:1c.0", 1, accel("01:00.0")));
     const device = functions.get("0000:01:00.0") as PciDevice;
