@@ -107,6 +107,18 @@ export class ConfigLookup {
     return this.#pasid(context, request.rid, request.effectivePasid);
   }
 
+  /** What both caches have for a PASID in scalable mode; null where one has nothing, or nothing that can be used. */
+  cached(sid: number, pasid: number): TranslationEntry | null {
+    const at = this.contexts.tags.find(sid, 0, 0, 0);
+    if (at < 0) return null;
+    const context = this.contexts.records[at];
+    if (context.fault !== 0 || context.faultsDisabled || this.pasidFault(context, pasid) !== 0) return null;
+    const slot = this.pasids.tags.find(sid, pasid, 0, 0);
+    if (slot < 0) return null;
+    const entry = this.pasids.records[slot];
+    return entry.fault !== 0 || entry.faultsDisabled ? null : entry;
+  }
+
   /** SCT.6, SCT.7, SCT.9, SGN.10: whether the context entry lets requests with that PASID through. */
   pasidFault(context: ContextRecord, pasid: number): number {
     if (pasid >>> this.caps.pasidBits !== 0) return ScalableFault.PASID_BEYOND_HARDWARE.code;

@@ -30,7 +30,7 @@ const RETRIES = 8;
 const NOT_XD = 1 << 30;
 /** Nested: the second stage lets the table be written, so that accessed bits can be set in it. */
 const TABLE_WRITABLE = 1 << 29;
-const ALL = RW | US | NOT_XD | TABLE_WRITABLE;
+export const FIRST_STAGE_ALL = RW | US | NOT_XD | TABLE_WRITABLE;
 
 export class TableWalk {
   readonly firstStageCache: PagingStructureCache;
@@ -42,7 +42,8 @@ export class TableWalk {
   shift = 12;
   /** Right bits. */
   rights = 0;
-  readonly #reservedHi: number;
+  /** Reserved bits in the high word of every first-stage entry. */
+  readonly reservedHi: number;
   readonly #tableReservedLo: Int32Array;
   readonly #leafReservedLo: Int32Array;
 
@@ -55,7 +56,7 @@ export class TableWalk {
     this.firstStageCache = new PagingStructureCache(caps.preset.caches.pagingStructure);
     this.secondStage = new SecondStageWalk(unit, caps, memory, trace);
     // 3.6: bits 51:HAW; PS where no large page can be; address bits below the page, but bit 12 (PAT).
-    this.#reservedHi = ADDR_HI & (caps.haw >= 52 ? 0 : -1 << (caps.haw - 32));
+    this.reservedHi = ADDR_HI & (caps.haw >= 52 ? 0 : -1 << (caps.haw - 32));
     this.#tableReservedLo = new Int32Array([0, 0, 0, 0, PS, PS]);
     this.#leafReservedLo = new Int32Array([0, 0, 0x1f_e000, (caps.cap.FS1GP ? 0 : PS) | 0x3fff_e000, 0, 0]);
   }
@@ -113,7 +114,7 @@ export class TableWalk {
     // SGN.1: bits 63:N equal to bit N-1.
     if (hi >> (top === 5 ? 24 : 15) !== (hi < 0 ? -1 : 0)) return ScalableFault.NOT_CANONICAL.code;
     let level = top;
-    let rights = ALL;
+    let rights = FIRST_STAGE_ALL;
     let tableHi = entry.fsHi;
     let tableLo = entry.fsLo;
     let cached = false;
@@ -153,13 +154,13 @@ export class TableWalk {
         });
       if ((low & P) === 0) return ScalableFault.FIRST_STAGE_NOT_PRESENT.code;
       const leaf = level === 1 || ((low & PS) !== 0 && level <= 3);
-      if ((high & this.#reservedHi) !== 0 || (low & (leaf ? this.#leafReservedLo : this.#tableReservedLo)[level]) !== 0)
+      if ((high & this.reservedHi) !== 0 || (low & (leaf ? this.#leafReservedLo : this.#tableReservedLo)[level]) !== 0)
         return ScalableFault.FIRST_STAGE_RESERVED.code;
       let nextHi = high & ADDR_HI;
       let nextLo = low & ADDR_LO;
       if (nested && beyond(nextHi, inputBits(entry, this.caps))) return ScalableFault.NESTED_ENTRY_BEYOND_MGAW.code;
       const before = rights;
-      rights &= (low & (RW | US)) | (entry.nxe && (high & XD) !== 0 ? 0 : NOT_XD) | TABLE_WRITABLE;
+      rights = withEntry(entry, rights, low, high);
       if (leaf) {
         const mask = pageMask(shift);
         const fault = this.#page(entry, request, rights, nextHi, (nextLo & ~mask) | (lo & mask), shift);
@@ -230,13 +231,7 @@ export class TableWalk {
 
   /** The page that a first-stage leaf names: its rights, and for nested translation its host address. */
   #page(entry: TranslationEntry, request: Request, rights: number, hi: number, lo: number, shift: number): number {
-    const writable = (rights & RW) !== 0;
-    const executable = entry.ere && (rights & NOT_XD) !== 0;
-    const user = (rights & US) !== 0;
-    let out = user ? Right.USER | Right.UR | (writable ? Right.UW : 0) | (executable ? Right.UX : 0) : 0;
-    if (entry.sre)
-      out |= Right.SR | (writable || !entry.wpe ? Right.SW : 0) | (executable && !(entry.smep && user) ? Right.SX : 0);
-    out |= Right.DIRTY | (entry.pgsnp ? Right.SNOOP : 0);
+    const out = firstStageRights(entry, rights);
     this.hi = hi;
     this.lo = lo;
     this.shift = shift;
@@ -257,4 +252,20 @@ export class TableWalk {
     if (ss.snoop) this.rights |= Right.SNOOP;
     return 0;
   }
+}
+
+/** First-stage permissions after one more entry (3.6.1). */
+export function withEntry(entry: TranslationEntry, rights: number, low: number, high: number): number {
+  return rights & ((low & (RW | US)) | (entry.nxe && (high & XD) !== 0 ? 0 : NOT_XD) | TABLE_WRITABLE);
+}
+
+/** Right bits of a page with these first-stage permissions. */
+export function firstStageRights(entry: TranslationEntry, rights: number): number {
+  const writable = (rights & RW) !== 0;
+  const executable = entry.ere && (rights & NOT_XD) !== 0;
+  const user = (rights & US) !== 0;
+  let out = user ? Right.USER | Right.UR | (writable ? Right.UW : 0) | (executable ? Right.UX : 0) : 0;
+  if (entry.sre)
+    out |= Right.SR | (writable || !entry.wpe ? Right.SW : 0) | (executable && !(entry.smep && user) ? Right.SX : 0);
+  return out | Right.DIRTY | (entry.pgsnp ? Right.SNOOP : 0);
 }

@@ -7,6 +7,7 @@ import { ScalableFault } from "../spec/faults.js";
 import type { Capabilities } from "./capabilities.js";
 import type { TranslationEntry } from "./config-entries.js";
 import type { ConfigLookup } from "./config-lookup.js";
+import type { QuickWalk } from "./quick-walk.js";
 import { AddressType, inInterruptRange, type Request } from "./request.js";
 import { denial, disabledRequest, granted, permsOf, Right } from "./rights.js";
 import type { TableWalk } from "./table-walk.js";
@@ -17,6 +18,7 @@ export interface LookupParts {
   readonly caps: Capabilities;
   readonly config: ConfigLookup;
   readonly walk: TableWalk;
+  readonly quick: QuickWalk;
   readonly iotlb: Iotlb;
   readonly trace: Tracer;
 }
@@ -30,13 +32,13 @@ export class TranslationLookup {
 
   constructor(private readonly parts: LookupParts) {}
 
-  /** The common case, and nothing else: a plain read or write that an IOTLB entry permits, with nobody listening. */
+  /** The common case, and nothing else: a plain read or write that an IOTLB entry or the common walk permits, with nobody listening. */
   hit(rid: number, pasid: number, hi: number, lo: number, access: number): boolean {
     const { config, iotlb, trace } = this.parts;
     if ((access & ~(Access.READ | Access.WRITE)) !== 0 || trace.enabled || config.modeFault !== 0) return false;
     if (pasid === NO_PASID ? inInterruptRange(hi, lo) : !config.scalable) return false;
     const slot = iotlb.find(rid, pasid, hi, lo);
-    if (slot < 0) return false;
+    if (slot < 0) return pasid !== NO_PASID && this.#quickly(rid, pasid, hi, lo, access);
     const rights = iotlb.rights[slot];
     const needed = (access & Access.WRITE) !== 0 ? access | Right.DIRTY : access;
     if ((needed & ~rights) !== 0 || (rights & Right.RID_PRIV) !== 0) return false;
@@ -45,6 +47,23 @@ export class TranslationLookup {
     const paLo = iotlb.paLo[slot] | (lo & ((1 << shift) - 1));
     if (inInterruptRange(paHi, paLo)) return false;
     this.#take(paHi, paLo, shift, rights);
+    return true;
+  }
+
+  /** A miss that cached configuration and the common walk answer. */
+  #quickly(rid: number, pasid: number, hi: number, lo: number, access: number): boolean {
+    const { config, iotlb, walk, quick } = this.parts;
+    const entry = config.cached(rid, pasid);
+    if (entry === null || !quick.page(entry, pasid, hi, lo, access)) return false;
+    const rights = quick.rights | walk.enables(entry);
+    this.#take(quick.hi, quick.lo | (lo & 0xfff), 12, rights);
+    if (iotlb.tags.capacity === 0) return true;
+    const slot = iotlb.fill(rid, pasid, hi, lo, 12, entry.did, pasid);
+    iotlb.paHi[slot] = quick.hi;
+    iotlb.paLo[slot] = quick.lo;
+    iotlb.rights[slot] = rights;
+    iotlb.pgtt[slot] = entry.pgtt;
+    iotlb.fault[slot] = 0;
     return true;
   }
 

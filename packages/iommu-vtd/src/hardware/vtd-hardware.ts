@@ -44,6 +44,7 @@ import { Invalidate } from "./invalidate.js";
 import { InvalidationQueue } from "./invalidation-queue.js";
 import { PageRequests } from "./page-requests.js";
 import { ProtectedMemory } from "./protected-memory.js";
+import { QuickWalk } from "./quick-walk.js";
 import { RegisterInvalidation } from "./register-invalidation.js";
 import { RequestPath } from "./request-path.js";
 import { TableWalk } from "./table-walk.js";
@@ -148,6 +149,7 @@ export class VtdHardware implements IommuChip {
         caps,
         config: this.config,
         walk: this.walk,
+        quick: new QuickWalk(this.walk, ports.memory),
         iotlb: this.iotlb,
         trace: ports.trace,
       }),
