@@ -1,6 +1,7 @@
 /** The command line as a value, so that tests can drive it without a process. */
 import { Command, CommanderError } from "commander";
 import { compareCommand } from "./commands/compare.js";
+import { doctorCommand } from "./commands/doctor.js";
 import { explainCommand } from "./commands/explain.js";
 import { replayCommand } from "./commands/replay.js";
 import { UsageError } from "./errors.js";
@@ -10,6 +11,7 @@ export function createProgram(): Command {
     .description("Shared Virtual Addressing without the hardware")
     .version("0.1.0")
     .addCommand(explainCommand())
+    .addCommand(doctorCommand())
     .addCommand(replayCommand())
     .addCommand(compareCommand());
   for (const command of [program, ...program.commands]) command.exitOverride();

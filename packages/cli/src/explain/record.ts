@@ -1,5 +1,5 @@
 /** What explain makes of a piece of input: one record for each fault, command, table entry, register or capability. */
-import { type AnyLayout, type ExplainedField, explainFields } from "@iommukit/core";
+import { type AnyLayout, bitsOf, type ExplainedField, explainFields } from "@iommukit/core";
 import { hex } from "./hex.js";
 
 /** What the rules about causes, the filters and the walk want to know; undefined where the input does not say. */
@@ -107,7 +107,10 @@ export function reservedNotes(table: AnyLayout, words: Int32Array, at = 0): stri
   for (const field of table.fields) {
     if (field.spec.kind !== "reserved" || field.access === "res1") continue;
     const value = bitsBetween(words, at, field.msb, field.lsb);
-    if (value !== 0n) notes.push(`${table.name}: reserved bits ${field.msb}:${field.lsb} hold ${hex(value)}`);
+    if (value !== 0n)
+      notes.push(
+        `${table.name}: reserved ${field.width === 1 ? "bit" : "bits"} ${bitsOf(field)} ${field.width === 1 ? "is set" : `hold ${hex(value)}`}`,
+      );
   }
   return notes;
 }

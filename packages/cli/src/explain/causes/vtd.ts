@@ -74,7 +74,7 @@ export const VTD_RULES: readonly CauseRule[] = [
     title:
       "first-stage page not present: shared virtual memory without a page request, or a DMA address that is not mapped",
     weight: code(80, 0x71),
-    because: "first-stage tables are a process's own, or the kernel's DMA domain since scalable mode is the default",
+    because: "first-stage tables are a process's own; in scalable mode the kernel's DMA domains use them as well",
     distinguish:
       "with PASID: a process page that is not resident, and the device cannot ask for it (PRI off, or an ordinary request); NO_PASID: the DMA API's table, as with reason 0x05 and 0x06",
     attempt:

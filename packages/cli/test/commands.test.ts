@@ -1,0 +1,103 @@
+/** The commands as a shell sees them: status, standard error, JSON. */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { main } from "../src/program.js";
+
+let out = "";
+let err = "";
+let folder = "";
+
+beforeEach(() => {
+  out = err = "";
+  folder = mkdtempSync(join(tmpdir(), "iommukit-cli-"));
+  for (const [stream, take] of [
+    [process.stdout, (text: string) => (out += text)],
+    [process.stderr, (text: string) => (err += text)],
+  ] as const) {
+    vi.spyOn(stream, "write").mockImplementation((text) => {
+      take(String(text));
+      return true;
+    });
+  }
+});
+
+afterEach(() => {
+  vi.restoreAllMocks();
+  process.exitCode = undefined;
+  rmSync(folder, { recursive: true });
+});
+
+function file(text: string): string {
+  const path = join(folder, "input.txt");
+  writeFileSync(path, text);
+  return path;
+}
+
+const FAULT =
+  "DMAR: [DMA Read PASID 0x2] Request device [6a:01.0] fault addr 0x7fe0c9943000 [fault reason 0x59] SM: Present bit in PASID Table Entry is clear";
+
+describe("iommukit explain", () => {
+  it("writes JSON with hex as strings, the raw line beside what it means, and the causes", async () => {
+    expect(await main(["explain", "--json", file(FAULT)])).toBe(0);
+    const [record] = JSON.parse(out) as Record<string, unknown>[];
+    expect(record).toMatchObject({
+      kind: "vtd.dma-fault",
+      line: 1,
+      raw: [FAULT],
+      facts: { code: "0x59", pasid: "0x2", address: "0x00007fe0c9943000" },
+    });
+    expect((record.causes as { id: string }[])[0].id).toBe("vtd-pasid-gone");
+  });
+
+  it("chooses by device and PASID", async () => {
+    const input = file(`${FAULT}\n${FAULT.replace("PASID 0x2", "PASID 0x3").replace("6a:01.0", "6a:02.0")}`);
+    await main(["explain", "--ndjson", "-s", "6a:02.0", input]);
+    expect(out.trim().split("\n")).toHaveLength(1);
+    out = "";
+    await main(["explain", "--ndjson", "--pasid", "2", input]);
+    expect(JSON.parse(out)).toMatchObject({ facts: { device: "0000:6a:01.0" } });
+  });
+
+  it("reports what it does not understand by line, and ends with 1 when it understood nothing", async () => {
+    expect(await main(["explain", file("hello\nDMAR: [fault reason zz] what\n")])).toBe(1);
+    expect(err).toContain("line 2: not understood");
+    expect(err).not.toContain("line 1");
+  });
+
+  it("refuses bad input with one line and status 2", async () => {
+    for (const words of [
+      ["--as", "NOTHING"],
+      ["-s", "zz"],
+      ["--memory", "x"],
+      ["--strtab-base", "0x0"],
+      ["/nonexistent/file"],
+    ]) {
+      err = "";
+      expect(await main(["explain", ...words])).toBe(2);
+      expect(err.trim().split("\n")).toHaveLength(1);
+    }
+  });
+
+  it("takes a decoded table to text by every name that it lists", async () => {
+    expect(await main(["explain", "--tables"])).toBe(0);
+    for (const name of ["smmuv3.STE", "vtd.PASID_ENTRY", "pci.ATS_CAPABILITY", "vfio.DmaMap"])
+      expect(out).toContain(name);
+  });
+});
+
+describe("iommukit replay and doctor", () => {
+  it("refuse bad input with status 2", async () => {
+    expect(await main(["replay", file("nothing")])).toBe(2);
+    expect(await main(["replay", "--strict", "--lazy", file("nothing")])).toBe(2);
+    expect(await main(["replay", "--backends", "amd", file("nothing")])).toBe(2);
+    expect(await main(["doctor", "--live", file("nothing")])).toBe(2);
+  });
+
+  it("speak JSON", async () => {
+    expect(await main(["doctor", "--json", file("intel_iommu=off")])).toBe(0);
+    const { verdicts } = JSON.parse(out) as { verdicts: unknown[] };
+    expect(verdicts[0]).toMatchObject({ gate: "firmware", result: "unknown" });
+  });
+});

@@ -1,0 +1,104 @@
+/** Gates one by one: what a machine's files say, and what they do not say stays unknown. */
+import { describe, expect, it } from "vitest";
+import { diagnose, diagnosisText } from "../../src/doctor/doctor.js";
+import { Machine } from "../../src/doctor/machine.js";
+
+function doctor(lines: readonly string[], device?: string) {
+  const machine = new Machine();
+  for (const line of lines) machine.line(line);
+  machine.end();
+  return diagnose(machine, device);
+}
+
+const results = (lines: readonly string[], gate: string, device?: string) =>
+  doctor(lines, device)
+    .verdicts.filter((verdict) => verdict.gate === gate)
+    .map(({ result }) => result);
+
+const FULL_ECAP = "DMAR: dmar0: reg_base_addr fc800000 ver 7:0 cap c9de008cee690462 ecap ";
+/** SMTS 43, PASID 40, FSTS 47, DT 2, PRS 29. */
+const ABLE = ((1n << 43n) | (1n << 40n) | (1n << 47n) | (1n << 2n) | (1n << 29n)).toString(16);
+
+const DEVICE = [
+  "6a:01.0 System peripheral [0880]: Intel Corporation Device [8086:0b25]",
+  "\tCapabilities: [220 v1] Address Translation Service (ATS)",
+  "\t\tATSCap:\tInvalidate Queue Depth: 00",
+  "\t\tATSCtl:\tEnable+, Smallest Translation Unit: 00",
+  "\tCapabilities: [230 v1] Process Address Space ID (PASID)",
+  "\t\tPASIDCap: Exec- Priv+, Max PASID Width: 14",
+  "\t\tPASIDCtl: Enable- Exec- Priv-",
+  "\tCapabilities: [240 v1] Page Request Interface (PRI)",
+  "\t\tPRICtl: Enable+ Reset-",
+  "\t\tPRISta: RF- UPRGI- Stopped-",
+  "\t\tPage Request Capacity: 00000200, Page Request Allocation: 00000200",
+  "",
+];
+
+describe("doctor", () => {
+  it("knows nothing of an empty machine and says so at every gate", () => {
+    const { verdicts, first } = doctor([]);
+    expect(verdicts.every(({ result }) => result === "unknown")).toBe(true);
+    expect(first).toBeUndefined();
+  });
+
+  it("fails firmware only when there is a log that should have the table", () => {
+    expect(results(["Linux version 6.12.0"], "firmware")).toEqual(["fail"]);
+    expect(results([`${FULL_ECAP}${ABLE}`], "firmware")).toEqual(["pass"]);
+  });
+
+  it("takes an option that a part of a configuration leaves out as unknown", () => {
+    const gate = results(["CONFIG_INTEL_IOMMU=y", "# CONFIG_INTEL_IOMMU_SVM is not set"], "kernel config");
+    expect(gate).toEqual(["pass", "fail", "unknown", "unknown", "unknown", "unknown"]);
+  });
+
+  it("names the missing Kconfig option of the GB10 (CONFIG_ARM_SMMU_V3_SVA)", () => {
+    expect(doctor(["CONFIG_ARM_SMMU_V3=y", "# CONFIG_ARM_SMMU_V3_SVA is not set"]).first).toBe(
+      "build the kernel with CONFIG_ARM_SMMU_V3_SVA=y",
+    );
+  });
+
+  it("reads intel_iommu's words, the last one on each matter", () => {
+    const gate = (words: string) =>
+      results(["CONFIG_INTEL_IOMMU=y", `Kernel command line: root=/dev/sda ${words}`], "command line");
+    expect(gate("intel_iommu=on,sm_on")).toEqual(["pass", "pass"]);
+    expect(gate("intel_iommu=on intel_iommu=sm_off")).toEqual(["pass", "fail"]);
+    expect(gate("intel_iommu=on,sm_on intel_iommu=off")).toEqual(["fail", "pass"]);
+    expect(gate("")).toEqual(["fail", "fail"]);
+    expect(gate("iommu=off")).toEqual(["fail"]);
+  });
+
+  it("looks at every unit, and at what the kernel found inconsistent among them", () => {
+    expect(results([`${FULL_ECAP}${ABLE}`], "IOMMU")).toEqual(["pass"]);
+    expect(
+      results(
+        [`${FULL_ECAP}${ABLE}`, "DMAR: dmar1: reg_base_addr fed91000 ver 1:0 cap d2008c20660462 ecap f010da"],
+        "IOMMU",
+      ),
+    ).toEqual(["pass", "fail"]);
+    expect(results(["DMAR: IOMMU feature pasid inconsistent"], "IOMMU")).toEqual(["fail"]);
+    expect(results(["IDR0 = 0x0d0aff1f", "IDR1 = 0x00000508"], "IOMMU")).toContain("pass");
+  });
+
+  it("looks at the enable bits of the devices that have a PASID capability, or of the one that is asked for", () => {
+    expect(results(DEVICE, "device")).toEqual(["fail", "pass", "pass"]);
+    expect(results(DEVICE, "device", "0000:6a:01.0")).toEqual(["fail", "pass", "pass"]);
+    expect(results(DEVICE, "device", "0000:00:01.0")).toEqual(["unknown"]);
+    expect(results(["00:01.0 Bridge", "\tCapabilities: [40] Power Management version 3", ""], "device")).toEqual([
+      "fail",
+    ]);
+  });
+
+  it("takes no identity domain for a failure, and a driver's refusal for one", () => {
+    expect(results(["iommu: Default domain type: Passthrough"], "default domain")).toEqual(["unknown"]);
+    expect(results(["idxd 0000:6a:01.0: Unable to turn on user SVA feature."], "device driver")).toEqual(["fail"]);
+  });
+
+  it("ends with the first thing to change", () => {
+    const text = diagnosisText(
+      doctor(["CONFIG_INTEL_IOMMU=y", "Kernel command line: root=/dev/sda intel_iommu=on,sm_off"]),
+    );
+    expect(text.split("\n").at(-1)).toBe(
+      "first thing to change: boot with intel_iommu=on,sm_on: PASIDs need scalable mode",
+    );
+  });
+});
