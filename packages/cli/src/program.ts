@@ -1,19 +1,26 @@
 /** The command line as a value, so that tests can drive it without a process. */
 import { Command, CommanderError } from "commander";
-import { compareCommand } from "./commands/compare.js";
-import { doctorCommand } from "./commands/doctor.js";
-import { explainCommand } from "./commands/explain.js";
-import { replayCommand } from "./commands/replay.js";
 import { UsageError } from "./errors.js";
 
-export function createProgram(): Command {
+/** Each command's code is loaded when it is wanted: most of the packages are behind one of them. */
+const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
+  explain: async () => (await import("./commands/explain.js")).explainCommand(),
+  doctor: async () => (await import("./commands/doctor.js")).doctorCommand(),
+  replay: async () => (await import("./commands/replay.js")).replayCommand(),
+  compare: async () => (await import("./commands/compare.js")).compareCommand(),
+};
+
+/** The commands that these words can mean: none for the version, the named one, or all, for help and suggestions. */
+function wanted([first]: readonly string[]): readonly string[] {
+  if (first === "--version" || first === "-V") return [];
+  return first !== undefined && Object.hasOwn(COMMANDS, first) ? [first] : Object.keys(COMMANDS);
+}
+
+async function createProgram(words: readonly string[]): Promise<Command> {
   const program = new Command("iommukit")
     .description("Shared Virtual Addressing without the hardware")
-    .version("0.1.0")
-    .addCommand(explainCommand())
-    .addCommand(doctorCommand())
-    .addCommand(replayCommand())
-    .addCommand(compareCommand());
+    .version("0.1.0");
+  for (const name of wanted(words)) program.addCommand(await COMMANDS[name]());
   for (const command of [program, ...program.commands]) command.exitOverride();
   return program;
 }
@@ -21,7 +28,7 @@ export function createProgram(): Command {
 /** @returns the exit status: 0, 1 when something was found wrong, 2 for bad input (after one line on stderr) */
 export async function main(words: readonly string[]): Promise<number> {
   try {
-    await createProgram().parseAsync(words, { from: "user" });
+    await (await createProgram(words)).parseAsync(words, { from: "user" });
     return Number(process.exitCode ?? 0);
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
