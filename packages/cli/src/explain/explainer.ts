@@ -3,6 +3,7 @@ import { AmdRecogniser } from "./kinds/amd.js";
 import { DmarRecogniser } from "./kinds/dmar.js";
 import { DmarTablesRecogniser } from "./kinds/dmar-tables.js";
 import { LspciRecogniser } from "./kinds/lspci.js";
+import { QueueErrorRecogniser } from "./kinds/queue-errors.js";
 import { RegisterRecogniser } from "./kinds/registers.js";
 import { SmmuEventRecogniser } from "./kinds/smmu-event.js";
 import { VfioIoctlRecogniser } from "./kinds/vfio-ioctl.js";
@@ -27,6 +28,7 @@ export class Explainer {
     this.#recognisers = [
       new DmarRecogniser(),
       new SmmuEventRecogniser(),
+      new QueueErrorRecogniser(),
       new AmdRecogniser(),
       new XenRecogniser(),
       new DmarTablesRecogniser(),

@@ -2,11 +2,18 @@
 import type { Facts } from "../record.js";
 import { ADDRESS_RULES } from "./addresses.js";
 import { AMD_RULES } from "./amd.js";
+import { ATS_RULES } from "./ats.js";
 import type { Cause, CauseRule } from "./rule.js";
 import { SMMUV3_RULES } from "./smmuv3.js";
 import { VTD_RULES } from "./vtd.js";
 
-export const CAUSE_RULES: readonly CauseRule[] = [...ADDRESS_RULES, ...VTD_RULES, ...SMMUV3_RULES, ...AMD_RULES];
+export const CAUSE_RULES: readonly CauseRule[] = [
+  ...ADDRESS_RULES,
+  ...VTD_RULES,
+  ...SMMUV3_RULES,
+  ...AMD_RULES,
+  ...ATS_RULES,
+];
 
 export function causesOf(facts: Facts): Cause[] {
   if (facts.iommu === undefined) return [];

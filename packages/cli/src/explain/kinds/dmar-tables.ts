@@ -1,6 +1,6 @@
 /**
- * Linux's debugfs file dmar_translation_struct: root, context and PASID entries of each device, highest word first; and the rows
- * of domain_translation_struct (IOVA_PFN and one entry per level). Long rows may be broken as mail clients break them.
+ * Linux's debugfs file dmar_translation_struct: root, context and PASID entries of each device, highest word first. Long rows
+ * may be broken as mail clients break them.
  */
 import { CONTEXT_ENTRY, PASID_ENTRY, ROOT_ENTRY, SM_CONTEXT_ENTRY, SM_ROOT_ENTRY } from "@iommukit/iommu-vtd";
 import { canonicalBdf, hex } from "../hex.js";
