@@ -95,6 +95,16 @@ export class ReferenceSpace {
     return child;
   }
 
+  /** Private pages that may be written are no longer the file's. */
+  own(page: number, count: number): void {
+    for (let i = page; i < page + count; i++) {
+      const at = this.at(i);
+      if (!at.borrowed || !this.writable(i)) continue;
+      at.cell = { ...at.cell };
+      at.borrowed = false;
+    }
+  }
+
   /** The file has got shorter or longer; cells beyond the end are new already. */
   fileChanged(): void {
     for (const at of this.pages.values()) {
