@@ -16,8 +16,11 @@ export interface TraceEvent {
 
 export type TraceItem = TraceEvent | { readonly kind: "phase"; readonly name: string };
 
+/** From "map:" on. */
 const EVENT =
-  /\[(\d{3})\].*?\s(\d+)\.(\d{6}):\s+(map|unmap):\s+IOMMU:\s+iova=0x([0-9a-f]{1,16}) - 0x[0-9a-f]{1,17} (?:paddr=0x([0-9a-f]{1,16}) )?size=(\d+)(?: unmapped_size=(\d+))?\s*$/;
+  /map:\s+IOMMU:\s+iova=0x([0-9a-f]{1,16}) - 0x[0-9a-f]{1,17} (?:paddr=0x([0-9a-f]{1,16}) )?size=(\d+)(?: unmapped_size=(\d+))?\s*$/y;
+/** What stands before it: CPU, flags, seconds. */
+const HEAD = /\[(\d{3})\] .*? (\d+\.\d{6}):\s+(?:un)?$/;
 const PROBE = /\[(\d{3})\].*\biommu_(map|unmap): \(.*\) domain=(0x[0-9a-f]+) iova=0x([0-9a-f]+)/;
 const PHASE = /tracing_mark_write: PHASE (\S.*?)\s*$/;
 
@@ -31,24 +34,32 @@ export class TraceReader {
       const mark = PHASE.exec(text);
       if (mark !== null) return { kind: "phase", name: mark[1] };
     }
-    if (!text.includes("map: ")) return undefined;
+    const at = text.indexOf("map: ");
+    if (at < 0) return undefined;
+    EVENT.lastIndex = at;
     const event = EVENT.exec(text);
-    if (event !== null) return this.#event(event);
+    const head = event === null ? null : HEAD.exec(text.slice(0, at));
+    if (event !== null && head !== null)
+      return this.#event(text.startsWith("un", at - 2) ? "unmap" : "map", head, event);
     const probe = PROBE.exec(text);
     if (probe !== null) this.#probes.set(probe[1], { domain: probe[3], iova: BigInt(`0x${probe[4]}`) });
     return undefined;
   }
 
-  #event([, cpu, seconds, micros, kind, iova, paddr, size, unmapped]: RegExpExecArray): TraceEvent {
+  #event(
+    kind: "map" | "unmap",
+    [, cpu, seconds]: RegExpExecArray,
+    [, iova, paddr, size, unmapped]: RegExpExecArray,
+  ): TraceEvent {
     const start = BigInt(`0x${iova}`);
     const probe = this.#probes.get(cpu);
     this.#probes.delete(cpu);
     return {
-      kind: kind as "map" | "unmap",
+      kind,
       iova: start,
       paddr: paddr === undefined ? 0 : Number(`0x${paddr}`),
       size: BigInt(unmapped ?? size),
-      time: Number(seconds) * 1e9 + Number(micros) * 1e3,
+      time: Math.round(Number(seconds) * 1e9),
       domain: probe?.iova === start ? probe.domain : undefined,
     };
   }

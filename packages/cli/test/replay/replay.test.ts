@@ -20,6 +20,14 @@ async function replay(lines: readonly string[], lazy = false, backends = ["smmuv
   return replayer.finish();
 }
 
+describe("trace-cmd report", () => {
+  it("is read as well", async () => {
+    const line =
+      "          insmod-172   [001]     6.562649: map:                  IOMMU: iova=0x0000000000010000 - 0x0000000000011000 paddr=0x0000000040000000 size=4096";
+    expect(await replay([line])).toMatchObject({ events: 1, spaces: 1 });
+  });
+});
+
 describe("a strict replay", () => {
   it("invalidates and waits once for each unmap, behind both drivers", async () => {
     const { backends, events } = await replay([map(0x10000), map(0x20000), unmap(0x10000)]);
