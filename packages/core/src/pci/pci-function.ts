@@ -30,6 +30,8 @@ export interface PciFunction {
   readonly requester: RequesterPort;
   /** Legacy interrupt pin level changes; MSI and MSI-X are writes that the function makes itself. */
   onIntx(listener: (asserted: boolean) => void): void;
+  /** Power and link are gone, after the function was unplugged or without warning: nothing of it answers any more. */
+  remove?(): void;
   /** Bridges between this function and the root complex, nearest first. */
   readonly upstream: readonly PciFunction[];
   /** What its requests carry when they reach the IOMMU, where a bridge puts its own id there; `rid` when absent (I14). */

@@ -130,7 +130,8 @@ export class Platform {
 
   /**
    * Inside of the machine: takes a device off. First its users, then bonds, page requests and pending answers (SVA), then
-   * translations, then the IOMMU driver's data: nobody finds a device that is half gone (A5, E16, L-6).
+   * translations, then the IOMMU driver's data: nobody finds a device that is half gone (A5, E16, L-6). Last its power: its
+   * BARs answer no more.
    */
   async unplug(bdf: string): Promise<void> {
     const device = this.device(bdf);
@@ -140,6 +141,7 @@ export class Platform {
     await device.iommu?.ops.releaseDevice(device);
     this.#segments[device.pci.segment].requesters.remove(device.rid);
     this.devices.delete(bdf);
+    device.pci.remove?.();
   }
 
   async addService(service: ServicePlugin): Promise<void> {
