@@ -2,7 +2,8 @@
  * The C baseline: the same translations on the same tables as the models do, as fast as plain C gets.
  * SMMUv3: linear stream table, linear CDs, VMSAv8-64 stage 1, 4 KiB granule, hierarchical permissions.
  * VT-d: scalable root, context, PASID directory and entry, 4-level first stage.
- * 64-set x 8-way TLB, 256-entry configuration cache. Tables are read from an image of the model's RAM.
+ * 64-set x 8-way TLB, 256-entry configuration cache. IOTLB entries of VT-d belong to one device, as the model's do: eight
+ * times the sets for eight devices. Tables are read from an image of the model's RAM.
  *
  * usage: walker IMAGE BASE ARCH ROOT CASE FOOTPRINT COUNT     prints: checksum, CPU nanoseconds
  */
@@ -24,7 +25,7 @@ static u64 base;
 
 static inline u64 load(u64 pa) { return *(const u64 *)(ram + (pa - base)); }
 
-enum { SETS = 64, WAYS = 8, CONFIGS = 256 };
+enum { SETS = 512, WAYS = 8, CONFIGS = 256 };
 enum { R = 1, W = 2 };
 /* 48-bit addresses: bit 51 of a VMSAv8-64 leaf is DBM. */
 #define PA_MASK 0x0000fffffffff000ull
@@ -32,6 +33,9 @@ enum { R = 1, W = 2 };
 struct tlb_entry { u64 vpn; u64 page; u32 asid; u32 perms; };
 static struct tlb_entry tlb[SETS][WAYS];
 static uint8_t next_way[SETS];
+static u32 sets = 64;
+
+static inline u32 set_of(u64 vpn, u32 asid) { return (vpn ^ asid >> 14) & (sets - 1); }
 
 struct config { u64 root; u32 key, asid, valid, flags; };
 static struct config configs[CONFIGS];
@@ -39,14 +43,14 @@ static struct config configs[CONFIGS];
 static int tlb_on = 1, config_on = 1;
 
 static struct tlb_entry *tlb_find(u64 vpn, u32 asid) {
-  struct tlb_entry *set = tlb[vpn & (SETS - 1)];
+  struct tlb_entry *set = tlb[set_of(vpn, asid)];
   for (int w = 0; w < WAYS; w++)
     if (set[w].vpn == vpn && set[w].asid == asid && set[w].perms) return &set[w];
   return 0;
 }
 
 static struct tlb_entry *tlb_fill(u64 vpn, u32 asid, u64 page, u32 perms) {
-  u32 s = vpn & (SETS - 1);
+  u32 s = set_of(vpn, asid);
   struct tlb_entry *e = &tlb[s][next_way[s]++ & (WAYS - 1)];
   *e = (struct tlb_entry){vpn, page, asid, perms};
   return e;
@@ -100,7 +104,7 @@ static int vtd_config(u64 root, u32 sid, u32 pasid, struct config *c) {
   u64 pe = (dir & PA_MASK) + (u64)(pasid & 63) * 64, pe0 = load(pe), pe1 = load(pe + 8), pe2 = load(pe + 16);
   if (!(pe0 & 1) || (pe0 >> 6 & 7) != 1 || (pe2 >> 2 & 3) != 0) return 0;
   c->root = pe2 & PA_MASK;
-  c->asid = pasid;
+  c->asid = sid << 20 | pasid;
   c->flags = pe1 & 0xffff;
   return 1;
 }
@@ -153,6 +157,7 @@ int main(int argc, char **argv) {
   if (ram == MAP_FAILED) return perror("mmap"), 2;
   base = strtoull(argv[2], 0, 0);
   vtd = !strcmp(argv[3], "vtd");
+  if (vtd) sets = 512;
   root = strtoull(argv[4], 0, 0);
   const char *test = argv[5];
   u32 pages = strtoul(argv[6], 0, 0), count = strtoul(argv[7], 0, 0);

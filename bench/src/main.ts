@@ -1,77 +1,55 @@
-/** `npm run bench [-- --json] [--count N] [--case NAME]`: the models beside hand-written C, in one run, as ratios. */
+/** `npm run bench [-- --json] [--part translate|product] [--count N] [--case NAME]`; README.md says what is measured. */
 import { parseArgs } from "node:util";
 import { Baseline } from "./baseline.js";
-import { type Arch, Machine } from "./machine.js";
-import { CASES, type Case } from "./stream.js";
-import { translate } from "./translate.js";
+import { measure } from "./compare.js";
+import { product } from "./product.js";
+import { CASES } from "./stream.js";
 
-export interface Row {
-  readonly case: string;
-  readonly backend: Arch | "alternating";
-  /** Millions of translations per second of CPU time. */
-  readonly c: number;
-  readonly model: number;
-  readonly ratio: number;
-}
-
-const ARCHS: readonly Arch[] = ["smmuv3", "vtd"];
-
-function measure(test: Case, count: number, baseline: Baseline): Row[] {
-  const machine = new Machine(test.pages);
-  baseline.load(machine);
-  const row = (backend: Row["backend"], c: number, model: number): Row => ({
-    case: test.name,
-    backend,
-    c,
-    model,
-    ratio: model / c,
-  });
-  const rows = ARCHS.map((arch) => {
-    const c = baseline.run(machine, arch, test, count);
-    const model = translate([machine.chip(arch, test.kind)], test, count);
-    if (c.checksum !== model.checksum) throw new Error(`${test.name} ${arch}: C and the model translate differently`);
-    return row(arch, c.rate, model.rate);
-  });
-  const both = translate(
-    ARCHS.map((arch) => machine.chip(arch, test.kind)),
-    test,
-    count,
-  );
-  // Half of the requests each: the time of both baselines, added.
-  rows.push(row("alternating", 2 / (1 / rows[0].c + 1 / rows[1].c), both.rate));
-  return rows;
-}
-
-function table(rows: readonly Row[]): string {
-  const cells = rows.map((row) => [
-    row.case,
-    row.backend,
-    row.c.toFixed(1),
-    row.model.toFixed(1),
-    `${(row.ratio * 100).toFixed(0)} %`,
-  ]);
-  const lines = [["case", "backend", "C Mt/s", "model Mt/s", "of C"], ...cells];
+function table(lines: readonly (readonly string[])[]): string {
   const widths = lines[0].map((_, column) => Math.max(...lines.map((line) => line[column].length)));
-  return lines
-    .map((line) => line.map((cell, i) => (i < 2 ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join("  "))
-    .join("\n");
+  const pad = (cell: string, i: number) => (i < 2 ? cell.padEnd(widths[i]) : cell.padStart(widths[i]));
+  return lines.map((line) => line.map(pad).join("  ")).join("\n");
 }
 
 const { values } = parseArgs({
-  options: { json: { type: "boolean" }, count: { type: "string", default: "2000000" }, case: { type: "string" } },
+  options: {
+    json: { type: "boolean" },
+    part: { type: "string" },
+    count: { type: "string", default: "2000000" },
+    case: { type: "string" },
+  },
 });
 const count = Number(values.count);
 const cases = CASES.filter(({ name }) => values.case === undefined || name.includes(values.case));
 if (!Number.isInteger(count) || count < 1000 || cases.length === 0) {
-  console.error(
-    `bench: --count takes a number from 1000 up, --case a part of: ${CASES.map(({ name }) => name).join(", ")}`,
-  );
+  const names = CASES.map(({ name }) => name).join(", ");
+  console.error(`bench: --count takes a number from 1000 up, --case a part of: ${names}`);
   process.exit(2);
 }
-const baseline = new Baseline();
-try {
-  const rows = cases.flatMap((test) => measure(test, count, baseline));
-  console.log(values.json ? JSON.stringify({ translate: rows }, undefined, 2) : table(rows));
-} finally {
-  baseline.close();
+const translations = values.part === "product" ? [] : compared();
+const operations = values.part === "translate" || values.case !== undefined ? [] : await product();
+
+function compared() {
+  const baseline = new Baseline();
+  try {
+    return cases.flatMap((test) => measure(test, count, baseline));
+  } finally {
+    baseline.close();
+  }
+}
+
+if (values.json) {
+  console.log(JSON.stringify({ translate: translations, product: operations }, undefined, 2));
+} else {
+  const percent = (ratio: number) => `${(ratio * 100).toFixed(0)} %`;
+  const rows = translations.map(({ case: name, backend, c, model, ratio }) => [
+    name,
+    backend,
+    c.toFixed(1),
+    model.toFixed(1),
+    percent(ratio),
+  ]);
+  if (rows.length > 0) console.log(table([["case", "backend", "C Mt/s", "model Mt/s", "of C"], ...rows]));
+  const times = operations.map((row) => [row.operation, row.backend, row.microseconds.toFixed(2)]);
+  if (times.length > 0) console.log(table([["operation", "backend", "µs of CPU"], ...times]));
 }

@@ -1,0 +1,54 @@
+/**
+ * The regression gate: translations beside C in one run, as ratios of CPU time. The sources are bundled and run by Node alone,
+ * as the test runner reaches modules in a slower way. Limits are about half of README.md's figures or less.
+ */
+import { execFileSync } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { build } from "vite";
+import { beforeAll, describe, expect, it } from "vitest";
+import type { Row } from "../src/compare.js";
+
+function compiler(): boolean {
+  try {
+    execFileSync(process.env.CC ?? "gcc", ["--version"], { stdio: "ignore" });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function path(relative: string): string {
+  return fileURLToPath(new URL(relative, import.meta.url));
+}
+
+const LIMITS: readonly (readonly [name: string, smmuv3: number, vtd: number])[] = [
+  ["hit-rand-1MiB", 0.15, 0.12],
+  ["walk-rand-4MiB", 0.08, 0.04],
+  ["cold-rand-4MiB", 0.01, 0.008],
+];
+
+describe.runIf(compiler())("translation beside C", () => {
+  beforeAll(async () => {
+    await build({
+      configFile: false,
+      logLevel: "silent",
+      resolve: { conditions: ["@iommukit/source"] },
+      ssr: { noExternal: true, resolve: { conditions: ["@iommukit/source"] } },
+      // Beside the built files: the C source is found from there.
+      build: {
+        ssr: path("../src/ratios.ts"),
+        outDir: path("../dist"),
+        emptyOutDir: false,
+        rolldownOptions: { output: { entryFileNames: "gate.js" } },
+      },
+    });
+  }, 30_000);
+
+  it.each(LIMITS)("keeps %s above %f of C for the SMMUv3 and %f for VT-d", { retry: 2 }, (name, smmuv3, vtd) => {
+    const output = execFileSync(process.execPath, [path("../dist/gate.js"), "300000", name], { encoding: "utf8" });
+    const rows: readonly Row[] = JSON.parse(output);
+    const ratio = (backend: string) => rows.find((row) => row.backend === backend)?.ratio;
+    expect(ratio("smmuv3")).toBeGreaterThan(smmuv3);
+    expect(ratio("vtd")).toBeGreaterThan(vtd);
+  });
+});
