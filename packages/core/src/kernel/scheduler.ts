@@ -226,16 +226,20 @@ interface Pending extends Timer {
   readonly at: number;
   readonly order: number;
   readonly callback: () => void;
+  state: "set" | "cancelled" | "gone";
 }
+
+/** Cancelled timers that may wait in the heap for their time before they are looked for. */
+const CANCELLED = 64;
 
 /** Binary heap of timers; equal times fire in the order in which they were set. */
 class TimerHeap {
-  readonly #heap: Pending[] = [];
-  readonly #cancelled = new Set<Pending>();
+  #heap: Pending[] = [];
+  #cancelled = 0;
   #order = 0;
 
   add(at: number, callback: () => void): Timer {
-    const timer: Pending = { at, order: this.#order++, callback, cancel: () => this.#cancelled.add(timer) };
+    const timer: Pending = { at, order: this.#order++, callback, state: "set", cancel: () => this.#cancel(timer) };
     const heap = this.#heap;
     let i = heap.push(timer) - 1;
     for (let parent = (i - 1) >> 1; i > 0 && before(timer, heap[parent]); parent = (i - 1) >> 1) {
@@ -246,10 +250,26 @@ class TimerHeap {
     return timer;
   }
 
+  #cancel(timer: Pending): void {
+    if (timer.state !== "set") return;
+    timer.state = "cancelled";
+    if (++this.#cancelled > CANCELLED && this.#cancelled > this.#heap.length / 2) this.#purge();
+  }
+
+  /** A sorted array is a heap. */
+  #purge(): void {
+    this.#heap = this.#heap.filter(({ state }) => state === "set").sort((a, b) => (before(a, b) ? -1 : 1));
+    this.#cancelled = 0;
+  }
+
   take(): Pending | undefined {
     for (;;) {
       const first = this.#removeFirst();
-      if (first === undefined || !this.#cancelled.delete(first)) return first;
+      if (first === undefined) return undefined;
+      const { state } = first;
+      first.state = "gone";
+      if (state === "set") return first;
+      this.#cancelled--;
     }
   }
 
