@@ -150,7 +150,7 @@ export class CaseProgram {
   // The operations of Linux's selftests.
 
   async mapStep(args: CaseStep["args"], expect: unknown): Promise<void> {
-    const bar = String(args.vaddr ?? "").includes("BAR");
+    const bar = typeof args.vaddr === "string" && args.vaddr.includes("BAR");
     const size = args.size === "BAR" ? 0x10_0000n : toSize(args.size ?? PAGE);
     // "4K only": the BAR is mapped at an address that is no multiple of its size; the IOVA follows it.
     const iova = bar && args.vaddr_alignment === "4K only" ? GIB + PAGE : await this.#iova(args.iova);
@@ -194,7 +194,7 @@ export class CaseProgram {
     if (this.type === 1) return;
     const [size] = this.#sizes;
     const wanted = Number(this.#last.size);
-    if (size !== wanted) this.#note("page size", `${[...this.#sizes]}`, wanted);
+    if (size !== wanted) this.#note("page size", [...this.#sizes].join(", "), wanted);
   }
 
   async repeat(args: CaseStep["args"], shuffled: boolean): Promise<void> {

@@ -37,7 +37,7 @@ export interface Argument {
   /** The program's bitmap is written. */
   readonly usesScratch?: boolean;
   /** What the recorder prints as `out`; undefined when it prints none. */
-  out(bytes: Uint8Array, scratch: Uint8Array): Fields | undefined;
+  readonly out: (bytes: Uint8Array, scratch: Uint8Array) => Fields | undefined;
 }
 
 const SCRATCH_SIZE = 8192;

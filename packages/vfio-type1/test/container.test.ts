@@ -29,7 +29,7 @@ describe("a container without an IOMMU", () => {
     await closeClean(m);
   });
 
-  it("offers types 1, 3, 6 and UNMAP_ALL before SET_IOMMU, and UPDATE_VADDR only after it", async () => {
+  it("offers types 1, 3, 6 and UNMAP_ALL before SET_IOMMU, and UPDATE_VADDR only after it (F2, F10)", async () => {
     const m = await machine();
     await m.run(async (task) => {
       const container = await VfioContainer.open(task);
@@ -56,7 +56,7 @@ describe("a container without an IOMMU", () => {
     [VfioExtension.UPDATE_VADDR, "ENODEV"],
     [VfioExtension.TYPE1_NESTING_IOMMU, "EINVAL"],
     [0, "ENODEV"],
-  ])("refuses SET_IOMMU with %i: %s; without a group always with EINVAL", async (type, errno) => {
+  ])("refuses SET_IOMMU with %i: %s; without a group always with EINVAL (F3)", async (type, errno) => {
     const m = await machine();
     await m.run(async (task) => {
       const container = await VfioContainer.open(task);
@@ -136,7 +136,7 @@ describe("a group", () => {
     await closeClean(m);
   });
 
-  it("stays in its container while a device is open", async () => {
+  it("stays in its container while a device is open (F6)", async () => {
     const m = await machine();
     await m.run(async (task) => {
       const container = await VfioContainer.open(task);
@@ -153,7 +153,7 @@ describe("a group", () => {
     await closeClean(m);
   });
 
-  it("gives a device only by its name, when it is bound to vfio-pci and the container has an IOMMU", async () => {
+  it("gives a device only by its name, when it is bound to vfio-pci and the container has an IOMMU (F6)", async () => {
     const m = await machine();
     await m.run(async (task) => {
       const container = await VfioContainer.open(task);
@@ -165,7 +165,7 @@ describe("a group", () => {
     await closeClean(m);
   });
 
-  it("takes a container's descriptor and no other", async () => {
+  it("takes a container's descriptor and no other (F5)", async () => {
     const m = await machine();
     await m.run(async (task) => {
       const group = await VfioGroup.open(task, m.group(A));

@@ -46,11 +46,11 @@ export class FakePciFunction implements PciFunction {
     else this.#config.setUint32(offset, value, true);
   }
 
-  readBar(): boolean {
+  readBar(_bar: number, _offset: number, _into: Uint8Array): boolean {
     return false;
   }
 
-  writeBar(): boolean {
+  writeBar(_bar: number, _offset: number, _bytes: Uint8Array): boolean {
     return false;
   }
 

@@ -306,7 +306,7 @@ describe("the rest of a device", () => {
     });
   });
 
-  it("is not charged for: a BAR is no memory of the process", async () => {
+  it("is not charged for: a BAR is no memory of the process (V-8)", async () => {
     await opened(async (device, _pci, task, m) => {
       const mapping = task.fds.get(device.fd).ops.mmap?.(task, 0, 0x1000, true, true);
       const vaddr = await (task.mm as AddressSpace).mmap({ length: 4096, shared: true, device: mapping });

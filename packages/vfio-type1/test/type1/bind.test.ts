@@ -1,8 +1,8 @@
 import { type Task, user } from "@iommukit/core";
 import { FakePciFunction } from "@iommukit/core/testing";
 import { describe, expect, it } from "vitest";
-import { VFIO_IOMMU_BIND, VFIO_IOMMU_UNBIND, VfioContainer } from "../../src/index.js";
-import { A, B, closeClean, containerWith, errnoOf, machine } from "../support/machine.js";
+import { VFIO_IOMMU_BIND, VFIO_IOMMU_UNBIND, VfioContainer, VfioGroup } from "../../src/index.js";
+import { A, B, closeClean, containerWith, errnoOf, machine, memory, PAGE } from "../support/machine.js";
 
 /** struct vfio_iommu_type1_bind and vfio_iommu_type1_bind_process as a program lays them out. */
 function bytes(...words: readonly number[]): Uint8Array {
@@ -281,3 +281,56 @@ describe("a bound process", () => {
     await closeClean(m);
   });
 });
+
+describe("a container with bound processes", () => {
+  it("shuts SVA down on a group that leaves, and forgets the processes with the last one (F35)", async () => {
+    const m = await machine();
+    await m.run(async (task) => {
+      const container = await VfioContainer.open(task);
+      const [first, second] = [await container.attach(m.group(A)), await container.attach(m.group(B))];
+      await container.setIommu();
+      await container.bind();
+      await first.unsetContainer();
+      expect(m.platform.device(A).svaParam).toBeUndefined();
+      expect(m.platform.sva.inUse()).toMatchObject({ bonds: 1, pasids: 1 });
+      await second.unsetContainer();
+      expect(m.platform.device(B).svaParam).toBeUndefined();
+      expect(m.platform.sva.inUse()).toMatchObject({ bonds: 0, pasids: 0 });
+      await first.setContainer(container.fd);
+      await container.setIommu();
+      expect(await errnoOf(container.unbind())).toBe("ESRCH");
+    });
+    await closeClean(m);
+  });
+
+  it("is shared over fork, with the parent's bonds, and leaves the child at exec; mappings live beside bonds (F36)", async () => {
+    const m = await machine();
+    await m.run(async (task) => {
+      const container = await containerWith(m, task);
+      const pasid = await container.bind();
+      await container.mapDma({ iova: 0n, vaddr: await memory(task, 1), size: PAGE });
+      const child = await task.fork("child");
+      const arg = bindPid(task.pid);
+      await child.ioctl(container.fd, VFIO_IOMMU_BIND, arg);
+      expect(pasidIn(arg)).toBe(pasid);
+      // The child's own address space is another one.
+      const own = BIND_SELF();
+      await child.ioctl(container.fd, VFIO_IOMMU_BIND, own);
+      expect(pasidIn(own)).not.toBe(pasid);
+      const device = await (await containerGroup(m, child, container)).device(B);
+      expect(child.fds.open.map(({ fd }) => fd)).toContain(device.fd);
+      await child.exec(m.kernel.spawn({ name: "image" }).mm as never);
+      expect(child.fds.open.map(({ fd }) => fd)).not.toContain(device.fd);
+      expect(m.domainOf(A).pages.size).toBe(1);
+      expect(m.domainOf(A).pasids.has(pasid)).toBe(true);
+    });
+    await closeClean(m);
+  });
+});
+
+/** The second group in the child's hands: a device descriptor of its own, closed at exec. */
+async function containerGroup(m: Awaited<ReturnType<typeof machine>>, child: Task, container: VfioContainer) {
+  const group = await VfioGroup.open(child, m.group(B));
+  await group.setContainer(container.fd);
+  return group;
+}

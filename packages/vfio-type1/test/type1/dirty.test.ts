@@ -42,7 +42,7 @@ describe("VFIO_IOMMU_DIRTY_PAGES", () => {
     await closeClean(m);
   });
 
-  it("starts twice and stops without a start, and gives EACCES on a v1 container", async () => {
+  it("starts twice and stops without a start, and gives EACCES on a v1 container (F25)", async () => {
     const { m, run } = await setup();
     await run(async (_task, container) => {
       await container.stopDirtyTracking();
@@ -56,7 +56,7 @@ describe("VFIO_IOMMU_DIRTY_PAGES", () => {
     await closeClean(m);
   });
 
-  it("calls every mapped page dirty, each time: the device cannot tell", async () => {
+  it("calls every mapped page dirty, also what was mapped after START, each time: the device cannot tell (F25, V-5)", async () => {
     const { m, run } = await setup();
     await run(async (task, container) => {
       const vaddr = await memory(task, 16);
@@ -71,7 +71,7 @@ describe("VFIO_IOMMU_DIRTY_PAGES", () => {
     await closeClean(m);
   });
 
-  it("refuses a range that cuts a mapping, a bitmap that is too small, other page sizes, and memory that is not there", async () => {
+  it("refuses a range that cuts a mapping, a bitmap that is too small, other page sizes, and memory that is not there (F25)", async () => {
     const { m, run } = await setup();
     await run(async (task, container) => {
       await container.mapDma({ iova: 0x10000n, vaddr: await memory(task, 16), size: 16n * PAGE });

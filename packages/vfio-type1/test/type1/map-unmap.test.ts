@@ -21,9 +21,10 @@ const TOP = 0xffff_ffff_ffff_f000n;
 /** A machine whose IOMMU takes all 64 bits of address, as AMD's does. */
 async function wide(profile: ProfileName): Promise<Machine> {
   const m = await machine({ profile });
-  const { domainAlloc } = m.ops();
-  m.ops().domainAlloc = (type, device) =>
-    Object.assign(domainAlloc.call(m.ops(), type, device), { aperture: { start: 0n, end: 2n ** 64n - 1n } });
+  const ops = m.ops();
+  const alloc = ops.domainAlloc.bind(ops);
+  ops.domainAlloc = (type, device) =>
+    Object.assign(alloc(type, device), { aperture: { start: 0n, end: 2n ** 64n - 1n } });
   return m;
 }
 
@@ -44,7 +45,7 @@ describe("VFIO_IOMMU_MAP_DMA", () => {
     [{ iova: 1n << 48n }, "EINVAL"],
     [{ vaddr: 0n }, "EFAULT"],
     [{ vaddr: 0xffff_8880_0000_0000n }, "EFAULT"],
-  ] as const)("answers %o with %s", async (fields, errno) => {
+  ] as const)("answers %o with %s (F11, F12)", async (fields, errno) => {
     const m = await machine();
     await m.run(async (task) => {
       const { fd } = await containerWith(m, task);
@@ -56,7 +57,7 @@ describe("VFIO_IOMMU_MAP_DMA", () => {
     await closeClean(m);
   });
 
-  it("looks for overlap before the limit, and for the limit before the range", async () => {
+  it("looks for overlap before the limit, and for the limit before the range (F12)", async () => {
     const m = await machine({ params: { dmaEntryLimit: 1 } });
     await m.run(async (task) => {
       const container = await containerWith(m, task);
@@ -137,7 +138,7 @@ describe("VFIO_IOMMU_MAP_DMA", () => {
     await closeClean(m);
   });
 
-  it("rolls back what it pinned when a later page cannot be pinned", async () => {
+  it("rolls back what it pinned when a later page cannot be pinned (F14)", async () => {
     const m = await machine();
     await m.run(async (task) => {
       const container = await containerWith(m, task);
@@ -167,7 +168,7 @@ describe("VFIO_IOMMU_UNMAP_DMA", () => {
     [14n, 10n, 8n],
     [0n, 16n, 0n],
     [16n, 8n, 8n],
-  ])("v2 unmaps whole mappings in [%i, +%i): %i pages", async (from, count, pages) => {
+  ])("v2 unmaps whole mappings in [%i, +%i): %i pages (F16)", async (from, count, pages) => {
     const m = await machine();
     await m.run(async (task) => expect(await (await three(m, task))(from, count)).toBe(pages * PAGE));
     await closeClean(m);
@@ -178,7 +179,7 @@ describe("VFIO_IOMMU_UNMAP_DMA", () => {
     [16n, 3n],
     [15n, 2n],
     [18n, 16n],
-  ])("v2 refuses [%i, +%i), which would cut a mapping in two", async (from, count) => {
+  ])("v2 refuses [%i, +%i), which would cut a mapping in two (F16)", async (from, count) => {
     const m = await machine();
     await m.run(async (task) => {
       const unmap = await three(m, task);
@@ -195,7 +196,7 @@ describe("VFIO_IOMMU_UNMAP_DMA", () => {
     [18n, 20n, 0n],
     [16n, 5n, 8n],
   ])(
-    "v1 takes [%i, +%i) and unmaps %i pages: all of what it begins with, nothing when it begins inside",
+    "v1 takes [%i, +%i) and unmaps %i pages: all of what it begins with, nothing when it begins inside (F16)",
     async (from, count, pages) => {
       const m = await machine();
       await m.run(async (task) => expect(await (await three(m, task, V1))(from, count)).toBe(pages * PAGE));
@@ -203,7 +204,7 @@ describe("VFIO_IOMMU_UNMAP_DMA", () => {
     },
   );
 
-  it("leaves the size alone when it refuses, and writes what it unmapped when it does not", async () => {
+  it("leaves the size alone when it refuses, and writes what it unmapped when it does not (F15)", async () => {
     const m = await machine();
     await m.run(async (task) => {
       const { fd } = await containerWith(m, task);
@@ -382,6 +383,22 @@ describe("VFIO_IOMMU_GET_INFO", () => {
       ]);
       const vaddr = await memory(task, 1);
       expect(await errnoOf(container.mapDma({ iova: 0xfee0_0000n, vaddr, size: PAGE }))).toBe("EINVAL");
+    });
+    await closeClean(m);
+  });
+
+  it("offers the page sizes that every domain takes, and a page for whatever is smaller (F9)", async () => {
+    const m = await machine({ iommus: 2, devices: [A, "0001:00:06.0"] });
+    const sizes = [0x4020_1000n, 0x20_0200n];
+    for (const [n, pgsizeBitmap] of sizes.entries()) {
+      const alloc = m.ops(n).domainAlloc.bind(m.ops(n));
+      m.ops(n).domainAlloc = (type, device) => Object.assign(alloc(type, device), { pgsizeBitmap });
+    }
+    await m.run(async (task) => {
+      const container = await containerWith(m, task, [A]);
+      expect((await container.info()).pgsizes).toBe(0x4020_1000n);
+      await container.attach(m.group("0001:00:06.0"));
+      expect((await container.info()).pgsizes).toBe(0x20_0000n);
     });
     await closeClean(m);
   });

@@ -26,7 +26,7 @@ async function exitDuringClose(m: Machine, task: Task): Promise<void> {
   while (!(close.done && exit.done)) await scheduler.park("both threads");
 }
 
-describe("S-1, error path of bind_group", () => {
+describe("the error path of bind_group (S-1)", () => {
   it("leaves SVA initialised on a group that an earlier BIND step had enabled", async () => {
     for (const [bugs, left] of [
       [["S-1"], 1],
@@ -61,7 +61,7 @@ describe("S-1, error path of bind_group", () => {
   });
 });
 
-describe("S-2, mm_exit and iommu->lock", () => {
+describe("mm_exit and iommu->lock (S-2)", () => {
   it("cannot deadlock: mm_exit takes a lock that nobody holds while he waits", async () => {
     const m = await machine();
     await m.run(async (task) => {
@@ -106,7 +106,7 @@ function holdDetachUntilExit(m: Machine): (task: Task) => Promise<void> {
   };
 }
 
-describe("S-4, init of a group's devices", () => {
+describe("init of a group's devices (S-4)", () => {
   it("leaves the first device initialised when the second refuses, and fails for ever after", async () => {
     for (const [bugs, again] of [
       [["S-1", "S-4"], "EEXIST"],
@@ -124,7 +124,7 @@ describe("S-4, init of a group's devices", () => {
   });
 });
 
-describe("S-6, the errno of a failed re-attach", () => {
+describe("the errno of a failed re-attach (S-6)", () => {
   it("is EINVAL as posted, and what the driver said otherwise", async () => {
     for (const [bugs, errno] of [
       [["S-6"], "EINVAL"],
@@ -148,7 +148,7 @@ describe("S-6, the errno of a failed re-attach", () => {
   });
 });
 
-describe("S-9, references of the container's list", () => {
+describe("references of the container's list (S-9)", () => {
   it("keeps the struct of a bound address space until UNBIND", async () => {
     for (const [bugs, held] of [
       [["S-9"], 0],
