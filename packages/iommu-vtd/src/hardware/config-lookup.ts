@@ -26,9 +26,21 @@ function refusing(code: number): ContextRecord {
 const BAD_MODE = refusing(ScalableFault.ROOT_TABLE_ADDRESS.code);
 const ABORTED = refusing(ScalableFault.ABORT_DMA.code);
 
+/** An answer of `cached`, which holds while neither cache changes. */
+class Recent {
+  sid = -1;
+  pasid = -1;
+  changes = -1;
+  entry: TranslationEntry | null = null;
+}
+
+/** Answers that are kept; a power of two. */
+const KEPT = 64;
+
 export class ConfigLookup {
   readonly contexts: ContextCache;
   readonly pasids: PasidCache;
+  readonly #recent: readonly Recent[] = Array.from({ length: KEPT }, () => new Recent());
   /** The root table and mode that the last Set Root Table Pointer latched. */
   rootHi = 0;
   rootLo = 0;
@@ -109,6 +121,17 @@ export class ConfigLookup {
 
   /** What both caches have for a PASID in scalable mode; null where one has nothing, or nothing that can be used. */
   cached(sid: number, pasid: number): TranslationEntry | null {
+    const recent = this.#recent[(sid ^ (pasid << 3) ^ (pasid >>> 3)) & (KEPT - 1)];
+    const changes = this.contexts.tags.changes + this.pasids.tags.changes;
+    if (recent.sid === sid && recent.pasid === pasid && recent.changes === changes) return recent.entry;
+    recent.sid = sid;
+    recent.pasid = pasid;
+    recent.changes = changes;
+    recent.entry = this.#findCached(sid, pasid);
+    return recent.entry;
+  }
+
+  #findCached(sid: number, pasid: number): TranslationEntry | null {
     const at = this.contexts.tags.find(sid, 0, 0, 0);
     if (at < 0) return null;
     const context = this.contexts.records[at];

@@ -13,6 +13,8 @@ export class TagCache {
   readonly slots: number;
   /** Number of valid slots. */
   size = 0;
+  /** Grows whenever a slot gets or loses its tag: what was found before holds while it stays. */
+  changes = 0;
   /** Tags of slot n from word 4n on; a free slot has FREE as its first. */
   readonly #tags: Int32Array;
   readonly #ways: number;
@@ -76,6 +78,7 @@ export class TagCache {
     } else {
       this.size++;
     }
+    this.changes++;
     const at = slot * TAG_WORDS;
     this.#tags[at] = a;
     this.#tags[at + 1] = b;
@@ -92,6 +95,7 @@ export class TagCache {
   drop(slot: number): void {
     if (this.a(slot) === FREE) return;
     this.#tags[slot * TAG_WORDS] = FREE;
+    this.changes++;
     this.size--;
   }
 
@@ -99,6 +103,7 @@ export class TagCache {
   clear(): number {
     const had = this.size;
     if (had > 0) this.#tags.fill(FREE);
+    this.changes++;
     this.size = 0;
     return had;
   }
