@@ -44,7 +44,7 @@ function sendTo(m: Machine, device: PlayedDevice, pasid: number, address: bigint
 }
 
 describe("driver variants", () => {
-  it("L-5: unbind deadlocks with the thread that it waits for", async () => {
+  it("unbind deadlocks with the thread that it waits for (L-5)", async () => {
     seen.add("L-5");
     const scenario = async (m: Machine) => {
       const { device, address, pasid } = await bound(m);
@@ -62,7 +62,7 @@ describe("driver variants", () => {
     await expect(buggy.run(() => scenario(buggy))).rejects.toThrow(DeadlockError);
   });
 
-  it("L-7: a live entry is zeroed before the caches have forgotten it", async () => {
+  it("a live entry is zeroed before the caches have forgotten it (L-7)", async () => {
     const order = async (m: Machine) => {
       const { device, pasid } = await bound(m);
       const records = await m.trace(() => m.platform.sva.iommuSvaUnbindDevice(device.dev, pasid));
@@ -73,7 +73,7 @@ describe("driver variants", () => {
     expect(await both("L-7", order)).toEqual([8, 1]);
   });
 
-  it("L-9: an exit with DMA in flight fills the fault log", async () => {
+  it("an exit with DMA in flight fills the fault log (L-9)", async () => {
     const scenario = async (m: Machine) => {
       const device = await m.plug();
       const task = m.platform.kernel.spawn({ name: "worker" });
@@ -86,7 +86,7 @@ describe("driver variants", () => {
     expect(await both("L-9", scenario)).toEqual([true, false]);
   });
 
-  it("L-10: the next domain with the same domain-id sees the mappings of the last", async () => {
+  it("the next domain with the same domain-id sees the mappings of the last (L-10)", async () => {
     const scenario = async (m: Machine) => {
       const device = await m.plug();
       const [first, second] = [m.ops.domainAlloc("unmanaged", device.dev), m.ops.domainAlloc("unmanaged", device.dev)];
@@ -101,7 +101,7 @@ describe("driver variants", () => {
     expect(await both("L-10", scenario)).toEqual([OK, FAULT]);
   });
 
-  it("L-11, L-12: a changed context entry leaves PASID cache, or device-TLB, as they were", async () => {
+  it("a changed context entry leaves PASID cache, or device-TLB, as they were (L-11, L-12)", async () => {
     const scenario = async (m: Machine) => {
       const { dev } = await m.plug();
       return m.descriptors(() => m.platform.sva.iommuSvaDeviceInit(dev, 1, 0));
@@ -111,7 +111,7 @@ describe("driver variants", () => {
     expect(await both("L-12", scenario)).toEqual([all.slice(0, 3), all]);
   });
 
-  it("L-13: unbind leaves page requests on the way", async () => {
+  it("unbind leaves page requests on the way (L-13)", async () => {
     const scenario = async (m: Machine) => {
       const { device, pasid } = await bound(m);
       const names = await m.descriptors(() => m.platform.sva.iommuSvaUnbindDevice(device.dev, pasid));
@@ -120,7 +120,7 @@ describe("driver variants", () => {
     expect(await both("L-13", scenario)).toEqual([1, 2]);
   });
 
-  it("L-14: unbind waits for another device's requests", async () => {
+  it("unbind waits for another device's requests (L-14)", async () => {
     seen.add("L-14");
     const scenario = async (m: Machine) => {
       const { device, mm, pasid } = await bound(m);
@@ -137,7 +137,7 @@ describe("driver variants", () => {
     await expect(buggy.run(() => scenario(buggy))).rejects.toThrow(DeadlockError);
   });
 
-  it("L-15: half a group survives an overflow", async () => {
+  it("half a group survives an overflow (L-15)", async () => {
     const scenario = async (m: Machine) => {
       const { device, address, pasid } = await bound(m);
       m.chip.write32(PECTL, MASKED);
@@ -150,7 +150,7 @@ describe("driver variants", () => {
     expect(await both("L-15", scenario)).toEqual([1, 0]);
   });
 
-  it("L-16: devices that keep to their credits overflow the queue", async () => {
+  it("devices that keep to their credits overflow the queue (L-16)", async () => {
     const scenario = async (m: Machine) => {
       const { device, address, pasid } = await bound(m);
       const credits = device.pci.readConfig(0x11c, 4);
@@ -163,7 +163,7 @@ describe("driver variants", () => {
     expect(await both("L-16", scenario)).toEqual([true, false]);
   });
 
-  it("L-17: every request of a group is answered", async () => {
+  it("every request of a group is answered (L-17)", async () => {
     const scenario = async (m: Machine) => {
       const { device, address, pasid } = await bound(m);
       m.pageRequest(device, pasid, address, 4, { last: false });
@@ -174,7 +174,7 @@ describe("driver variants", () => {
     expect(await both("L-17", scenario)).toEqual([2, 1]);
   });
 
-  it("L-18: requests are lost where the ring's offset does not start a page", async () => {
+  it("requests are lost where the ring's offset does not start a page (L-18)", async () => {
     const scenario = async (m: Machine) => {
       const { device, address, pasid } = await bound(m);
       m.pageRequest(device, pasid, address, 4);
@@ -184,7 +184,7 @@ describe("driver variants", () => {
     expect(await both("L-18", scenario)).toEqual([0, 1]);
   });
 
-  it("L-19: the end of an unaligned range stays cached", async () => {
+  it("the end of an unaligned range stays cached (L-19)", async () => {
     const scenario = async (m: Machine) => {
       const { device, mm, address, pasid } = await bound(m);
       await mm.write(address, new Uint8Array(0x8000).fill(1));
@@ -196,7 +196,7 @@ describe("driver variants", () => {
     expect(await both("L-19", scenario)).toEqual([OK, FAULT]);
   });
 
-  it("L-20: the second device of a domain keeps what it cached", async () => {
+  it("the second device of a domain keeps what it cached (L-20)", async () => {
     const scenario = async (m: Machine) => {
       const devices = [await m.plug("0000:00:05.0"), await m.plug("0000:00:06.0")];
       const domain = m.ops.domainAlloc("unmanaged", devices[0].dev);
@@ -214,7 +214,7 @@ describe("driver variants", () => {
     expect(buggy[1]).toBe(fixed[1] - 1);
   });
 
-  it("L-22: a process's invalidation is for leaves only", async () => {
+  it("a process's invalidation is for leaves only (L-22)", async () => {
     const scenario = async (m: Machine) => {
       const { mm, address } = await bound(m);
       await mm.write(address, Uint8Array.of(1));
@@ -226,7 +226,7 @@ describe("driver variants", () => {
     expect(await both("L-22", scenario)).toEqual([true, false]);
   });
 
-  it("L-24: a device that is gone is asked again and again", async () => {
+  it("a device that is gone is asked again and again (L-24)", async () => {
     const scenario = async (m: Machine) => {
       const { device, mm, address } = await bound(m);
       await mm.write(address, Uint8Array.of(1));
