@@ -319,7 +319,7 @@ describe("a container with bound processes", () => {
       expect(pasidIn(own)).not.toBe(pasid);
       const device = await (await containerGroup(m, child, container)).device(B);
       expect(child.fds.open.map(({ fd }) => fd)).toContain(device.fd);
-      await child.exec(m.kernel.spawn({ name: "image" }).mm as never);
+      await child.exec(m.kernel.createMm("image"));
       expect(child.fds.open.map(({ fd }) => fd)).not.toContain(device.fd);
       expect(m.domainOf(A).pages.size).toBe(1);
       expect(m.domainOf(A).pasids.has(pasid)).toBe(true);
