@@ -71,8 +71,9 @@ export class SlabMemory implements PhysicalMemory {
   #allocate(index: number): Int32Array | null {
     const limit = this.#limits[index];
     if (limit === undefined) return null;
-    // Shared buffers do not count against the garbage collector, which otherwise runs for each slab.
-    const buffer = new SharedArrayBuffer(limit);
+    // Shared buffers do not count against the garbage collector, which otherwise runs for each slab. Web pages that are
+    // not isolated have none.
+    const buffer = typeof SharedArrayBuffer === "undefined" ? new ArrayBuffer(limit) : new SharedArrayBuffer(limit);
     this.#bytes[index] = new Uint8Array(buffer);
     const slab = new Int32Array(buffer);
     this.#slabs[index] = slab;
