@@ -60,6 +60,19 @@ describe("VirtualTimeScheduler", () => {
     ).rejects.toThrow("theirs");
   });
 
+  it("keeps the order of timers, however many others are cancelled, before and after their time", async () => {
+    const { scheduler } = world();
+    const fired: number[] = [];
+    await scheduler.run(async () => {
+      const timers = Array.from({ length: 1000 }, (_, i) => scheduler.timer(1000 - i, () => fired.push(i)));
+      for (const [i, timer] of timers.entries()) if (i % 10 !== 0) timer.cancel();
+      await scheduler.sleep(500);
+      for (const timer of timers) timer.cancel();
+      await scheduler.sleep(1000);
+    });
+    expect(fired).toEqual(Array.from({ length: 50 }, (_, i) => 990 - 10 * i));
+  });
+
   it("cancels timers", async () => {
     const { scheduler } = world();
     const fired: number[] = [];
