@@ -202,9 +202,9 @@ export const QUIRKS: readonly Quirk[] = [
   },
   {
     name: "s2-httu",
-    what: "S2HA or S2HD alone is not ILLEGAL without HTTU",
+    what: "S2HA and S2HD are not ILLEGAL without HTTU",
     explains: (o) =>
-      o.modelId === EVENT.C_BAD_STE && configured(o, ({ ste }) => STE.S2HA.get(ste) !== STE.S2HD.get(ste)),
+      o.modelId === EVENT.C_BAD_STE && configured(o, ({ ste }) => STE.S2HA.get(ste) === 1 || STE.S2HD.get(ste) === 1),
   },
   {
     name: "s2-start-level",
@@ -291,6 +291,14 @@ export const QUIRKS: readonly Quirk[] = [
       const [one, other] = [o.modelEvent, o.qemuEvent];
       const faulted = o.status === TranslationStatus.FAULT && (one === null) !== (other === null);
       return faulted && field(one ?? other, F_TRANSLATION.Class) === EVENT_CLASS.TT;
+    },
+  },
+  {
+    name: "level0-block",
+    what: "a level 0 block descriptor of the 4 KiB granule maps 512 GiB instead of faulting",
+    explains: (o) => {
+      const read = last(o);
+      return o.modelId === EVENT.F_TRANSLATION && read !== undefined && level(read) === 0 && (read.value & 3n) === 1n;
     },
   },
   {
