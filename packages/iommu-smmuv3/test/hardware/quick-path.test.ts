@@ -9,7 +9,7 @@ const VA = 0x4000_0000n;
 function answers(listened: boolean): unknown[] {
   const m = machine();
   m.stage1(0);
-  const leaves = [
+  const leaves: Record<string, string | boolean>[] = [
     {},
     { AP: "readOnly" },
     { AP: "readOnly", DBM: true },
