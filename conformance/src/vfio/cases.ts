@@ -3,7 +3,9 @@
  * in a process of its own on an edu device behind VT-d, with the answers of the kernel whose tests they are (7.0).
  */
 import type { Report } from "../report.js";
+import { DEVICE_STEPS } from "./case-device-steps.js";
 import { caseMachine } from "./case-machine.js";
+import { MAPPING_STEPS } from "./case-mapping-steps.js";
 import { CaseProgram, type CaseStep } from "./case-program.js";
 
 interface VfioCase {
@@ -41,7 +43,7 @@ export async function runCases({ cases }: CaseFile, report: Report): Promise<voi
     const machine = await caseMachine();
     const differences = await machine.platform.run(async () => {
       const program = await CaseProgram.start(machine, typeOf(one), one.id);
-      for (const step of one.steps) await program.step(step);
+      for (const step of one.steps) await doStep(program, step);
       await program.end();
       return program.differences;
     }, one.id);
@@ -50,6 +52,14 @@ export async function runCases({ cases }: CaseFile, report: Report): Promise<voi
     for (const difference of [...differences, ...leaks.map((leak) => `left behind: ${leak}`)])
       report.fail(`${one.id}: ${difference}`);
   }
+}
+
+const STEPS = [...MAPPING_STEPS, ...DEVICE_STEPS];
+
+async function doStep(program: CaseProgram, { op, args, expect }: CaseStep): Promise<void> {
+  const handler = STEPS.find(({ pattern }) => pattern.test(op));
+  if (handler) await handler.run(program, args, expect, op);
+  else program.note(op, "the runner does not know the operation");
 }
 
 const TYPE1 = 1;

@@ -1,0 +1,147 @@
+/** Steps that map and unmap memory: Linux's selftests and awilliam/tests. */
+import { DmaMapFlags } from "@iommukit/vfio-type1";
+import {
+  BAR_SIZE,
+  type CaseProgram,
+  type CaseStep,
+  GIB,
+  MIB2,
+  PAGE,
+  type StepHandler,
+  toSize,
+} from "./case-program.js";
+
+/** Where the mock IOMMU of iommufd's tests begins. */
+const APERTURE_START = 1n << 24n;
+const PAGES_OF_2_MIB = 512;
+
+export const MAPPING_STEPS: readonly StepHandler[] = [
+  { pattern: /^MAP(_DMA)?$/, run: map },
+  { pattern: /^UNMAP(_DMA)?$/, run: unmap },
+  { pattern: /^UNMAP_ALL$/, run: (program, _args, expect) => unmapAll(program, {}, expect) },
+  { pattern: /^HVA2IOVA$/, run: translated },
+  { pattern: /^PAGE_TABLE_LEVEL$/, run: pageTableLevel },
+  { pattern: /^REPEAT/, run: repeat },
+  { pattern: /^same, backwards/, run: checkerboardBackwards },
+  {
+    pattern: /^(for iova|same again|for each: UNMAP|again: UNMAP|MAP even|MAP backwards|UNMAP even|UNMAP backwards)/,
+    run: (program, _args, expect, op) => everyPage(program, expect, op, op.includes("backwards")),
+  },
+  { pattern: /^(MAP same|UNMAP whole$|MAP again|UNMAP 4K pieces)/, run: hugePage },
+  { pattern: /^262144/, run: (program, _args, expect) => manyPages(program, expect) },
+  { pattern: /^repeat/, run: again },
+  { pattern: /^(mmap BAR|UNMAP whole range)/, run: mapBar },
+];
+
+async function map(program: CaseProgram, args: CaseStep["args"], expect: unknown): Promise<void> {
+  const bar = typeof args.vaddr === "string" && args.vaddr.includes("BAR");
+  const size = args.size === "BAR" ? BAR_SIZE : toSize(args.size ?? PAGE);
+  // "4K only": the BAR is mapped at an address that is no multiple of its size.
+  const iova = bar && args.vaddr_alignment === "4K only" ? GIB + PAGE : await toIova(program, args.iova);
+  await program.map(expect, { iova, size });
+}
+
+async function toIova(program: CaseProgram, text: unknown): Promise<bigint> {
+  if (typeof text === "string" && text.startsWith("0x")) return BigInt(text);
+  if (typeof text === "number") return BigInt(text);
+  if (text === "APERTURE_START") return APERTURE_START;
+  if (text === "same") return program.last.iova;
+  if (text === "last iova & ~0xfff")
+    return ((await program.container.info()).iovaRanges.at(-1)?.end ?? 0n) & ~(PAGE - 1n);
+  return 4n * GIB;
+}
+
+async function unmap(program: CaseProgram, args: CaseStep["args"], expect: unknown): Promise<void> {
+  if (args.flags === "ALL") {
+    await unmapAll(program, args, expect);
+    return;
+  }
+  const iova = args.iova === undefined ? program.last.iova : await toIova(program, args.iova);
+  await program.unmap(expect, { iova, size: args.size === undefined ? program.last.size : toSize(args.size) });
+}
+
+async function unmapAll(program: CaseProgram, args: CaseStep["args"], expect: unknown): Promise<void> {
+  const iova = args.iova === undefined ? 0n : await toIova(program, args.iova);
+  const done = await program.call("UNMAP ALL", expect, () =>
+    program.container.unmapAll({ iova, size: toSize(args.size ?? 0) }),
+  );
+  if (done !== undefined) program.checkSize("UNMAP ALL", done, expect);
+}
+
+/** The test library's look-up of an address that it mapped: here, what the IOMMU translates. */
+function translated(program: CaseProgram, _args: CaseStep["args"], expect: unknown): void {
+  const group = program.machine.platform.groups.all.get(program.group.id);
+  const pa = group?.domain?.ops.iovaToPhys(group.domain, program.last.iova);
+  if ((pa !== undefined) !== (expect !== "not found")) program.note("HVA2IOVA", `${pa}`, expect);
+}
+
+/** The page size at the mapping's address, which the test reads from debugfs; not for v1. */
+function pageTableLevel(program: CaseProgram): void {
+  const { type, pageSizes, last } = program;
+  if (type === 1) return;
+  const wanted = Number(last.size);
+  if (pageSizes.size !== 1 || !pageSizes.has(wanted)) program.note("page size", [...pageSizes].join(", "), wanted);
+}
+
+async function repeat(program: CaseProgram, args: CaseStep["args"], _expect: unknown, op: string): Promise<void> {
+  const order = Array.from({ length: 16 }, (_, i) => i);
+  if (op.endsWith("SHUFFLED")) for (let i = 15; i > 0; i--) swap(order, i, program.random.u32() % (i + 1));
+  const [inner] = args.do as readonly CaseStep[];
+  const size = toSize(inner.args.size === "2*HPAGE/16" ? (2n * MIB2) / 16n : (inner.args.size ?? PAGE));
+  for (const i of order) {
+    const range = { iova: APERTURE_START + BigInt(i) * size, size };
+    if (inner.op.startsWith("MAP")) await program.map(inner.expect, range, program.buffer + BigInt(i) * size);
+    else await program.unmap(inner.expect, range);
+  }
+}
+
+async function everyPage(program: CaseProgram, expect: unknown, op: string, backwards: boolean): Promise<void> {
+  for (const page of pageOrder(op.includes("even"), backwards)) {
+    const range = { iova: BigInt(page) * PAGE, size: PAGE };
+    if (op.includes("UNMAP")) await program.unmap(expect, range);
+    else await program.map(expect, range);
+  }
+}
+
+async function checkerboardBackwards(program: CaseProgram): Promise<void> {
+  await everyPage(program, "ok", "MAP even then odd pages", true);
+  await everyPage(program, { size_out: 4096 }, "UNMAP even then odd", true);
+}
+
+async function hugePage(program: CaseProgram, _args: CaseStep["args"], expect: unknown, op: string): Promise<void> {
+  const whole = { iova: 0n, size: MIB2 };
+  if (op.startsWith("MAP")) await program.map(expect, whole);
+  else if (op === "UNMAP whole") await program.unmap(expect, whole);
+  else {
+    let sum = 0n;
+    for (let at = MIB2 - PAGE; at >= 0n; at -= PAGE) sum += await program.unmap("ok", { iova: at, size: PAGE });
+    if (sum !== MIB2) program.note(op, `${sum} bytes in all`, expect);
+  }
+}
+
+async function manyPages(program: CaseProgram, expect: unknown): Promise<void> {
+  for (let page = 0n; page < GIB / PAGE; page++) await program.map(expect, { iova: page * PAGE, size: PAGE });
+}
+
+/** The test repeats 262,144 mappings thirty times to measure; a second time shows that the first left nothing behind. */
+async function again(program: CaseProgram): Promise<void> {
+  await manyPages(program, "ok");
+  await program.unmap({ size_out: Number(GIB) }, { iova: 0n, size: GIB });
+}
+
+async function mapBar(program: CaseProgram, _args: CaseStep["args"], expect: unknown, op: string): Promise<void> {
+  const range = { iova: 4n * GIB, size: BAR_SIZE };
+  if (op.startsWith("UNMAP")) await program.unmap(expect, range);
+  else await program.map(expect, range, program.buffer, DmaMapFlags.READ);
+}
+
+/** The pages of 2 MiB: upwards, downwards, or every second one and then the others. */
+function pageOrder(checkered: boolean, backwards: boolean): number[] {
+  const all = Array.from({ length: PAGES_OF_2_MIB }, (_, page) => page);
+  const order = checkered ? [...all.filter((page) => page % 2 === 0), ...all.filter((page) => page % 2 === 1)] : all;
+  return backwards ? order.reverse() : order;
+}
+
+function swap(list: number[], a: number, b: number): void {
+  [list[a], list[b]] = [list[b], list[a]];
+}
