@@ -17,6 +17,8 @@ import type { Qtest } from "./qtest.js";
 import { QtestMemory } from "./qtest-board.js";
 
 const DMA_NANOSECONDS = 100_000_000;
+const IRQ_WHEN_DONE = 0x80n;
+const IRQ_FACTORIAL = 1n;
 const COMPUTING = 1n;
 
 /** QEMU with its edu; the board resolves the driver. */
@@ -56,6 +58,9 @@ class QemuEdu implements EduMachine {
     this.#qtest.clockStep(DMA_NANOSECONDS);
     this.#qtest.flush();
     while ((this.read(0x20, 4) & COMPUTING) !== 0n);
+    // QEMU's thread raises the interrupt some real time after it has cleared COMPUTING.
+    const raised = () => (this.read(0x20, 4) & IRQ_WHEN_DONE) === 0n || (this.read(0x24, 4) & IRQ_FACTORIAL) !== 0n;
+    for (let looks = 0; looks < 500 && !raised(); looks++);
     await this.settle();
   }
 }
