@@ -1,32 +1,15 @@
 /** Plays a transcript against a platform: each scenario a fresh process, each line compared with what is answered here. */
-import {
-  type AddressSpace,
-  EventFd,
-  type IommuError,
-  isErrno,
-  MemoryFile,
-  O,
-  OpenFile,
-  PAGE_SIZE,
-  type Task,
-  user,
-} from "@iommukit/core";
+import { EventFd, type IommuError, isErrno, O, OpenFile, PAGE_SIZE, type Task, user } from "@iommukit/core";
 import { vfioOf } from "@iommukit/vfio-type1";
 import type { Report } from "../report.js";
+import { type Answer, difference, only } from "./compare.js";
 import type { EduDma } from "./edu-dma.js";
 import type { Machine } from "./machine.js";
+import { lengthOf, mmOf, RecordedMemory, SCRATCH, SCRATCH_SIZE, vmLck } from "./recorded-memory.js";
 import { argumentOf, type UserContext } from "./structs.js";
 import { type Fields, hexBytes, type TranscriptStep, toBig } from "./transcript.js";
 
-/** What came out, in the transcript's words. */
-type Answer = Readonly<Record<string, unknown>>;
-
 const FLAGS: Readonly<Record<string, number>> = { O_RDWR: O.RDWR, O_RDONLY: O.RDONLY, O_WRONLY: O.WRONLY };
-/** Buffers lie far apart, on 2 MiB borders, as the recorder places them. */
-const BUFFER_SPACING = 0x1_0000_0000n;
-const BUFFER_BASE = 0x1000_0000_0000n;
-const SCRATCH = 0x20_0000n;
-const SCRATCH_SIZE = 8192;
 
 export async function replay(
   machine: Machine,
@@ -63,11 +46,10 @@ function byScenario(steps: readonly TranscriptStep[]): Map<string, TranscriptSte
 
 class ScenarioRun implements UserContext {
   readonly task: Task;
-  scratch = 0n;
+  readonly scratch = SCRATCH;
   readonly #fds = new Map<string, number>();
-  readonly #buffers = new Map<number, bigint>();
+  readonly #memory = new RecordedMemory();
   readonly #bars = new Map<string, EduDma>();
-  #file: MemoryFile | undefined;
   #child: Task | undefined;
 
   constructor(private readonly machine: Machine) {
@@ -75,18 +57,14 @@ class ScenarioRun implements UserContext {
   }
 
   async start(): Promise<void> {
-    this.scratch = await this.#mm().mmap({ address: SCRATCH, fixed: true, length: SCRATCH_SIZE });
+    await mmOf(this.task).mmap({ address: SCRATCH, fixed: true, length: SCRATCH_SIZE });
   }
 
   async finish(): Promise<void> {
     await this.#child?.exit();
     await this.task.exit();
-    this.#file?.close();
+    this.#memory.close();
     vfioOf(this.machine.platform).params.dmaEntryLimit = 65535;
-  }
-
-  #mm(task = this.task): AddressSpace {
-    return task.mm as AddressSpace;
   }
 
   /** @returns what differs, in words; undefined when the line is answered as recorded */
@@ -116,9 +94,9 @@ class ScenarioRun implements UserContext {
       case "note":
         return {};
       case "end":
-        return { VmLck_kB: this.#vmLck(task) };
+        return { VmLck_kB: vmLck(task) };
       case "VmLck":
-        return { VmLck_kB: this.#vmLck(task) };
+        return { VmLck_kB: vmLck(task) };
       case "sysfs":
         return this.machine.sysfs(line.path as string);
       case "open":
@@ -136,15 +114,13 @@ class ScenarioRun implements UserContext {
       case "pread":
         return this.#pread(line, task);
       case "mmap":
-        return this.#call(line, () => this.#mmap(line, task));
+        return this.#call(line, () => this.#memory.map(line, task, (length) => this.#bar(task, length)));
       case "munmap":
-        return this.#call(line, () => this.#mm(task).munmap(this.address(line), length(line)));
+        return this.#call(line, () => this.#memory.unmap(line, task));
       case "mprotect":
-        return this.#call(line, () => this.#mm(task).mprotect(this.address(line), length(line), prot(line)));
+        return this.#call(line, () => this.#memory.protect(line, task));
       case "mmap_fixed":
-        return this.#call(line, () =>
-          this.#mm(task).mmap({ address: this.address(line), length: length(line), fixed: true }),
-        );
+        return this.#call(line, () => this.#memory.replace(line, task));
       case "setrlimit":
         task.limits.memlock = line.RLIMIT_MEMLOCK as number;
         return { ret: 0 };
@@ -157,13 +133,10 @@ class ScenarioRun implements UserContext {
         vfioOf(this.machine.platform).params.dmaEntryLimit = line.value as number;
         return { ret: 0 };
       case "fill":
-        await this.#mm(task).write(this.address(line), new Uint8Array(length(line)).fill(line.byte as number));
+        await this.#memory.fill(line, task);
         return {};
-      case "peek": {
-        const bytes = new Uint8Array(line.len as number);
-        await this.#mm(task).read(this.address(line), bytes);
-        return { bytes: hexBytes(bytes) };
-      }
+      case "peek":
+        return { bytes: hexBytes(await this.#memory.peek(line, task)) };
       case "edu_init":
         return this.#call(line, () => this.#eduInit(line, task));
       case "dma":
@@ -175,28 +148,24 @@ class ScenarioRun implements UserContext {
     }
   }
 
-  #vmLck(task: Task): number {
-    return (this.#mm(task).lockedVm * PAGE_SIZE) / 1024;
-  }
-
   async #ioctl(line: TranscriptStep, task: Task): Promise<Answer> {
     const { req = "", nr = "0", fd = "" } = line;
     const { value, usesScratch, out } = argumentOf(req, line.in ?? {}, this);
-    if (usesScratch) await this.#mm(task).write(this.scratch, new Uint8Array(SCRATCH_SIZE));
+    if (usesScratch) await mmOf(task).write(this.scratch, new Uint8Array(SCRATCH_SIZE));
     const answer = await this.#call(line, () => task.ioctl(this.fd(fd), Number(nr), value));
     const scratch = new Uint8Array(SCRATCH_SIZE);
-    if (usesScratch) await this.#mm(task).read(this.scratch, scratch);
+    if (usesScratch) await mmOf(task).read(this.scratch, scratch);
     const all = typeof value === "bigint" ? undefined : out(value, scratch);
     const written = all && line.out ? only(Object.keys(line.out), all) : all;
     const withOut = written && (line.out || isUnexpected(line, written)) ? { ...answer, out: written } : answer;
-    return "VmLck_kB" in line ? { ...withOut, VmLck_kB: this.#vmLck(task) } : withOut;
+    return "VmLck_kB" in line ? { ...withOut, VmLck_kB: vmLck(task) } : withOut;
   }
 
   /** A system call's result: `ret`, or -1 and the errno's name; a new descriptor gets its name. */
   async #call(line: TranscriptStep, call: () => Promise<unknown> | unknown): Promise<Answer> {
     try {
       const result = await call();
-      if (line.ret !== "fd") return { ret: typeof result === "number" && line.op !== "mmap" ? result : 0 };
+      if (line.ret !== "fd") return { ret: typeof result === "number" ? result : 0 };
       if (line.ret_fd) this.#fds.set(line.ret_fd, result as number);
       return { ret: "fd" };
     } catch (error) {
@@ -228,33 +197,11 @@ class ScenarioRun implements UserContext {
   }
 
   address(place: Fields): bigint {
-    if ("abs" in place) return toBig(place.abs);
-    return (this.#buffers.get(place.buf as number) ?? 0n) + toBig(place.offset);
+    return this.#memory.address(place);
   }
 
-  async #mmap(line: TranscriptStep, task: Task): Promise<bigint> {
-    const flags = line.flags as string;
-    const at = BUFFER_BASE + BigInt(line.buf as number) * BUFFER_SPACING;
-    const options = {
-      address: at,
-      fixed: true,
-      length: length(line),
-      prot: prot(line),
-      shared: flags.includes("shared"),
-    };
-    this.#buffers.set(line.buf as number, at);
-    if (flags.includes("BAR0")) {
-      const { ops } = task.fds.get(this.fd("d0"));
-      const device = ops.mmap?.(task, 0, length(line), true, true);
-      return this.#mm(task).mmap({ ...options, device });
-    }
-    if (flags.includes("file")) {
-      this.#file ??= new MemoryFile(this.#mm(task).environment, "/tmp/filebuf", length(line));
-      return this.#mm(task).mmap({ ...options, file: this.#file });
-    }
-    const address = await this.#mm(task).mmap(options);
-    if (flags.includes("|touched")) await this.#mm(task).write(at, new Uint8Array(length(line)));
-    return address;
+  #bar(task: Task, length: number) {
+    return task.fds.get(this.fd("d0")).ops.mmap?.(task, 0, length, true, true);
   }
 
   #mapFd(line: TranscriptStep, task: Task): unknown {
@@ -263,9 +210,8 @@ class ScenarioRun implements UserContext {
   }
 
   async #mlock(line: TranscriptStep, task: Task): Promise<void> {
-    const pages = length(line) / PAGE_SIZE;
-    this.machine.checkMemlock(task, pages);
-    await this.#mm(task).mlock(this.address(line), length(line));
+    this.machine.checkMemlock(task, lengthOf(line) / PAGE_SIZE);
+    await this.#memory.lock(line, task);
   }
 
   async #pread(line: TranscriptStep, task: Task): Promise<Answer> {
@@ -298,33 +244,4 @@ class ScenarioRun implements UserContext {
 /** A structure that the recorder prints only when it has changed. */
 function isUnexpected(line: TranscriptStep, written: Fields): boolean {
   return line.out === undefined && ("changed" in written || "bytes" in written);
-}
-
-/** The recorder does not print every field each time. */
-function only(keys: readonly string[], fields: Fields): Fields {
-  return Object.fromEntries(Object.entries(fields).filter(([key]) => keys.includes(key)));
-}
-
-function length(line: TranscriptStep): number {
-  return Number(toBig(line.len));
-}
-
-type Prot = Parameters<AddressSpace["mprotect"]>[2];
-
-function prot({ prot: text }: TranscriptStep): Prot {
-  return text === "" ? "none" : (text as Prot);
-}
-
-function difference(expected: Fields, got: Answer): string | undefined {
-  for (const key of new Set([...Object.keys(expected), ...Object.keys(got)])) {
-    const [want, have] = [expected[key], got[key]].map((value) => JSON.stringify(value, sorted));
-    if (want !== have) return `${key} is ${have}, the kernel gave ${want}`;
-  }
-  return undefined;
-}
-
-/** Keys in one order, and only those that the recorder prints. */
-function sorted(_key: string, value: unknown): unknown {
-  if (value === null || typeof value !== "object" || Array.isArray(value)) return value;
-  return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)));
 }
