@@ -24,11 +24,8 @@ import { SvaDevices } from "./type1/sva-devices.js";
 import type { Type1Environment, Type1Params } from "./type1/vfio-iommu.js";
 import { VFIO_PCI } from "./vfio-pci.js";
 
-/** Module parameters of vfio, vfio_pci and vfio_iommu_type1. */
-export interface VfioParams extends Type1Params {
-  /** vfio.enable_unsafe_noiommu_mode */
-  enableUnsafeNoiommuMode: boolean;
-}
+/** Module parameters. */
+export type VfioParams = Type1Params;
 
 @injectable()
 export class Vfio implements Type1Environment {
@@ -37,7 +34,6 @@ export class Vfio implements Type1Environment {
     dmaEntryLimit: 65535,
     allowUnsafeInterrupts: false,
     disableHugepages: false,
-    enableUnsafeNoiommuMode: false,
   };
   /** The platform can add MSI-X vectors while others are in use. */
   dynamicMsix = true;
