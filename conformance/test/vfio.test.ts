@@ -1,3 +1,4 @@
+import type { TranscriptHeader } from "@iommukit/cli/machines";
 import { type AddressSpace, createPlatform, EventFd, type IommuPlugin, O, OpenFile } from "@iommukit/core";
 import { smmuv3 } from "@iommukit/iommu-smmuv3";
 import { vtd } from "@iommukit/iommu-vtd";
@@ -7,7 +8,6 @@ import { describe, expect, it } from "vitest";
 import { loadFile } from "../src/load.js";
 import { Report } from "../src/report.js";
 import { run } from "../src/runners/vfio.js";
-import type { TranscriptHeader } from "../src/vfio/transcript.js";
 
 const VECTORS = new URL("../vectors/vfio/", import.meta.url).pathname;
 

@@ -1,11 +1,12 @@
 /** Replays recorded transcripts of VFIO programs, and judges the peers' VFIO cases. */
+import { isHeader } from "@iommukit/cli/machines";
 import type { LoadedFile } from "../load.js";
 import type { Report } from "../report.js";
 import { UsageError } from "../tool.js";
 import { isCaseFile, runCases } from "../vfio/cases.js";
 import { Machine } from "../vfio/machine.js";
 import { replay } from "../vfio/replay.js";
-import { isHeader, type TranscriptStep } from "../vfio/transcript.js";
+import type { TranscriptStep } from "../vfio/transcript.js";
 
 export async function run(files: LoadedFile[], report: Report): Promise<void> {
   for (const file of files) {

@@ -2,7 +2,8 @@
  * Where the recorded machine, QEMU 7.2, differs from the architecture. Applied to what our model says before it is compared,
  * never to the model.
  */
-import { type TranscriptHeader, type TranscriptStep, toBig } from "./transcript.js";
+import type { TranscriptHeader } from "@iommukit/cli/machines";
+import { type TranscriptStep, toBig } from "./transcript.js";
 
 /** EVT.CLASS, bits 105:104 of an event record: bits 41:40 of its second doubleword. */
 const CLASS = 3n << 40n;

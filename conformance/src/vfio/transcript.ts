@@ -1,22 +1,4 @@
 /** vfio-transcript/1: what a kernel was asked and what it answered, one record a line. */
-export interface TranscriptDevice {
-  readonly bdf: string;
-  /** -1: the device is in no group. */
-  readonly group: number;
-  readonly driver: string;
-  readonly vendor: string;
-  readonly device: string;
-}
-
-export interface TranscriptHeader {
-  readonly op: "header";
-  readonly format: string;
-  readonly kernel: string;
-  readonly machine: string;
-  readonly config: string;
-  readonly devices: Readonly<Record<string, TranscriptDevice>>;
-}
-
 export type Fields = Readonly<Record<string, unknown>>;
 
 export interface TranscriptStep {
@@ -34,11 +16,6 @@ export interface TranscriptStep {
   readonly out?: Fields;
   readonly VmLck_kB?: number;
   readonly [key: string]: unknown;
-}
-
-export function isHeader(record: unknown): record is TranscriptHeader {
-  const header = record as Partial<TranscriptHeader> | null;
-  return header?.op === "header" && header.format === "vfio-transcript/1";
 }
 
 /** `0x…` strings, and plain numbers. */

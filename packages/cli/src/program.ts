@@ -7,6 +7,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   explain: async () => (await import("./commands/explain.js")).explainCommand(),
   doctor: async () => (await import("./commands/doctor.js")).doctorCommand(),
   replay: async () => (await import("./commands/replay.js")).replayCommand(),
+  run: async () => (await import("./commands/run.js")).runCommand(),
   compare: async () => (await import("./commands/compare.js")).compareCommand(),
 };
 
@@ -19,7 +20,8 @@ function wanted([first]: readonly string[]): readonly string[] {
 async function createProgram(words: readonly string[]): Promise<Command> {
   const program = new Command("iommukit")
     .description("Shared Virtual Addressing without the hardware")
-    .version("0.1.0");
+    .version("0.1.0")
+    .enablePositionalOptions();
   for (const name of wanted(words)) program.addCommand(await COMMANDS[name]());
   for (const command of [program, ...program.commands]) command.exitOverride();
   return program;

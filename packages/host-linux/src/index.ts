@@ -1,3 +1,6 @@
+export * from "./bridge/bridge.js";
+export * from "./bridge/build-shim.js";
+export * from "./bridge/tree.js";
 export * from "./live-frames.js";
 export * from "./live-mm.js";
 export * from "./live-processes.js";

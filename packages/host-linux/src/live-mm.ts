@@ -2,8 +2,9 @@
  * The address space of a running process as an `Mm`. Mappings come from /proc/PID/maps, and their permissions are
  * enforced here: /proc/PID/mem ignores them. Bytes are the process's own. Page tables are ours, in simulated RAM.
  *
- * The process does not tell us when it changes its mappings. `refresh` looks again, and takes out of the tables, with
- * the notifiers that that needs, what is no longer allowed; every fault looks again when it meets something unknown.
+ * A process that is only looked at does not tell when it changes its mappings. `refresh` looks again, and takes out of the
+ * tables, with the notifiers that that needs, what is no longer allowed; every fault looks again when it meets something
+ * unknown. A process that runs on the bridge says `forget` before it unmaps.
  */
 import {
   Access,
@@ -15,6 +16,7 @@ import {
   type PinnedPage,
   type ResidentPage,
 } from "@iommukit/core";
+import { DeviceMappings } from "./device-mappings.js";
 import type { LiveFrames } from "./live-frames.js";
 import { findEntry, type MapsEntry } from "./maps.js";
 import type { ProcessFiles } from "./process-files.js";
@@ -28,6 +30,9 @@ export class LiveMm extends MmStruct {
   readonly #pins = new Map<number, number>();
   readonly #freed = new Set<number>();
   #gone = false;
+  #stale = false;
+  /** BARs that the process has mapped. */
+  devices = new DeviceMappings();
 
   constructor(
     environment: MmEnvironment,
@@ -41,6 +46,27 @@ export class LiveMm extends MmStruct {
   /** The process has ended, or runs another program. */
   get gone(): boolean {
     return this.#gone;
+  }
+
+  /** The process has run: what is known of its mappings may be old when the next page is pinned or faulted in. */
+  expire(): void {
+    this.#stale = true;
+  }
+
+  /**
+   * The process is about to unmap or replace [start, end): out of every table, and everybody hears of it. Pages that
+   * are pinned live on with the bytes that they have now.
+   */
+  async forget(start: bigint, end: bigint): Promise<void> {
+    this.devices.remove(start, end);
+    const [first, limit] = [Number(start >> PAGE_SHIFT), Number((end + 0xfffn) >> PAGE_SHIFT)];
+    await this.mmapLock.with(async () => {
+      this.mappings.pages.forEach(first, limit, (_page, { pa }) => {
+        if (this.#pins.has(pa)) this.frames.detach(pa);
+      });
+      await this.mappings.remove(first, limit);
+    });
+    this.#stale = true;
   }
 
   /** The mapping of an address; asks the process again before it says that there is none. */
@@ -94,6 +120,7 @@ export class LiveMm extends MmStruct {
 
   /** Holds the frame of a page; what the process does with the page afterwards is its own affair. */
   async pin(address: bigint, write: boolean): Promise<PinnedPage> {
+    if (this.devices.has(address)) return this.#pinDevice(address, write);
     const result = await this.fault(address, write ? Access.WRITE : Access.READ);
     const page = Number(address >> PAGE_SHIFT);
     const resident = this.mappings.pages.get(page);
@@ -103,6 +130,14 @@ export class LiveMm extends MmStruct {
     const { pa } = resident;
     this.#pins.set(pa, (this.#pins.get(pa) ?? 0) + 1);
     return { pa, reserved: false, unpin: () => this.#unpin(pa) };
+  }
+
+  /** A BAR's pages have no struct page: they are mapped for DMA, and cost nothing. */
+  #pinDevice(address: bigint, write: boolean): PinnedPage {
+    const pa = this.devices.page(address, write);
+    if (pa === undefined)
+      throw new IommuError("EFAULT", `the BAR at 0x${address.toString(16)} of ${this.owner} does not answer`);
+    return { pa, reserved: true, unpin: () => {} };
   }
 
   #unpin(pa: number): void {
@@ -168,17 +203,20 @@ export class LiveMm extends MmStruct {
 
   protected closeMappings(): void {
     this.#maps = [];
+    this.devices.clear();
     this.files.close();
   }
 
   /** Rights may have come since the mappings were read last. */
   override fault(address: bigint, access: number): Promise<FaultResult> {
+    if (this.#stale && this.mmUsers > 0) this.#readMaps();
     const vma = this.findVma(address);
     if (vma && this.mmUsers > 0 && !permits(vma, access)) this.#readMaps();
     return super.fault(address, access);
   }
 
   #readMaps(): void {
+    this.#stale = false;
     this.#maps = this.files.maps().filter(({ end }) => end <= ADDRESS_END);
   }
 }

@@ -3,15 +3,19 @@
  * machine. Who may do that is decided by the host's kernel, as for ptrace.
  */
 import { AddressSpaces, type Mm, type Platform, type ServicePlugin, SystemBus, type Task } from "@iommukit/core";
-import { LiveFrames } from "./live-frames.js";
+import { LiveFrames, type LiveFramesOptions } from "./live-frames.js";
 import { LiveMm } from "./live-mm.js";
 import { ProcessFiles } from "./process-files.js";
 
 export class LiveProcesses implements ServicePlugin {
   readonly name = "live processes";
-  readonly frames = new LiveFrames();
+  readonly frames: LiveFrames;
   readonly #mms = new Map<number, LiveMm>();
   #platform: Platform | undefined;
+
+  constructor(frames?: LiveFramesOptions) {
+    this.frames = new LiveFrames(frames);
+  }
 
   async install(platform: Platform): Promise<void> {
     this.#platform = platform;
@@ -55,7 +59,10 @@ export class LiveProcesses implements ServicePlugin {
   }
 }
 
-/** Running processes of this machine, for BIND by pid. Linux only. */
-export function liveProcesses(): LiveProcesses {
-  return new LiveProcesses();
+/**
+ * Running processes of this machine, for BIND by pid. Linux only.
+ * @param frames where their pages are in the physical address space
+ */
+export function liveProcesses(frames?: LiveFramesOptions): LiveProcesses {
+  return new LiveProcesses(frames);
 }

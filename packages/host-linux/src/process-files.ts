@@ -79,11 +79,13 @@ export class ProcessFiles {
 
   /** Bytes read from `address` on; less than asked at an unmapped page, 0 when the address space is gone. */
   read(address: bigint, into: Uint8Array): number {
+    if (this.#closed) return 0;
     return transfer(into.length, (done) => readSync(this.#mem, into, done, into.length - done, Number(address) + done));
   }
 
   /** As `read`. The kernel ignores page permissions here (FOLL_FORCE): callers check them first. */
   write(address: bigint, bytes: Uint8Array): number {
+    if (this.#closed) return 0;
     return transfer(bytes.length, (done) =>
       writeSync(this.#mem, bytes, done, bytes.length - done, Number(address) + done),
     );

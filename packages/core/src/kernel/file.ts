@@ -13,6 +13,8 @@ export interface FileOps {
   write?(task: Task, bytes: Uint8Array, position: number): Promise<number>;
   /** Backs a mapping of this file: physical address of each page. @throws IommuError EINVAL */
   mmap?(task: Task, offset: number, length: number, write: boolean, shared: boolean): FileMapping;
+  /** lseek: the new position. Absent: ESPIPE. */
+  seek?(offset: number, whence: number): number;
   /** The last descriptor is gone. */
   release?(): Promise<void>;
 }

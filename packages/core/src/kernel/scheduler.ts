@@ -40,6 +40,8 @@ export interface Scheduler {
   idle(): Promise<void>;
   /** Calls back, outside of any thread, when the time has come. */
   timer(nanoseconds: number, callback: () => void): Timer;
+  /** When the next timer fires; undefined when none is set. For whoever lets the world keep pace with real time. */
+  readonly nextTimer: number | undefined;
   /** Tells that a unit has work. By default it works to the end before the call returns. */
   kick(unit: HardwareUnit): void;
   /** One of `count` possibilities (0 … count-1). 0 unless somebody explores. */
@@ -175,6 +177,10 @@ export class VirtualTimeScheduler implements Scheduler {
     return this.#timers.add(this.now + nanoseconds, callback);
   }
 
+  get nextTimer(): number | undefined {
+    return this.#timers.next;
+  }
+
   kick(unit: HardwareUnit): void {
     while (unit.step());
   }
@@ -260,6 +266,14 @@ class TimerHeap {
   #purge(): void {
     this.#heap = this.#heap.filter(({ state }) => state === "set").sort((a, b) => (before(a, b) ? -1 : 1));
     this.#cancelled = 0;
+  }
+
+  get next(): number | undefined {
+    while (this.#heap[0]?.state === "cancelled") {
+      this.#removeFirst();
+      this.#cancelled--;
+    }
+    return this.#heap[0]?.at;
   }
 
   take(): Pending | undefined {

@@ -15,6 +15,8 @@ export interface TaskOptions {
   /** The address space; undefined for a kernel thread. */
   readonly mm?: Mm;
   readonly pid?: number;
+  /** The descriptors; its own, empty, when absent. */
+  readonly fds?: FdTable;
 }
 
 export class Task {
@@ -25,7 +27,7 @@ export class Task {
   dumpable = true;
   mm: Mm | undefined;
   exited = false;
-  #fds = new FdTable();
+  #fds: FdTable;
 
   constructor(
     private readonly kernel: Kernel,
@@ -36,6 +38,7 @@ export class Task {
     this.credentials = options.credentials ?? ROOT;
     this.limits = { memlock: Number.POSITIVE_INFINITY, ...options.limits };
     this.mm = options.mm;
+    this.#fds = options.fds ?? new FdTable();
   }
 
   /**

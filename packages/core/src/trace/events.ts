@@ -101,6 +101,27 @@ export interface TraceEvents {
     readonly result: number;
     readonly error?: Errno;
   };
+  "file:opened": { readonly task: string; readonly pid: number; readonly path: string; readonly error?: Errno };
+  /** The last descriptor of an open file has gone, and what it held is given back. */
+  "file:closed": { readonly file: string };
+  /** A program's read or write of a file: a region of a device, at its position in the file. */
+  "file:accessed": {
+    readonly task: string;
+    readonly pid: number;
+    readonly file: string;
+    readonly position: number;
+    readonly bytes: number;
+    readonly write: boolean;
+    readonly error?: Errno;
+  };
+  /** A program's load or store to a BAR that it has mapped. */
+  "bar:accessed": {
+    readonly pid: number;
+    readonly address: number;
+    readonly width: number;
+    readonly write: boolean;
+    readonly value: bigint;
+  };
   "task:started": { readonly pid: number; readonly task: string };
   "task:exited": { readonly pid: number; readonly task: string };
   "lock:acquired": LockEvent;

@@ -2,7 +2,7 @@
 import type { DevicePlugin } from "@iommukit/core";
 import { e1000e, edu, nvme, type PlacementOptions } from "@iommukit/pci-device";
 import { plainFunction } from "./plain-function.js";
-import type { TranscriptDevice, TranscriptHeader } from "./transcript.js";
+import type { TranscriptDevice, TranscriptHeader } from "./transcript-header.js";
 
 export interface MachineFunction {
   readonly bdf: string;
@@ -47,12 +47,31 @@ const MODELS: Readonly<Record<string, (options: PlacementOptions) => DevicePlugi
 
 export function functionsOf({ devices, machine }: TranscriptHeader): MachineFunction[] {
   const present = Object.values(devices).filter(({ group }) => group >= 0);
-  const functions = present.map((device) => ({
-    bdf: device.bdf,
-    plugin: plug(device, machine, present),
-    driver: device.driver === "none" ? undefined : device.driver,
-  }));
-  return devices.N && devices.N.group >= 0 ? [...chipset(devices.N.bdf), ...functions] : functions;
+  const functions: MachineFunction[] = [];
+  // Groups are numbered in the order in which their devices are found; the recorder names some of the devices only.
+  const last = Math.max(-1, ...present.map(({ group }) => group));
+  for (let group = 0; group <= last; group++) {
+    const members = present.filter((device) => device.group === group);
+    if (members.length === 0) functions.push(unnamed(group));
+    else if (members.includes(devices.N)) functions.push(...chipset(devices.N.bdf));
+    for (const device of members)
+      functions.push({
+        bdf: device.bdf,
+        plugin: plug(device, machine, present),
+        driver: device.driver === "none" ? undefined : device.driver,
+      });
+  }
+  return functions;
+}
+
+/** A function that the header leaves out, at the end of its bus. */
+function unnamed(group: number): MachineFunction {
+  const bdf = `0000:00:${(0x10 + group).toString(16)}.0`;
+  return {
+    bdf,
+    plugin: plainFunction({ vendor: 0x1b36, device: 0x0005, classCode: 0xff0000 }, { bdf }),
+    driver: undefined,
+  };
 }
 
 function plug(

@@ -3,7 +3,7 @@ import type { IommuPlugin } from "@iommukit/core";
 import { PRESETS, type Smmuv3Preset, smmuv3 } from "@iommukit/iommu-smmuv3";
 import { isaWindow, presets, type VtdPreset, vtd } from "@iommukit/iommu-vtd";
 import type { ProfileName, VfioParams } from "@iommukit/vfio-type1";
-import type { TranscriptHeader } from "./transcript.js";
+import type { TranscriptHeader } from "./transcript-header.js";
 
 export interface Configuration {
   /** Undefined: the machine has none, and no device is in a group. */

@@ -1,0 +1,3 @@
+export * from "./load-machine.js";
+export * from "./transcript-header.js";
+export * from "./transcript-platform.js";

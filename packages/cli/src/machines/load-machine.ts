@@ -1,0 +1,64 @@
+/** The machine that programs run on: a module of the user's, a transcript's, or one with everything in it. */
+import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
+import { pathToFileURL } from "node:url";
+import { gunzipSync } from "node:zlib";
+import { createPlatform, type Platform } from "@iommukit/core";
+import { vtd } from "@iommukit/iommu-vtd";
+import { accelerator, edu } from "@iommukit/pci-device";
+import { vfioType1 } from "@iommukit/vfio-type1";
+import { UsageError } from "../errors.js";
+import { isHeader } from "./transcript-header.js";
+import { transcriptPlatform } from "./transcript-platform.js";
+
+/** What a module's default export returns: the platform, which has VFIO as a service. Nobody else runs it. */
+export type MachineFactory = () => Platform | Promise<Platform>;
+
+export interface LoadedMachine {
+  readonly platform: Platform;
+  /** What uname says there, where that is known. */
+  readonly kernel?: { readonly release: string; readonly version: string; readonly machine: string };
+}
+
+/**
+ * @param path a module, a transcript (plain or gzipped), or nothing for VT-d with an accelerator and an edu device
+ * @throws UsageError
+ */
+export async function loadMachine(path: string | undefined): Promise<LoadedMachine> {
+  if (path === undefined) return { platform: await defaultMachine() };
+  return /\.[cm]?[jt]s$/.test(path) ? { platform: await fromModule(path) } : fromTranscript(path);
+}
+
+function defaultMachine(): Promise<Platform> {
+  return createPlatform({
+    iommus: [vtd()],
+    devices: [edu({ bdf: "0000:00:05.0" }), accelerator({ bdf: "0000:6a:01.0" })],
+    services: [vfioType1()],
+  });
+}
+
+async function fromModule(path: string): Promise<Platform> {
+  const { default: factory } = (await import(pathToFileURL(resolve(path)).href)) as { default?: MachineFactory };
+  if (typeof factory !== "function")
+    throw new UsageError(`${path} has no default export that is a function; it has to return a platform`);
+  return factory();
+}
+
+async function fromTranscript(path: string): Promise<LoadedMachine> {
+  const header: unknown = firstLine(path);
+  if (!isHeader(header)) throw new UsageError(`${path} is neither a module (.js, .ts) nor a vfio-transcript/1`);
+  const platform = await transcriptPlatform(header);
+  if (!platform) throw new UsageError(`${path}: the machine "${header.config}" has an IOMMU that is not modelled`);
+  const { kernel, version, machine } = header;
+  return { platform, kernel: { release: kernel, version, machine } };
+}
+
+function firstLine(path: string): unknown {
+  try {
+    const bytes = readFileSync(path);
+    const text = (bytes[0] === 0x1f && bytes[1] === 0x8b ? gunzipSync(bytes) : bytes).toString("utf8");
+    return JSON.parse(text.slice(0, text.indexOf("\n")));
+  } catch (error) {
+    throw new UsageError(`cannot read ${path}: ${(error as Error).message}`);
+  }
+}

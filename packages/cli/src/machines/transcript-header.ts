@@ -1,0 +1,25 @@
+/** The first line of a vfio-transcript/1: which kernel was asked, and the machine that it ran on. */
+export interface TranscriptDevice {
+  readonly bdf: string;
+  /** -1: the device is in no group. */
+  readonly group: number;
+  readonly driver: string;
+  readonly vendor: string;
+  readonly device: string;
+}
+
+export interface TranscriptHeader {
+  readonly op: "header";
+  readonly format: string;
+  /** uname: release, version and machine. */
+  readonly kernel: string;
+  readonly version: string;
+  readonly machine: string;
+  readonly config: string;
+  readonly devices: Readonly<Record<string, TranscriptDevice>>;
+}
+
+export function isHeader(record: unknown): record is TranscriptHeader {
+  const header = record as Partial<TranscriptHeader> | null;
+  return header?.op === "header" && header.format === "vfio-transcript/1";
+}

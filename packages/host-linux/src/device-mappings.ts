@@ -1,0 +1,80 @@
+/** BARs that a running process has mapped: which addresses show which physical pages. A forked child has them as well. */
+import { type FileMapping, PAGE_SIZE } from "@iommukit/core";
+
+/** A mapping of a file, shared by every process that inherited it. */
+export class SharedMapping {
+  #users = 1;
+
+  constructor(
+    private readonly mapping: FileMapping,
+    readonly writable: boolean,
+    private readonly closed: () => void,
+  ) {}
+
+  /** Physical address of the page at that byte offset; undefined: nothing answers. */
+  page(offset: number): number | undefined {
+    return this.mapping.page(offset);
+  }
+
+  get(): this {
+    this.#users++;
+    return this;
+  }
+
+  put(): void {
+    if (--this.#users > 0) return;
+    this.mapping.close();
+    this.closed();
+  }
+}
+
+interface Entry {
+  readonly start: bigint;
+  readonly end: bigint;
+  readonly mapping: SharedMapping;
+}
+
+export class DeviceMappings {
+  #entries: Entry[] = [];
+
+  add(start: bigint, length: bigint, mapping: SharedMapping): void {
+    this.#entries.push({ start, end: start + length, mapping });
+  }
+
+  /** Unmaps a range; what is left of a mapping on either side of it stays. */
+  remove(start: bigint, end: bigint): void {
+    this.#entries = this.#entries.filter((entry) => {
+      const covered = entry.start >= start && entry.end <= end;
+      if (covered) entry.mapping.put();
+      return !covered;
+    });
+  }
+
+  has(address: bigint): boolean {
+    return this.#find(address) !== undefined;
+  }
+
+  /** Physical address of the page that holds `address`; undefined when it may not be accessed so, or nothing answers. */
+  page(address: bigint, write: boolean): number | undefined {
+    const entry = this.#find(address);
+    if (!entry || (write && !entry.mapping.writable)) return undefined;
+    const offset = Number(address - entry.start);
+    return entry.mapping.page(offset - (offset % PAGE_SIZE));
+  }
+
+  #find(address: bigint): Entry | undefined {
+    return this.#entries.find(({ start, end }) => address >= start && address < end);
+  }
+
+  /** fork: the child has the same mappings. */
+  clone(): DeviceMappings {
+    const copy = new DeviceMappings();
+    for (const { start, end, mapping } of this.#entries) copy.add(start, end - start, mapping.get());
+    return copy;
+  }
+
+  clear(): void {
+    for (const { mapping } of this.#entries) mapping.put();
+    this.#entries = [];
+  }
+}
