@@ -8,7 +8,7 @@ const STEPS = 1000;
 
 export class RealTime {
   readonly #started = process.hrtime.bigint();
-  readonly #offset: number;
+  #offset: number;
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
 
@@ -29,6 +29,8 @@ export class RealTime {
       await this.#settle();
       return value;
     }, name);
+    // What somebody in the machine slept through is over: its clock may be ahead, and the real one starts from there.
+    this.#offset += Math.max(0, scheduler.now - this.#now());
     this.#arm();
     return result;
   }

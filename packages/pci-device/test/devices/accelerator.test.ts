@@ -246,6 +246,44 @@ describe("accelerator", () => {
     expect(record).toMatchObject({ Status: "SUCCESS", BytesCompleted: 3, OperationResult: 0x1800n });
   });
 
+  it("sorts a linked list by rewriting its pointers; equal keys keep their order", async () => {
+    const { bench, client, map, waitFor } = setUp();
+    for (const page of [0x1000, RECORD]) map(page);
+    const node = (at: number, key: bigint, next: number) =>
+      bench.memory.writeBytes(RAM + at, new Uint8Array(BigUint64Array.of(key, BigInt(next)).buffer));
+    node(0x1000, 3n, 0x1100);
+    node(0x1100, 1n, 0x1200);
+    node(0x1200, 3n, 0x1300);
+    node(0x1300, 2n ** 63n, 0x1400);
+    node(0x1400, 2n, 0);
+    const record = await bench.run(async () => {
+      await client.enable();
+      await client.enableQueue(0, { mode: "shared", pasid: "submitter" });
+      await client.submit(
+        0,
+        encodeDescriptor({
+          PASID,
+          Opcode: "LIST_SORT",
+          Source: 0x1000,
+          OperationSpecific: 8,
+          OperationSpecific1: 0,
+          TransferSize: 100,
+          ...withRecord,
+        }),
+      );
+      return waitFor(RAM + RECORD);
+    });
+    expect(record).toMatchObject({ Status: "SUCCESS", BytesCompleted: 5, OperationResult: 0x1100n });
+    const order: number[] = [];
+    const word = new Uint8Array(8);
+    for (let at = 0x1100; at !== 0; ) {
+      order.push(at);
+      bench.memory.readBytes(RAM + at + 8, word);
+      at = Number(new DataView(word.buffer).getBigUint64(0, true));
+    }
+    expect(order).toEqual([0x1100, 0x1400, 0x1000, 0x1200, 0x1300]);
+  });
+
   it("compares, and says where the first difference is", async () => {
     const { bench, client, map, waitFor } = setUp();
     for (const page of [0x1000, 0x2000, RECORD]) map(page);

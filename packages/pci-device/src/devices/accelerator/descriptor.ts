@@ -24,6 +24,8 @@ export const Opcode = {
   POINTER_CHASE: 0x40,
   /** CRC32 (IEEE 802.3) of memory. */
   CRC32: 0x41,
+  /** Sorts a linked list by its nodes' keys, smallest first: reads every node, then rewrites the pointers. */
+  LIST_SORT: 0x42,
 } as const;
 
 export const DESCRIPTOR = layout(
@@ -54,7 +56,7 @@ export const DESCRIPTOR = layout(
       "source address; pattern of MEMFILL and COMPVAL's second operand is Destination; list of a BATCH",
     ),
     Destination: uint(255, 192, "destination; second source of COMPARE; pattern of COMPVAL"),
-    TransferSize: uint(287, 256, "bytes; descriptors of a BATCH; nodes at most for POINTER_CHASE"),
+    TransferSize: uint(287, 256, "bytes; descriptors of a BATCH; nodes at most for POINTER_CHASE and LIST_SORT"),
     InterruptHandle: uint(303, 288, "MSI-X vector"),
     Reserved38: reserved(319, 304),
     OperationSpecific: uint(
@@ -62,7 +64,7 @@ export const DESCRIPTOR = layout(
       320,
       "second destination of DUALCAST; seed of the CRCs; offset of the pointer in a node",
     ),
-    OperationSpecific1: uint(447, 384, "not used"),
+    OperationSpecific1: uint(447, 384, "offset of the 64-bit unsigned key in a node of LIST_SORT"),
     OperationSpecific2: uint(511, 448, "not used"),
   },
 );
@@ -109,7 +111,7 @@ export const COMPLETION_RECORD = layout(
       "bytes done before the fault or the difference; descriptors of a BATCH; nodes visited",
     ),
     FaultAddress: uint(127, 64, "address of the access that faulted"),
-    OperationResult: uint(191, 128, "CRC; last node of POINTER_CHASE"),
+    OperationResult: uint(191, 128, "CRC; last node of POINTER_CHASE, first one of LIST_SORT"),
     Reserved24: reserved(255, 192),
   },
 );

@@ -32,7 +32,7 @@ export function success(): Completion {
 
 /** Bytes that are moved at a time. */
 const PIECE = 16384;
-const NODE_POINTER = 8;
+const NODE_WORD = 8;
 
 const STATUS_OF_DMA: Readonly<Record<number, number>> = {
   [DmaStatus.NOT_PRESENT]: CompletionStatus.PAGE_FAULT_NO_BLOCK,
@@ -72,6 +72,9 @@ export class Operations {
         break;
       case Opcode.POINTER_CHASE:
         await this.#chase(item, done);
+        break;
+      case Opcode.LIST_SORT:
+        await this.#sort(item, done);
         break;
       default:
         done.status = CompletionStatus.BAD_OPCODE;
@@ -189,16 +192,42 @@ export class Operations {
   /** Node after node until a null pointer or until `size` nodes have been visited. */
   async #chase(item: WorkItem, done: Completion): Promise<void> {
     const { source, size, specific } = item.descriptor;
-    const pointer = new Uint8Array(NODE_POINTER);
-    const view = new DataView(pointer.buffer);
-    let node = source;
+    let node: bigint | undefined = source;
     while (node !== 0n && done.completed < size && !item.aborted) {
       done.value = node;
-      const got = await this.read(item, BigInt.asUintN(64, node + specific), pointer);
-      if (!this.#check(got, false, done)) return;
+      node = await this.#load(item, node + specific, done);
+      if (node === undefined) return;
       done.completed++;
-      node = view.getBigUint64(0, true);
     }
+  }
+
+  /** A 64-bit word of a node; undefined when it could not be read. */
+  async #load(item: WorkItem, address: bigint, done: Completion): Promise<bigint | undefined> {
+    const word = new Uint8Array(NODE_WORD);
+    const got = await this.read(item, BigInt.asUintN(64, address), word);
+    return this.#check(got, false, done) ? new DataView(word.buffer).getBigUint64(0, true) : undefined;
+  }
+
+  /** Equal keys keep their order. Nothing is written before every node has been read. */
+  async #sort(item: WorkItem, done: Completion): Promise<void> {
+    const { source, size, specific: pointer, specific1: key } = item.descriptor;
+    const nodes: { readonly node: bigint; readonly value: bigint }[] = [];
+    for (let node = source; node !== 0n && nodes.length < size && !item.aborted; ) {
+      const value = await this.#load(item, node + key, done);
+      const next = value === undefined ? undefined : await this.#load(item, node + pointer, done);
+      if (value === undefined || next === undefined) return;
+      nodes.push({ node, value });
+      node = next;
+    }
+    nodes.sort((a, b) => (a.value < b.value ? -1 : a.value > b.value ? 1 : 0));
+    for (const [i, { node }] of nodes.entries()) {
+      if (item.aborted) return;
+      const next = BigUint64Array.of(nodes[i + 1]?.node ?? 0n);
+      const put = await this.write(item, BigInt.asUintN(64, node + pointer), new Uint8Array(next.buffer));
+      if (!this.#check(put, true, done)) return;
+      done.completed++;
+    }
+    done.value = nodes[0]?.node ?? 0n;
   }
 }
 

@@ -27,6 +27,7 @@ export interface DecodedDescriptor {
   readonly destination: bigint;
   readonly size: number;
   readonly specific: bigint;
+  readonly specific1: bigint;
   /** A reserved bit is set. */
   readonly malformed: boolean;
 }
@@ -49,6 +50,7 @@ export function decodeDescriptor(bytes: Uint8Array): DecodedDescriptor {
     destination: DESCRIPTOR.Destination.getBig(words),
     size: DESCRIPTOR.TransferSize.get(words),
     specific: DESCRIPTOR.OperationSpecific.getBig(words),
+    specific1: DESCRIPTOR.OperationSpecific1.getBig(words),
     malformed: DESCRIPTOR.reservedViolated(words),
   };
 }
