@@ -16,6 +16,7 @@ export type SuiteName =
   | "pci"
   | "ats"
   | "iotlb"
+  | "run"
   | "features";
 
 export interface Runner {
@@ -26,6 +27,7 @@ export interface Runner {
 
 export const suites: Partial<Record<SuiteName, () => Promise<Runner>>> = {
   features: () => import("./runners/features.js"),
+  run: () => import("./runners/run.js"),
   vfio: () => import("./runners/vfio.js"),
   "page-table": () => import("./runners/page-table.js"),
   ste: () => import("./runners/ste.js"),

@@ -29,7 +29,6 @@ export class Broker {
       child.once("error", reject);
       child.once("exit", (status) => reject(new Error(`${program} ended with status ${status}`)));
     });
-    child.unref();
     return new Broker(child);
   }
 

@@ -60,10 +60,9 @@ export class BridgedProcess {
   }
 }
 
-/** The platform belongs to whoever runs it: to its devices that user is root, though without root's capabilities. */
+/** The platform belongs to whoever runs it: there that user is root. */
 function credentialsOf(uid: number): Credentials {
-  if (uid === 0) return ROOT;
-  return uid === process.getuid?.() ? user(0) : user(uid);
+  return uid === 0 || uid === process.getuid?.() ? ROOT : user(uid);
 }
 
 function lockedPages(pid: number): number {

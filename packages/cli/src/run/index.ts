@@ -1,0 +1,2 @@
+export * from "../machines/load-machine.js";
+export * from "./session.js";
