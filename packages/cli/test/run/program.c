@@ -1,0 +1,293 @@
+/* What programs do with VFIO's descriptors, one subcommand each. Prints "ok" and returns 0, or says which line failed. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/vfio.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define EDU "0000:00:05.0"
+#define PAGE 4096UL
+#define CHECK(condition) \
+  do { \
+    if (!(condition)) { \
+      printf("line %d: %s (%s)\n", __LINE__, #condition, strerror(errno)); \
+      exit(1); \
+    } \
+  } while (0)
+
+static int container, group, device;
+
+static int open_group(void) {
+  char link[128] = "", path[64];
+  CHECK(readlink("/sys/bus/pci/devices/" EDU "/iommu_group", link, 127) > 0);
+  snprintf(path, sizeof path, "/dev/vfio%s", strrchr(link, '/'));
+  return open(path, O_RDWR);
+}
+
+static void open_all(void) {
+  CHECK((container = open("/dev/vfio/vfio", O_RDWR)) >= 0);
+  CHECK((group = open_group()) >= 0);
+  CHECK(ioctl(group, VFIO_GROUP_SET_CONTAINER, &container) == 0);
+  CHECK(ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) == 0);
+  CHECK((device = ioctl(group, VFIO_GROUP_GET_DEVICE_FD, EDU)) >= 0);
+}
+
+static void close_all(void) {
+  CHECK(close(device) == 0 && close(group) == 0 && close(container) == 0);
+}
+
+static off_t region(unsigned index) {
+  struct vfio_region_info info = {.argsz = sizeof info, .index = index};
+  CHECK(ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &info) == 0);
+  return (off_t)info.offset;
+}
+
+static void *map_bar(void) {
+  void *bar = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_SHARED, device, region(0));
+  CHECK(bar != MAP_FAILED);
+  return bar;
+}
+
+static int map_dma(void *memory, uint64_t iova, size_t size) {
+  struct vfio_iommu_type1_dma_map map = {sizeof map, 3, (uintptr_t)memory, iova, size};
+  return ioctl(container, VFIO_IOMMU_MAP_DMA, &map);
+}
+
+static void command(uint16_t set) {
+  uint16_t value;
+  off_t at = region(VFIO_PCI_CONFIG_REGION_INDEX) + 4;
+  CHECK(pread(device, &value, 2, at) == 2);
+  value |= set;
+  CHECK(pwrite(device, &value, 2, at) == 2);
+}
+
+static void *memory_of(size_t size) {
+  void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  CHECK(memory != MAP_FAILED);
+  return memory;
+}
+
+/* Container, group, device and a mapped BAR, let go in every order: afterwards the group is free again. */
+static void every_order(void) {
+  for (int order = 0; order < 24; order++) {
+    int left[4] = {0, 1, 2, 3}, rest = order;
+    open_all();
+    command(6);
+    CHECK(map_dma(memory_of(PAGE), 0, PAGE) == 0);
+    void *bar = map_bar();
+    for (int n = 4; n > 0; rest /= n, n--) {
+      int pick = rest % n, what = left[pick];
+      memmove(&left[pick], &left[pick + 1], (size_t)(3 - pick) * sizeof *left);
+      CHECK((what == 0 ? close(container) : what == 1 ? close(group) : what == 2 ? close(device) : munmap(bar, 1 << 20)) == 0);
+    }
+  }
+  open_all();
+  close_all();
+}
+
+/* dup, fork and exec share the open file; close-on-exec does not survive. */
+static void inherit(char *self) {
+  open_all();
+  int copy = dup(container), status;
+  CHECK(close(container) == 0);
+  container = copy;
+  CHECK(ioctl(copy, VFIO_GET_API_VERSION) == 0);
+  pid_t child = fork();
+  if (child == 0) {
+    char number[16], other[16];
+    CHECK(map_dma(memory_of(PAGE), 0x10000, PAGE) == 0);
+    snprintf(number, sizeof number, "%d", copy);
+    snprintf(other, sizeof other, "%d", device);
+    execl(self, self, "inherited", number, other, NULL);
+    _exit(1);
+  }
+  CHECK(waitpid(child, &status, 0) == child && status == 0);
+  struct vfio_iommu_type1_dma_unmap unmap = {sizeof unmap, 0, 0x10000, PAGE};
+  CHECK(ioctl(container, VFIO_IOMMU_UNMAP_DMA, &unmap) == 0 && unmap.size == PAGE);
+  close_all();
+}
+
+static void inherited(int number, int other) {
+  CHECK(ioctl(number, VFIO_CHECK_EXTENSION, VFIO_TYPE1v2_IOMMU) == 1);
+  /* GET_DEVICE_FD opens with O_CLOEXEC. */
+  CHECK(ioctl(other, VFIO_DEVICE_RESET) == -1 && errno == EBADF);
+}
+
+static void *hammer(void *unused) {
+  (void)unused;
+  for (int i = 0; i < 200; i++)
+    if (ioctl(container, VFIO_GET_API_VERSION) != 0) return "failed";
+  return NULL;
+}
+
+static void threads(void) {
+  pthread_t running[8];
+  open_all();
+  for (int i = 0; i < 8; i++) CHECK(pthread_create(&running[i], NULL, hammer, NULL) == 0);
+  for (int i = 0; i < 8; i++) {
+    void *result;
+    CHECK(pthread_join(running[i], &result) == 0 && result == NULL);
+  }
+  close_all();
+}
+
+/* edu's factorial raises an interrupt: poll sees the eventfd, also one that was closed by its number in between. */
+static void interrupts(void) {
+  open_all();
+  command(6);
+  struct {
+    struct vfio_irq_set set;
+    int32_t fd;
+  } irqs = {{sizeof irqs, VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_PCI_MSI_IRQ_INDEX, 0, 1}, 0};
+  int event = irqs.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), kept = dup(event);
+  CHECK(ioctl(device, VFIO_DEVICE_SET_IRQS, &irqs) == 0);
+  CHECK(close(event) == 0);
+  volatile uint32_t *bar = map_bar();
+  uint64_t count;
+  CHECK(read(kept, &count, 8) == -1 && errno == EAGAIN);
+  bar[0x60 / 4] = 1;
+  struct pollfd polled = {kept, POLLIN, 0};
+  CHECK(poll(&polled, 1, 5000) == 1 && read(kept, &count, 8) == 8 && count == 1);
+  /* Triggered by the program itself. */
+  struct vfio_irq_set trigger = {sizeof trigger, VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_PCI_MSI_IRQ_INDEX, 0, 1};
+  CHECK(ioctl(device, VFIO_DEVICE_SET_IRQS, &trigger) == 0);
+  CHECK(poll(&polled, 1, 5000) == 1);
+  munmap((void *)bar, 1 << 20);
+  close_all();
+}
+
+/* Registers through a mapped BAR in every width that edu takes, and memory-to-memory forms. */
+static void registers(void) {
+  open_all();
+  command(6);
+  volatile uint8_t *bar = map_bar();
+  volatile uint32_t *words = (volatile uint32_t *)bar;
+  volatile uint64_t *longs = (volatile uint64_t *)bar;
+  CHECK((words[0] & 0xff) == 0xed);
+  words[1] = 0x12345678;
+  CHECK(words[1] == ~0x12345678u);
+  longs[0x80 / 8] = 0x1122334455667788;
+  CHECK(longs[0x80 / 8] == 0x1122334455667788);
+  uint32_t value;
+  CHECK(pread(device, &value, 4, region(0) + 4) == 4 && value == ~0x12345678u);
+#ifdef __x86_64__
+  uint64_t result = 0, flags;
+  __asm__ volatile("cmpl %2, 4(%1); pushfq; popq %0" : "=r"(flags) : "r"(bar), "r"(~0x12345678u) : "memory", "cc");
+  CHECK(flags & 0x40);
+  __asm__ volatile("addq $8, 0x80(%0)" : : "r"(bar) : "memory", "cc");
+  CHECK(longs[0x80 / 8] == 0x1122334455667790);
+  __asm__ volatile("movq 0x80(%1), %%xmm3; movq %%xmm3, %0" : "=r"(result) : "r"(bar) : "xmm3", "memory");
+  CHECK(result == 0x1122334455667790);
+  __asm__ volatile("movq %1, %%xmm4; movq %%xmm4, 0x88(%0)" : : "r"(bar), "r"(0x8877665544332211UL) : "xmm4", "memory");
+  CHECK(longs[0x88 / 8] == 0x8877665544332211);
+  __asm__ volatile("xchgl %0, 4(%1)" : "+r"(value) : "r"(bar) : "memory");
+  CHECK(value == ~0x12345678u && words[1] == 0x12345678u);
+  uint64_t copies[2];
+  void *to = copies;
+  const void *from = (const void *)&longs[0x80 / 8];
+  uint64_t times = 2;
+  __asm__ volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(times) : : "memory");
+  CHECK(copies[0] == 0x1122334455667790 && copies[1] == 0x8877665544332211 && times == 0);
+  int32_t wide = 0;
+  __asm__ volatile("movslq 4(%1), %q0" : "=r"(wide) : "r"(bar) : "memory");
+  CHECK(wide == 0x12345678);
+#endif
+  munmap((void *)bar, 1 << 20);
+  close_all();
+}
+
+/* Ends in the middle of edu's DMA, with everything open. */
+static void killed(void) {
+  open_all();
+  command(6);
+  volatile uint64_t *bar = map_bar();
+  CHECK(map_dma(memory_of(16 * PAGE), 0x100000, 16 * PAGE) == 0);
+  bar[0x80 / 8] = 0x40000;
+  bar[0x88 / 8] = 0x100000;
+  bar[0x90 / 8] = 4096;
+  bar[0x98 / 8] = 3;
+  kill(getpid(), SIGKILL);
+}
+
+/* A process that is not the caller's child any more is served as well. */
+static void daemonized(void) {
+  int ends[2];
+  char answer = 0;
+  CHECK(pipe(ends) == 0);
+  if (fork() == 0) {
+    if (fork() > 0) _exit(0);
+    usleep(50000);
+    open_all();
+    CHECK(map_dma(memory_of(PAGE), 0, PAGE) == 0);
+    close_all();
+    _exit(write(ends[1], "k", 1) != 1);
+  }
+  close(ends[1]);
+  CHECK(read(ends[0], &answer, 1) == 1 && answer == 'k');
+  wait(NULL);
+}
+
+static void files(void) {
+  struct stat status;
+  char text[64] = "", resolved[4096];
+  CHECK(stat("/dev/vfio/vfio", &status) == 0 && S_ISCHR(status.st_mode));
+  CHECK(access("/dev/iommu", F_OK) == -1 && errno == ENOENT);
+  CHECK(open("/dev/vfio/4711", O_RDWR) == -1 && errno == ENOENT);
+  FILE *file = fopen("/sys/bus/pci/devices/" EDU "/vendor", "r");
+  CHECK(file && fgets(text, 64, file) && strcmp(text, "0x1234\n") == 0);
+  fclose(file);
+  CHECK(realpath("/sys/bus/pci/devices/" EDU "/iommu_group", resolved) && strncmp(resolved, "/sys/kernel/iommu_groups/", 25) == 0);
+}
+
+static void steal(void) {
+  int first = open_group();
+  CHECK(first >= 0 && open_group() == -1 && errno == EBUSY);
+}
+
+static void timing(void) {
+  enum { CALLS = 4000 };
+  static long spent[CALLS];
+  struct timespec a, b;
+  open_all();
+  for (int i = 0; i < CALLS; i++) {
+    clock_gettime(CLOCK_MONOTONIC, &a);
+    ioctl(container, VFIO_CHECK_EXTENSION, 1);
+    clock_gettime(CLOCK_MONOTONIC, &b);
+    spent[i] = (b.tv_sec - a.tv_sec) * 1000000000L + b.tv_nsec - a.tv_nsec;
+  }
+  int compare(const void *x, const void *y) { return (*(long *)x > *(long *)y) - (*(long *)x < *(long *)y); }
+  qsort(spent, CALLS, sizeof *spent, compare);
+  printf("median %ld ns\n", spent[CALLS / 2]);
+  close_all();
+}
+
+int main(int argc, char **argv) {
+  const char *what = argc > 1 ? argv[1] : "";
+  if (!strcmp(what, "orders")) every_order();
+  else if (!strcmp(what, "inherit")) inherit(argv[0]);
+  else if (!strcmp(what, "inherited")) inherited(atoi(argv[2]), atoi(argv[3]));
+  else if (!strcmp(what, "threads")) threads();
+  else if (!strcmp(what, "interrupts")) interrupts();
+  else if (!strcmp(what, "registers")) registers();
+  else if (!strcmp(what, "killed")) killed();
+  else if (!strcmp(what, "daemon")) daemonized();
+  else if (!strcmp(what, "files")) files();
+  else if (!strcmp(what, "steal")) steal();
+  else if (!strcmp(what, "timing")) timing();
+  else return 2;
+  printf("ok\n");
+  return 0;
+}

@@ -1,0 +1,147 @@
+/** C programs under `iommukit run`: what they check themselves, they check against the kernel's rules, with the kernel's own descriptors. */
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createPlatform, type Platform } from "@iommukit/core";
+import { smmuv3 } from "@iommukit/iommu-smmuv3";
+import { vtd } from "@iommukit/iommu-vtd";
+import { accelerator, edu } from "@iommukit/pci-device";
+import { vfioType1 } from "@iommukit/vfio-type1";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { main } from "../../src/program.js";
+import { checkedExecutable } from "../../src/run/executable.js";
+import { runSession, type SessionResult } from "../../src/run/session.js";
+
+const compiler = process.env.CC ?? "cc";
+const possible = process.platform === "linux" && spawnSync(compiler, ["--version"]).status === 0;
+if (!possible) console.warn(`no Linux or no C compiler (${compiler}): programs under iommukit run are not tested`);
+const EXAMPLE = new URL("../../../../examples/06-c-program/sort-list.c", import.meta.url).pathname;
+const HEADERS = new URL("../../../host-linux/shim/include", import.meta.url).pathname;
+
+let folder = "";
+let program = "";
+let example = "";
+
+function compile(name: string, ...options: string[]): string {
+  const path = join(folder, name);
+  const { status, stderr } = spawnSync(compiler, ["-O1", "-o", path, ...options], { encoding: "utf8" });
+  if (status !== 0) throw new Error(stderr);
+  return path;
+}
+
+beforeAll(() => {
+  if (!possible) return;
+  folder = mkdtempSync(join(tmpdir(), "iommukit-run-"));
+  program = compile("program", new URL("program.c", import.meta.url).pathname, "-lpthread");
+  example = compile("sort-list", "-I", HEADERS, EXAMPLE);
+});
+
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function machine(iommu = vtd()): Promise<Platform> {
+  return createPlatform({
+    iommus: [iommu],
+    devices: [edu({ bdf: "0000:00:05.0" }), accelerator({ bdf: "0000:6a:01.0" })],
+    services: [vfioType1()],
+  });
+}
+
+async function run(path: string, ...args: string[]): Promise<SessionResult> {
+  return runSession({ machine: { platform: await machine() }, program: checkedExecutable(path), args });
+}
+
+const CLEAN = { status: 0, loaded: true, leaks: [], errors: [] };
+
+/** Several programs on one machine. */
+function shell(script: string): Promise<SessionResult> {
+  return run("sh", "-c", script.replaceAll("PROGRAM", program).replaceAll("EXAMPLE", example));
+}
+
+describe.runIf(possible)("a program under iommukit run", () => {
+  it.each([
+    ["finds devices, groups and nodes under their usual paths", "files"],
+    ["cannot open a group that is open", "steal"],
+    ["may let go of container, group, device and mapped BAR in every order", "orders"],
+    ["keeps its open files through dup, fork and exec, and close-on-exec is heeded", "inherit"],
+    ["makes requests from several threads at once", "threads"],
+    ["polls its eventfds for interrupts", "interrupts"],
+    ["is served when it has become a daemon", "daemon"],
+  ])("%s", async (_does, what) => {
+    expect(await run(program, what)).toEqual(CLEAN);
+  });
+
+  it.runIf(process.arch === "x64")("reads and writes registers through a mapped BAR in every width", async () => {
+    expect(await run(program, "registers")).toEqual(CLEAN);
+  });
+
+  it("may be killed in the middle of a DMA: everything is given back, and the next one opens the device", async () => {
+    expect(await shell("PROGRAM killed; [ $? = 137 ] && PROGRAM orders > /dev/null")).toEqual(CLEAN);
+  });
+
+  it("shares the machine with others, each with its own devices", async () => {
+    const both = "PROGRAM threads > /dev/null & first=$!; EXAMPLE > /dev/null || exit 1; wait $first";
+    expect(await shell(both)).toEqual(CLEAN);
+  });
+
+  it.each([
+    ["smmuv3", () => smmuv3()],
+    ["vtd", () => vtd()],
+  ] as const)("binds its address space, and the device sorts its list behind %s", async (_name, iommu) => {
+    const platform = await machine(iommu());
+    const answered: string[] = [];
+    platform.trace.on("pri:answered", ({ code }) => answered.push(code));
+    platform.trace.on("stall:resolved", ({ action }) => answered.push(action));
+    const script = `'${example}' > '${folder}/out'`;
+    const result = await runSession({ machine: { platform }, program: checkedExecutable("sh"), args: ["-c", script] });
+    expect(result).toEqual(CLEAN);
+    expect(readFileSync(join(folder, "out"), "utf8")).toMatch(/^the device visited 1000 nodes\n1000 nodes, sorted/);
+    expect(answered.length).toBeGreaterThan(0);
+  });
+
+  it("gets its exit status through, and 128 and the signal's number", async () => {
+    expect((await run("sh", "-c", "exit 7")).status).toBe(7);
+    expect((await run("sh", "-c", "kill -TERM $$")).status).toBe(143);
+  });
+});
+
+describe.runIf(possible)("an ordinary user", () => {
+  const root = process.getuid?.() === 0;
+  if (!root) console.warn("not root: that another, ordinary user can run programs is shown by all other tests");
+
+  it.runIf(root)("runs programs without privileges", () => {
+    spawnSync("chmod", ["755", folder]);
+    const cli = new URL("../../bin/iommukit.js", import.meta.url).pathname;
+    const user = ["--reuid", "65534", "--regid", "65534", "--clear-groups", "env", "HOME=/nonexistent"];
+    const { status, stdout } = spawnSync("setpriv", [...user, process.execPath, cli, "run", "--", example], {
+      encoding: "utf8",
+    });
+    expect([status, stdout]).toEqual([0, expect.stringContaining("1000 nodes, sorted")]);
+  });
+});
+
+describe.runIf(possible)("iommukit run", () => {
+  it("records system calls, accesses and DMA as NDJSON", async () => {
+    const record = join(folder, "record");
+    const script = `'${example}' > /dev/null`;
+    expect(await main(["run", "--record", record, "--expect-clean", "--", "sh", "-c", script])).toBe(0);
+    process.exitCode = undefined;
+    const names = readFileSync(record, "utf8")
+      .trimEnd()
+      .split("\n")
+      .map((line) => (JSON.parse(line) as { name: string }).name);
+    expect([...new Set(names)]).toEqual(
+      expect.arrayContaining(["file:opened", "ioctl:returned", "file:accessed", "bar:accessed", "dma:completed"]),
+    );
+  });
+
+  it("refuses what does not load the library, and says why", () => {
+    writeFileSync(join(folder, "main.c"), "int main(void) { return 0; }\n");
+    const still = compile("static", "-static", join(folder, "main.c"));
+    expect(() => checkedExecutable(still)).toThrow(/is statically linked: .* seccomp user notification/);
+    expect(() => checkedExecutable("no-such-program")).toThrow("there is no program no-such-program");
+    const go = join(folder, "go");
+    writeFileSync(go, Buffer.concat([readFileSync(program).subarray(0, 2000), Buffer.from('\xff Go build ID: "x"')]));
+    expect(() => checkedExecutable(go)).toThrow(/is a Go program/);
+  });
+});
