@@ -1,44 +1,86 @@
 /** `iommukit run`: an unmodified VFIO program on a platform of ours, without hardware and without root. */
 import { closeSync, openSync, writeSync } from "node:fs";
-import { traceLine } from "@iommukit/core";
+import { type Platform, traceLine } from "@iommukit/core";
 import { Command } from "commander";
 import { UsageError } from "../errors.js";
 import { loadMachine } from "../machines/load-machine.js";
 import { checkedExecutable } from "../run/executable.js";
-import { runSession } from "../run/session.js";
+import { INJECTIONS, parseInjections } from "../run/injections.js";
+import { runSession, type SessionResult } from "../run/session.js";
 
 interface Options {
   readonly machine?: string;
   readonly record?: string;
+  readonly inject: string;
   readonly expectClean?: boolean;
 }
 
+/** Lines of faults that are shown. */
+const LISTED = 20;
+
 export function runCommand(): Command {
+  const injections = Object.entries(INJECTIONS).map(([name, { says }]) => `  ${name}: ${says}`);
   return new Command("run")
     .description("run a VFIO program on a modelled machine: /dev/vfio, sysfs, interrupts, DMA into its memory")
     .argument("<program>", "dynamically linked; after --")
     .argument("[args...]")
     .option("--machine <file>", "a module whose default export makes a platform, or a recorded VFIO transcript")
     .option("--record <file>", "write every system call, access, DMA and fault there, as NDJSON")
-    .option("--expect-clean", "fail when the platform faulted, or still holds something after the program's end")
+    .option("--inject <names>", "comma-separated: what goes wrong (below), or known bugs of drivers (S-1, L-1, …)", "")
+    .option(
+      "--expect-clean",
+      "fail when a DMA was refused, the kernel complained, or something is still held at the end",
+    )
+    .addHelpText("after", `\nInjections:\n${injections.join("\n")}`)
     .passThroughOptions()
     .action(run);
 }
 
 async function run(program: string, args: readonly string[], options: Options): Promise<void> {
   if (process.platform !== "linux") throw new UsageError(`run needs Linux; this is ${process.platform}`);
+  const { injections, variants } = parseInjections(options.inject);
   const path = checkedExecutable(program);
-  const machine = await loadMachine(options.machine);
+  const machine = await loadMachine(options.machine, { variants });
   const { platform } = machine;
-  const record = options.record === undefined ? undefined : openSync(options.record, "w");
-  if (record !== undefined) platform.trace.subscribe((event) => writeSync(record, `${traceLine(event)}\n`));
-  const { status, loaded, leaks, errors } = await runSession({ machine, program: path, args });
-  if (record !== undefined) closeSync(record);
-  for (const error of errors)
-    process.stderr.write(`iommukit: ${error instanceof Error ? error.stack : String(error)}\n`);
-  if (!loaded)
-    process.stderr.write(`iommukit: ${program} did not load the library: it saw this machine, not the modelled one\n`);
-  const reports = [...leaks];
-  if (options.expectClean) for (const line of reports) process.stderr.write(`iommukit: left behind: ${line}\n`);
-  process.exitCode = status !== 0 ? status : errors.length > 0 || (options.expectClean && reports.length > 0) ? 1 : 0;
+  const stopRecording = options.record === undefined ? () => {} : startRecording(platform, options.record);
+  const faults = options.expectClean ? collectFaults(platform) : [];
+  for (const name of injections) INJECTIONS[name].apply(platform);
+  const result = await runSession({ machine, program: path, args });
+  stopRecording();
+  const complaints = complaintsAbout(program, result, options.expectClean === true, faults);
+  for (const line of complaints) process.stderr.write(`iommukit: ${line}\n`);
+  process.exitCode = result.status !== 0 ? result.status : complaints.length > 0 ? 1 : 0;
+}
+
+function startRecording(platform: Platform, file: string): () => void {
+  const record = openSync(file, "w");
+  const stop = platform.trace.subscribe((event) => writeSync(record, `${traceLine(event)}\n`));
+  return () => {
+    stop();
+    closeSync(record);
+  };
+}
+
+/** What the kernel prints, and the faults that the IOMMU records; page requests that were answered are none. */
+function collectFaults(platform: Platform): string[] {
+  const faults: string[] = [];
+  platform.trace.on("log:printed", ({ line }) => faults.push(`kernel: ${line}`));
+  platform.trace.on("fault:recorded", ({ fault, rid, pasid, address }) => {
+    const where = [...platform.devices.values()].find((device) => device.rid === rid)?.name ?? `requester ${rid}`;
+    faults.push(`${fault}: ${where}, PASID ${pasid}, address 0x${address.toString(16)}`);
+  });
+  return faults;
+}
+
+function complaintsAbout(
+  program: string,
+  { loaded, leaks, errors }: SessionResult,
+  expectClean: boolean,
+  faults: readonly string[],
+): string[] {
+  const complaints = errors.map((error) => (error instanceof Error ? (error.stack ?? error.message) : String(error)));
+  if (!loaded) complaints.push(`${program} did not load the library: it saw this machine, not the modelled one`);
+  if (!expectClean) return complaints;
+  const more = faults.length > LISTED ? [`${faults.length - LISTED} more lines`] : [];
+  return [...complaints, ...leaks.map((leak) => `left behind: ${leak}`), ...faults.slice(0, LISTED), ...more];
 }

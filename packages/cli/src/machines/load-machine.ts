@@ -11,8 +11,13 @@ import { UsageError } from "../errors.js";
 import { isHeader } from "./transcript-header.js";
 import { transcriptPlatform } from "./transcript-platform.js";
 
-/** What a module's default export returns: the platform, which has VFIO as a service. Nobody else runs it. */
-export type MachineFactory = () => Platform | Promise<Platform>;
+export interface MachineRequest {
+  /** Known bugs to switch on, for the platform's `variants`. */
+  readonly variants: readonly string[];
+}
+
+/** A module's default export: makes the platform, which has VFIO as a service. */
+export type MachineFactory = (request: MachineRequest) => Platform | Promise<Platform>;
 
 export interface LoadedMachine {
   readonly platform: Platform;
@@ -24,30 +29,34 @@ export interface LoadedMachine {
  * @param path a module, a transcript (plain or gzipped), or nothing for VT-d with an accelerator and an edu device
  * @throws UsageError
  */
-export async function loadMachine(path: string | undefined): Promise<LoadedMachine> {
-  if (path === undefined) return { platform: await defaultMachine() };
-  return /\.[cm]?[jt]s$/.test(path) ? { platform: await fromModule(path) } : fromTranscript(path);
+export async function loadMachine(
+  path: string | undefined,
+  request: MachineRequest = { variants: [] },
+): Promise<LoadedMachine> {
+  if (path === undefined) return { platform: await defaultMachine(request) };
+  return /\.[cm]?[jt]s$/.test(path) ? { platform: await fromModule(path, request) } : fromTranscript(path, request);
 }
 
-function defaultMachine(): Promise<Platform> {
+function defaultMachine({ variants }: MachineRequest): Promise<Platform> {
   return createPlatform({
+    variants,
     iommus: [vtd()],
     devices: [edu({ bdf: "0000:00:05.0" }), accelerator({ bdf: "0000:6a:01.0" })],
     services: [vfioType1()],
   });
 }
 
-async function fromModule(path: string): Promise<Platform> {
+async function fromModule(path: string, request: MachineRequest): Promise<Platform> {
   const { default: factory } = (await import(pathToFileURL(resolve(path)).href)) as { default?: MachineFactory };
   if (typeof factory !== "function")
     throw new UsageError(`${path} has no default export that is a function; it has to return a platform`);
-  return factory();
+  return factory(request);
 }
 
-async function fromTranscript(path: string): Promise<LoadedMachine> {
+async function fromTranscript(path: string, { variants }: MachineRequest): Promise<LoadedMachine> {
   const header: unknown = firstLine(path);
   if (!isHeader(header)) throw new UsageError(`${path} is neither a module (.js, .ts) nor a vfio-transcript/1`);
-  const platform = await transcriptPlatform(header);
+  const platform = await transcriptPlatform(header, variants);
   if (!platform) throw new UsageError(`${path}: the machine "${header.config}" has an IOMMU that is not modelled`);
   const { kernel, version, machine } = header;
   return { platform, kernel: { release: kernel, version, machine } };

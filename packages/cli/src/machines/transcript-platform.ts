@@ -10,8 +10,14 @@ const INTERRUPT_LATENCY = 1000;
 /** Above everything that firmware places below 4 GiB. */
 const RAM = [{ base: 0x1_0000_0000, size: 0x4000_0000 }];
 
-/** Undefined for a machine that has no model here. */
-export async function transcriptPlatform(header: TranscriptHeader): Promise<Platform | undefined> {
+/**
+ * @param variants known bugs to switch on
+ * @returns undefined for a machine that has no model here
+ */
+export async function transcriptPlatform(
+  header: TranscriptHeader,
+  variants: readonly string[] = [],
+): Promise<Platform | undefined> {
   const configuration = configurationOf(header);
   if (!configuration) return undefined;
   const { iommu, params, passthrough, dynamicMsix } = configuration;
@@ -21,6 +27,7 @@ export async function transcriptPlatform(header: TranscriptHeader): Promise<Plat
     devices: functions.map(({ plugin }) => plugin),
     ram: RAM,
     passthrough,
+    variants,
     interruptLatency: INTERRUPT_LATENCY,
   });
   for (const { bdf, driver } of functions) platform.device(bdf).driver = driver === "vfio-pci" ? undefined : driver;

@@ -222,6 +222,20 @@ static void killed(void) {
   kill(getpid(), SIGKILL);
 }
 
+/* edu reads where nothing is mapped. */
+static void stray(void) {
+  open_all();
+  command(6);
+  volatile uint64_t *bar = map_bar();
+  bar[0x80 / 8] = 0x900000;
+  bar[0x88 / 8] = 0x40000;
+  bar[0x90 / 8] = 64;
+  bar[0x98 / 8] = 1;
+  while (bar[0x98 / 8] & 1) usleep(1000);
+  munmap((void *)bar, 1 << 20);
+  close_all();
+}
+
 /* A process that is not the caller's child any more is served as well. */
 static void daemonized(void) {
   int ends[2];
@@ -283,6 +297,7 @@ int main(int argc, char **argv) {
   else if (!strcmp(what, "interrupts")) interrupts();
   else if (!strcmp(what, "registers")) registers();
   else if (!strcmp(what, "killed")) killed();
+  else if (!strcmp(what, "stray")) stray();
   else if (!strcmp(what, "daemon")) daemonized();
   else if (!strcmp(what, "files")) files();
   else if (!strcmp(what, "steal")) steal();

@@ -8,7 +8,7 @@ import { smmuv3 } from "@iommukit/iommu-smmuv3";
 import { vtd } from "@iommukit/iommu-vtd";
 import { accelerator, edu } from "@iommukit/pci-device";
 import { vfioType1 } from "@iommukit/vfio-type1";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { main } from "../../src/program.js";
 import { checkedExecutable } from "../../src/run/executable.js";
 import { runSession, type SessionResult } from "../../src/run/session.js";
@@ -37,6 +37,12 @@ beforeAll(() => {
   example = compile("sort-list", "-I", HEADERS, EXAMPLE);
 });
 
+afterEach(() => {
+  vi.restoreAllMocks();
+  vi.unstubAllEnvs();
+  process.exitCode = undefined;
+});
+
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 function machine(iommu = vtd()): Promise<Platform> {
@@ -49,6 +55,15 @@ function machine(iommu = vtd()): Promise<Platform> {
 
 async function run(path: string, ...args: string[]): Promise<SessionResult> {
   return runSession({ machine: { platform: await machine() }, program: checkedExecutable(path), args });
+}
+
+function captured(stream: NodeJS.WriteStream): () => string {
+  let text = "";
+  vi.spyOn(stream, "write").mockImplementation((chunk) => {
+    text += String(chunk);
+    return true;
+  });
+  return () => text;
 }
 
 const CLEAN = { status: 0, loaded: true, leaks: [], errors: [] };
@@ -125,7 +140,6 @@ describe.runIf(possible)("iommukit run", () => {
     const record = join(folder, "record");
     const script = `'${example}' > /dev/null`;
     expect(await main(["run", "--record", record, "--expect-clean", "--", "sh", "-c", script])).toBe(0);
-    process.exitCode = undefined;
     const names = readFileSync(record, "utf8")
       .trimEnd()
       .split("\n")
@@ -133,6 +147,39 @@ describe.runIf(possible)("iommukit run", () => {
     expect([...new Set(names)]).toEqual(
       expect.arrayContaining(["file:opened", "ioctl:returned", "file:accessed", "bar:accessed", "dma:completed"]),
     );
+  });
+
+  it("fails with --expect-clean when a DMA was refused, and shows the fault", async () => {
+    const script = `'${program}' stray > /dev/null`;
+    const complaints = captured(process.stderr);
+    expect(await main(["run", "--", "sh", "-c", script])).toBe(0);
+    expect(await main(["run", "--expect-clean", "--", "sh", "-c", script])).toBe(1);
+    expect(complaints()).toMatch(/iommukit: .*0000:00:05\.0.*0x900000/);
+  });
+
+  it.each([
+    ["unmap-race", 0],
+    ["ats-timeout", 0],
+    ["L-1,unmap-race", 0],
+    ["enomem", 1],
+  ])("injects %s under a program, which ends with %i", async (names, status) => {
+    const script = `'${example}' > /dev/null 2>&1`;
+    expect(await main(["run", "--inject", names, "--", "sh", "-c", script])).toBe(status);
+  });
+
+  it("refuses an injection that it does not know, a machine that is none, and a missing program", async () => {
+    const complaints = captured(process.stderr);
+    expect(await main(["run", "--inject", "gremlins", "--", "true"])).toBe(2);
+    expect(await main(["run", "--machine", "/dev/null", "--", "true"])).toBe(2);
+    expect(await main(["run", "--", "no-such-program"])).toBe(2);
+    expect(complaints()).toMatch(/no "gremlins"; there are unmap-race, .*cannot read \/dev\/null.*no-such-program/s);
+  });
+
+  it("says what is missing without a C compiler", async () => {
+    const complaints = captured(process.stderr);
+    vi.stubEnv("CC", "no-such-compiler");
+    expect(await main(["run", "--", "true"])).toBe(2);
+    expect(complaints()).toMatch(/no C compiler "no-such-compiler".*install gcc or clang/);
   });
 
   it("refuses what does not load the library, and says why", () => {
