@@ -8,7 +8,7 @@
 #if defined(__x86_64__)
 
 enum { ADD, OR, ADC, SBB, AND, SUB, XOR, CMP };
-enum { CF = 1, PF = 4, AF = 0x10, ZF = 0x40, SF = 0x80, DF = 0x400, OF = 0x800 };
+enum { CF = 1, PF = 4, AF = 0x10, ZF = 0x40, SF = 0x80, TF = 0x100, DF = 0x400, OF = 0x800 };
 
 /* XSAVE area: the state bitmap, and the upper halves of the ymm registers in the standard format. */
 #define XSTATE_BV 512
@@ -26,7 +26,12 @@ bool can_decode(void) {
   return true;
 }
 
-const uint8_t *code_at(const void *context) {
+void single_step(void *context, bool on) {
+  greg_t *flags = &registers(context)[REG_EFL];
+  *flags = on ? *flags | TF : *flags & ~TF;
+}
+
+static const uint8_t *code_at(const void *context) {
   return (const uint8_t *)((const ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
 }
 
@@ -333,9 +338,8 @@ bool repeats(const void *context, const struct instruction *in) {
 bool can_decode(void) {
   return false;
 }
-const uint8_t *code_at(const void *context) {
-  (void)context;
-  return 0;
+void single_step(void *context, bool on) {
+  (void)context, (void)on;
 }
 bool decode(const void *context, struct instruction *into) {
   (void)context, (void)into;

@@ -18,7 +18,8 @@ struct instruction {
 };
 
 bool can_decode(void);
-const uint8_t *code_at(const void *context);
+/* The processor traps after the next instruction, or does not any more. */
+void single_step(void *context, bool on);
 bool decode(const void *context, struct instruction *into);
 /* Moves between memory's bytes and the registers, or computes. */
 void execute(void *context, const struct instruction *instruction, uint64_t *memory);

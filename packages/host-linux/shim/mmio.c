@@ -1,9 +1,10 @@
 /*
  * Mapped BARs. The pages of a mapped region have no rights: each access of the program traps, is decoded, and becomes one
- * access of the same width on the machine's bus. What the decoder does not know ends the program with a message.
+ * access of the same width on the machine's bus. What the decoder does not know runs on a copy, a single step.
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -27,7 +28,7 @@ struct region {
 };
 
 static struct region regions[REGIONS];
-static struct sigaction others; /* what the program wants done at a SIGSEGV of its own */
+static struct sigaction others, other_traps; /* what the program wants done at a SIGSEGV or SIGTRAP of its own */
 static atomic_int trapping;
 
 static struct region *find_region(uintptr_t address) {
@@ -55,31 +56,92 @@ static bool bus_access(const struct region *region, uintptr_t address, int width
   return true;
 }
 
-static void give_up(const char *what, const uint8_t *code) {
-  char line[160];
-  int length = snprintf(line, sizeof line, "iommukit: %s (instruction bytes", what);
-  for (int i = 0; i < 12; i++) length += snprintf(line + length, sizeof line - (size_t)length, " %02x", code[i]);
-  length += snprintf(line + length, sizeof line - (size_t)length, ")\n");
-  if (write(2, line, (size_t)length) < 0) _exit(139);
-  signal(SIGSEGV, SIG_DFL);
+static int real_sigaction(int number, const struct sigaction *new, struct sigaction *old) {
+  REAL(int, sigaction, int, const struct sigaction *, struct sigaction *);
+  return real(number, new, old);
 }
 
-static void pass_on(int number, siginfo_t *info, void *context) {
-  if (others.sa_flags & SA_SIGINFO && others.sa_sigaction) return others.sa_sigaction(number, info, context);
-  if (others.sa_handler != SIG_DFL && others.sa_handler != SIG_IGN) return others.sa_handler(number);
+/* Not ours: the program's handler, or the end of the program when the instruction runs again. */
+static void pass_on(const struct sigaction *to, int number, siginfo_t *info, void *context) {
   struct sigaction standard = {.sa_handler = SIG_DFL};
-  syscall(SYS_rt_sigaction, SIGSEGV, &standard, NULL, 8);
-  standard.sa_handler = SIG_DFL;
-  signal(SIGSEGV, SIG_DFL);
+  if (to->sa_flags & SA_SIGINFO) to->sa_sigaction(number, info, context);
+  else if (to->sa_handler != SIG_DFL && to->sa_handler != SIG_IGN) to->sa_handler(number);
+  else real_sigaction(number, &standard, NULL);
+}
+
+static void die_of(int number) {
+  struct sigaction standard = {.sa_handler = SIG_DFL};
+  real_sigaction(number, &standard, NULL);
+  raise(number);
+}
+
+/*
+ * An instruction that the decoder does not know computes on memory: vectors compared, masked, gathered. It runs for itself,
+ * one step, on a copy of the bytes around the address; what it has changed there is written to the bus afterwards.
+ */
+#define WINDOW 128
+#define PAGE 4096UL
+
+static struct {
+  atomic_int owner; /* thread; 0: nobody steps */
+  const struct region *region;
+  uintptr_t start;
+  size_t length;
+  uint64_t before[WINDOW / 8];
+} stepping;
+
+static void protect(int prot) {
+  uintptr_t first = stepping.start & ~(PAGE - 1), end = (stepping.start + stepping.length + PAGE - 1) & ~(PAGE - 1);
+  syscall(SYS_mprotect, first, end - first, prot);
+}
+
+static bool start_step(void *context, const struct region *region, uintptr_t address) {
+  int nobody = 0, me = (int)syscall(SYS_gettid);
+  while (!atomic_compare_exchange_strong(&stepping.owner, &nobody, me)) {
+    nobody = 0;
+    sched_yield();
+  }
+  uintptr_t end = atomic_load(&region->start) + region->length;
+  stepping.region = region;
+  stepping.start = address & ~63UL;
+  stepping.length = end - stepping.start < WINDOW ? end - stepping.start : WINDOW;
+  for (size_t at = 0; at < stepping.length; at += 8)
+    if (!bus_access(region, stepping.start + at, 8, &stepping.before[at / 8], false)) {
+      atomic_store(&stepping.owner, 0);
+      return false;
+    }
+  protect(PROT_READ | PROT_WRITE);
+  memcpy((void *)stepping.start, stepping.before, stepping.length);
+  single_step(context, true);
+  return true;
+}
+
+static void on_step(int number, siginfo_t *info, void *context) {
+  if (atomic_load(&stepping.owner) != (int)syscall(SYS_gettid)) return pass_on(&other_traps, number, info, context);
+  int saved = errno;
+  uint64_t after[WINDOW / 8];
+  memcpy(after, (void *)stepping.start, stepping.length);
+  protect(PROT_NONE);
+  single_step(context, false);
+  bool fine = true;
+  for (size_t i = 0; i < stepping.length / 8; i++)
+    if (after[i] != stepping.before[i]) fine &= bus_access(stepping.region, stepping.start + 8 * i, 8, &after[i], true);
+  atomic_store(&stepping.owner, 0);
+  if (!fine) die_of(SIGBUS);
+  errno = saved;
 }
 
 static void on_fault(int number, siginfo_t *info, void *context) {
   uintptr_t address = (uintptr_t)info->si_addr;
   const struct region *region = find_region(address);
-  if (!region) return pass_on(number, info, context);
+  if (!region) return pass_on(&others, number, info, context);
   int saved = errno;
   struct instruction instruction;
-  if (!decode(context, &instruction)) return give_up("an access to a mapped BAR that is not known", code_at(context));
+  if (!decode(context, &instruction)) {
+    if (!start_step(context, region, address)) die_of(SIGBUS);
+    errno = saved;
+    return;
+  }
   uint64_t memory[4] = {0};
   do {
     bool fine = (!instruction.reads || bus_access(region, address, instruction.width, memory, false)) &&
@@ -87,24 +149,17 @@ static void on_fault(int number, siginfo_t *info, void *context) {
                  !instruction.writes || bus_access(region, address, instruction.width, memory, true));
     if (!fine) {
       errno = saved;
-      signal(SIGBUS, SIG_DFL);
-      raise(SIGBUS);
-      return;
+      return die_of(SIGBUS);
     }
     address += (uintptr_t)advance(context, &instruction);
   } while (repeats(context, &instruction) && (region = find_region(address)));
   errno = saved;
 }
 
-static int real_sigaction(int number, const struct sigaction *new, struct sigaction *old) {
-  REAL(int, sigaction, int, const struct sigaction *, struct sigaction *);
-  return real(number, new, old);
-}
-
 EXPORT int sigaction(int number, const struct sigaction *restrict new, struct sigaction *restrict old) {
-  if (number != SIGSEGV || !atomic_load(&trapping)) return real_sigaction(number, new, old);
-  struct sigaction before = others;
-  if (new) others = *new;
+  if ((number != SIGSEGV && number != SIGTRAP) || !atomic_load(&trapping)) return real_sigaction(number, new, old);
+  struct sigaction *own = number == SIGSEGV ? &others : &other_traps, before = *own;
+  if (new) *own = *new;
   if (old) *old = before;
   return 0;
 }
@@ -118,6 +173,8 @@ static void start_trapping(void) {
   if (atomic_exchange(&trapping, 1)) return;
   struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | SA_RESTART};
   real_sigaction(SIGSEGV, &action, &others);
+  action.sa_sigaction = on_step;
+  real_sigaction(SIGTRAP, &action, &other_traps);
 }
 
 static struct region *free_region(void) {

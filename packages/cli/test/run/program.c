@@ -29,10 +29,12 @@
   } while (0)
 
 static int container, group, device;
+static const char *bdf = EDU;
 
 static int open_group(void) {
   char link[128] = "", path[64];
-  CHECK(readlink("/sys/bus/pci/devices/" EDU "/iommu_group", link, 127) > 0);
+  snprintf(path, sizeof path, "/sys/bus/pci/devices/%s/iommu_group", bdf);
+  CHECK(readlink(path, link, 127) > 0);
   snprintf(path, sizeof path, "/dev/vfio%s", strrchr(link, '/'));
   return open(path, O_RDWR);
 }
@@ -42,7 +44,7 @@ static void open_all(void) {
   CHECK((group = open_group()) >= 0);
   CHECK(ioctl(group, VFIO_GROUP_SET_CONTAINER, &container) == 0);
   CHECK(ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) == 0);
-  CHECK((device = ioctl(group, VFIO_GROUP_GET_DEVICE_FD, EDU)) >= 0);
+  CHECK((device = ioctl(group, VFIO_GROUP_GET_DEVICE_FD, bdf)) >= 0);
 }
 
 static void close_all(void) {
@@ -209,6 +211,31 @@ static void registers(void) {
   close_all();
 }
 
+/* The C library's own copies and comparisons, with whatever vectors it uses, on a BAR that is like memory: a portal. */
+static void vectors(void) {
+  bdf = "0000:6a:01.0";
+  open_all();
+  command(6);
+  char *bar = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, device, region(2)), one[60], other[60];
+  CHECK(bar != MAP_FAILED);
+  for (size_t size = 1; size < 60; size++) {
+    for (size_t i = 0; i < size; i++) one[i] = (char)(i * 7 + size);
+    memcpy(bar + PAGE, one, size);
+    memset(other, 0, size);
+    memcpy(other, bar + PAGE, size);
+    CHECK(memcmp(one, other, size) == 0 && memcmp(bar + PAGE, one, size) == 0);
+  }
+  munmap(bar, 4 * PAGE);
+  close_all();
+}
+
+/* A fault of the program's own is still one, beside a mapped BAR. */
+static void segfault(void) {
+  open_all();
+  map_bar();
+  *(volatile int *)8 = 1;
+}
+
 /* Ends in the middle of edu's DMA, with everything open. */
 static void killed(void) {
   open_all();
@@ -296,6 +323,8 @@ int main(int argc, char **argv) {
   else if (!strcmp(what, "threads")) threads();
   else if (!strcmp(what, "interrupts")) interrupts();
   else if (!strcmp(what, "registers")) registers();
+  else if (!strcmp(what, "vectors")) vectors();
+  else if (!strcmp(what, "segfault")) segfault();
   else if (!strcmp(what, "killed")) killed();
   else if (!strcmp(what, "stray")) stray();
   else if (!strcmp(what, "daemon")) daemonized();

@@ -90,6 +90,14 @@ describe.runIf(possible)("a program under iommukit run", () => {
     expect(await run(program, "registers")).toEqual(CLEAN);
   });
 
+  it.runIf(process.arch === "x64")("copies and compares a BAR like memory", async () => {
+    expect(await run(program, "vectors")).toEqual(CLEAN);
+  });
+
+  it("ends of its own faults, also with a BAR mapped", async () => {
+    expect(await run(program, "segfault")).toEqual({ ...CLEAN, status: 139 });
+  });
+
   it("may be killed in the middle of a DMA: everything is given back, and the next one opens the device", async () => {
     expect(await shell("PROGRAM killed; [ $? = 137 ] && PROGRAM orders > /dev/null")).toEqual(CLEAN);
   });
