@@ -4,6 +4,7 @@ import { example as bindAndFault } from "../src/02-bind-and-fault.js";
 import { example as domainsAndBackends } from "../src/03-domains-and-backends.js";
 import { example as swapTheBackend } from "../src/04-swap-the-backend.js";
 import { example as compareBackends } from "../src/05-compare-backends.js";
+import { example as ownDevice } from "../src/06-own-device.js";
 
 const EXAMPLES = {
   "01-map-and-dma": mapAndDma,
@@ -11,6 +12,7 @@ const EXAMPLES = {
   "03-domains-and-backends": domainsAndBackends,
   "04-swap-the-backend": swapTheBackend,
   "05-compare-backends": compareBackends,
+  "06-own-device": ownDevice,
 };
 
 describe("examples", () => {

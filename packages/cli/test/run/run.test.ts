@@ -16,7 +16,7 @@ import { runSession, type SessionResult } from "../../src/run/session.js";
 const compiler = process.env.CC ?? "cc";
 const possible = process.platform === "linux" && spawnSync(compiler, ["--version"]).status === 0;
 if (!possible) console.warn(`no Linux or no C compiler (${compiler}): programs under iommukit run are not tested`);
-const EXAMPLE = new URL("../../../../examples/06-c-program/sort-list.c", import.meta.url).pathname;
+const EXAMPLE = new URL("../../../../examples/07-c-program/sort-list.c", import.meta.url).pathname;
 const HEADERS = new URL("../../../host-linux/shim/include", import.meta.url).pathname;
 
 let folder = "";

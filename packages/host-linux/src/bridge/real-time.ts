@@ -56,7 +56,9 @@ export class RealTime {
     const next = this.platform.scheduler.nextTimer;
     if (next === undefined || this.#stopped) return;
     const wait = Math.max(0, Math.ceil((next - this.#now()) / 1e6));
-    this.#timer = setTimeout(() => this.run(async () => {}, "clock").catch(this.failed), wait);
+    this.#timer = setTimeout(() => {
+      this.run(async () => {}, "clock").catch(this.failed);
+    }, wait);
   }
 
   stop(): void {
