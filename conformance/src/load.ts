@@ -13,11 +13,14 @@ export interface LoadedFile {
   readonly records: readonly unknown[];
 }
 
+/** How a function trace begins: tracefs' header, that of `trace-cmd report`, or an event. */
+const TRACE = /^(?:# tracer:|cpus=\d|\s*\S+-\d+\s+\[\d+\])/;
+
 /** `path` is relative to the directory that the user is in, even where npm changed it. */
 export function loadFile(path: string): LoadedFile {
   const text = readText(path);
   const name = basename(path);
-  if (text.startsWith("# tracer:")) return { path, name, document: text.split("\n"), records: text.split("\n") };
+  if (TRACE.test(text)) return { path, name, document: text.split("\n"), records: text.split("\n") };
   const document = tryParse(text);
   if (document !== undefined) return { path, name, document, records: Array.isArray(document) ? document : [document] };
   const records = parseLines(path, text);

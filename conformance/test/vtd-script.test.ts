@@ -19,6 +19,102 @@ describe("vtd-script", () => {
   });
 });
 
+describe("vtd-script, of what a file may hold", () => {
+  async function judge(steps: ScriptCase["steps"], config: ScriptCase["config"] = {}, more: Partial<ScriptCase> = {}) {
+    const lines: string[] = [];
+    const report = new Report((line) => lines.push(line));
+    const document = { cases: [{ name: "one", config, steps, ...more }] };
+    await run([{ path: "f", name: "f", document, records: [] }], report);
+    report.finish();
+    return lines;
+  }
+  const put = (addr: string, value: string) => ({ op: "mem_write", width: 64, addr, value });
+  const set = (off: string, width: number, value: string) => ({ op: "mmio_write", width, off, value });
+  /** Legacy mode: a 4-level second stage for device 0x10 that maps 0x1000 and 0x2000 to pages that are not neighbours. */
+  const mapped = [
+    put("0x10000", "0x11001"),
+    put("0x11100", "0x20001"),
+    put("0x11108", "0x702"),
+    put("0x20000", "0x21003"),
+    put("0x21000", "0x22003"),
+    put("0x22000", "0x23003"),
+    put("0x23008", "0x80003"),
+    put("0x23010", "0x70001"),
+    set("0x20", 64, "0x10000"),
+    set("0x18", 32, "0x40000000"),
+    set("0x18", 32, "0x80000000"),
+  ];
+
+  it("copies a device's access page by page", async () => {
+    const lines = await judge([
+      ...mapped,
+      put("0x80ff8", "0x8877665544332211"),
+      put("0x70000", "0xaa99"),
+      { op: "dma_read", rid: "0x10", iova: "0x1ffc", len: 6, expect: { pa: "0x80ffc", bytes: "5566778899aa" } },
+      { op: "dma_write", rid: "0x10", iova: "0x2000", len: 4, bytes: "01020304", expect: { fault_reason: "0x5" } },
+      { op: "translate", rid: "0x10", iova: "0x1234", write: false, expect: { pa: "0x80234", page_size: "0x1000" } },
+      { op: "translate", rid: "0x10", iova: "0x5000", write: false, expect: "ANY_ERROR" },
+    ]);
+    expect(lines).toEqual(["1 passed, 0 failed"]);
+  });
+
+  it("finds a fault's record in whichever register it is", async () => {
+    const record = (fi: string) => ({ F: 1, SID: "0x10", FR: "0x6", "T(type: 1=read)": 1, "FI(addr[63:12])": fi });
+    const wrong = (iova: string) => ({
+      op: "translate",
+      rid: "0x10",
+      iova,
+      write: false,
+      expect: { fault_reason: "0x6", frcd: record(iova) },
+    });
+    const config = { fro: "0x120", iro: "0x100", nfr: 3, mgaw: 48, sagaw: 6, scalable: 0 };
+    expect(await judge([...mapped, wrong("0x3000"), wrong("0x4000")], config)).toEqual(["1 passed, 0 failed"]);
+    const lines = await judge([...mapped, { ...wrong("0x3000"), expect: { frcd: record("0x9000") } }], config);
+    expect(lines[0]).toMatch(/FRCD.FI\(addr\[63:12\]\): expected "0x9000", got 0x3000/);
+  });
+
+  it.each([
+    ["a step", [{ op: "dance" }], {}, "unknown step dance"],
+    ["a value", [{ op: "translate", rid: "many", iova: "0x0", write: false, expect: {} }], {}, "not a number"],
+    ["a register", [{ op: "inject", what: "FOO.BAR=1" }], {}, "no register field FOO.BAR"],
+    ["a record", [{ op: "frcd_expect", index: 9, F: 1 }], {}, "no fault recording register 9"],
+    ["a field", [{ op: "frcd_expect", index: 0, XYZ: 1 }], {}, "no field XYZ"],
+    ["a feature", [], { levitation: 1 }, "levitation is not known"],
+  ])("reports %s that it does not know as a failure and goes on", async (_what, steps, config, line) => {
+    const lines = await judge(steps, config);
+    expect(lines[0]).toContain(line);
+    expect(lines.at(-1)).toBe("0 passed, 1 failed");
+  });
+
+  it("translates with a PASID and through the first stage where the script's unit is scalable", async () => {
+    const lines = await judge(
+      [
+        put("0x10000", "0x11001"),
+        put("0x11200", "0x12009"),
+        put("0x12000", "0x13001"),
+        put("0x13140", "0x41"),
+        put("0x13148", "0x1"),
+        put("0x13150", "0x20000"),
+        put("0x20000", "0x21027"),
+        put("0x21000", "0x22027"),
+        put("0x22000", "0x23027"),
+        put("0x23008", "0x80067"),
+        set("0x20", 64, "0x10400"),
+        set("0x18", 32, "0x40000000"),
+        set("0x18", 32, "0x80000000"),
+        { op: "translate", rid: "0x10", pasid: 5, iova: "0x1234", write: true, expect: { pa: "0x80234" } },
+      ],
+      { scalable: 1, pasid: 1 },
+    );
+    expect(lines).toEqual(["1 passed, 0 failed"]);
+  });
+
+  it("refuses a file without cases in one line", async () => {
+    const file = { path: "f.json", name: "f.json", document: [1], records: [1] };
+    await expect(run([file], new Report(() => {}))).rejects.toThrow("f.json is no file of device scripts");
+  });
+});
+
 describe("device scripts", () => {
   const device = (registers: Map<number, bigint>): ScriptedDevice => ({
     memory: new SlabMemory([{ base: 0, size: 0x10000 }]),

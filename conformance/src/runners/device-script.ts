@@ -5,6 +5,7 @@
 import { hex, type Mmio, type PhysicalMemory } from "@iommukit/core";
 import type { LoadedFile } from "../load.js";
 import type { Report } from "../report.js";
+import { UsageError } from "../tool.js";
 
 /** A step's fields: numbers are plain or hex strings. */
 export interface Step {
@@ -176,7 +177,7 @@ export function runCase(device: ScriptedDevice, { steps }: ScriptCase): string {
 
 /**
  * Runs every case on a device of its own. A case that differs and that is marked as the peer's own choice is reported as
- * not applicable, with the reason that the file gives.
+ * not applicable, with the reason that the file gives. What nobody here knows of a case is a failure of that case.
  */
 export function runScripts(
   files: readonly LoadedFile[],
@@ -184,12 +185,22 @@ export function runScripts(
   report: Report,
 ): void {
   for (const file of files) {
-    for (const each of (file.document as ScriptDocument).cases) {
-      const difference = runCase(make(each.config ?? {}), each);
+    const { cases } = file.document as Partial<ScriptDocument>;
+    if (!Array.isArray(cases)) throw new UsageError(`${file.path} is no file of device scripts: it has no cases`);
+    for (const each of cases as readonly ScriptCase[]) {
+      const difference = answerOf(each, make);
       const policy = each.portability;
       if (difference === "") report.pass();
       else if (policy !== undefined) report.notApplicable(`peer policy, ${each.name}: ${policy}`);
       else report.fail(`${file.name} ${each.name}: ${difference}`);
     }
+  }
+}
+
+function answerOf(each: ScriptCase, make: (config: Readonly<Record<string, unknown>>) => ScriptedDevice): string {
+  try {
+    return runCase(make(each.config ?? {}), each);
+  } catch (error) {
+    return (error as Error).message;
   }
 }

@@ -51,6 +51,14 @@ class Comparison {
   ) {}
 
   async step(step: Step): Promise<void> {
+    try {
+      await this.#play(step);
+    } catch (error) {
+      this.report.fail(`${this.#where(step)}: ${(error as Error).message}`);
+    }
+  }
+
+  async #play(step: Step): Promise<void> {
     const { player } = this;
     switch (step.kind) {
       case "boot":

@@ -21,6 +21,7 @@ import {
   CAP,
   ECAP,
   FRCD,
+  type FrcdRegisters,
   frcdRegisters,
   interruptIndex,
   qemu11Q35,
@@ -34,55 +35,65 @@ import { big, bytesOf, bytesToHex, number, runScripts, type ScriptedDevice, type
 type Config = Readonly<Record<string, unknown>>;
 type Expected = Readonly<Record<string, unknown>>;
 
-function value(words: Int32Array): bigint {
-  return (BigInt(words[1] >>> 0) << 32n) | BigInt(words[0] >>> 0);
+type Values = Encodable<(typeof CAP)["specs"]> & Encodable<(typeof ECAP)["specs"]>;
+
+/** A capability register of QEMU's with these fields instead. */
+function changed(table: typeof CAP | typeof ECAP, value: bigint, fields: Values): bigint {
+  const words = Int32Array.of(lo32(value), hi32(value));
+  const all = (table as typeof CAP).encode({ ...table.decode(words), ...fields } as Encodable<(typeof CAP)["specs"]>);
+  return (BigInt(all[1] >>> 0) << 32n) | BigInt(all[0] >>> 0);
 }
+
+/** The keys of `config` that say what the unit has. */
+const CONFIG = ["mgaw", "sagaw", "nfr", "fro", "iro", "scalable", "first_stage", "pasid", "note", "mmio_base"];
 
 /** A script says of its unit what its steps rely on; the rest is that of QEMU's. */
 function presetOf(config: Config): VtdPreset {
-  const has = (name: string) => config[name] !== undefined;
+  const unknown = Object.keys(config).filter((key) => !CONFIG.includes(key));
+  if (unknown.length > 0) throw new Error(`the unit's ${unknown.join(", ")} is not known`);
+  const own = config.fro !== undefined;
+  const given = (name: string, field: string, of: (value: number) => number = (value) => value) =>
+    config[name] === undefined ? {} : { [field]: of(number(config[name])) };
   const scalable = Number(config.scalable ?? 0);
-  const firstStage = Number(config.first_stage ?? 0);
-  if (!has("fro") && scalable === 0) return qemu11Q35;
-  const fro = has("fro") ? number(config.fro) / 16 : 0x22;
-  const iro = has("iro") ? number(config.iro) / 16 : 0xf;
-  const cap: Encodable<(typeof CAP)["specs"]> = {
-    ND: 6,
-    SAGAW: Number(config.sagaw ?? 6),
-    MGAW: Number(config.mgaw ?? 48) - 1,
-    FRO: fro,
-    SSLPS: 3,
-    PSI: scalable,
-    MAMV: scalable * 18,
-    NFR: Number(config.nfr ?? 0),
-    DWD: 1,
-    DRD: 1,
-    ESRTPS: scalable,
+  const firstStage = Number(config.first_stage ?? 1);
+  const cap = {
+    ...given("sagaw", "SAGAW"),
+    ...given("mgaw", "MGAW", (bits) => bits - 1),
+    ...given("nfr", "NFR"),
+    ...given("fro", "FRO", (offset) => offset / 16),
   };
-  const ecap: Encodable<(typeof ECAP)["specs"]> = {
-    C: 1,
-    QI: 1,
-    IR: 1,
-    EIM: 1,
-    IRO: iro,
-    MHMV: 15,
-    PT: scalable,
-    SMTS: scalable,
-    SRS: scalable,
-    FSTS: scalable & firstStage,
-    SSTS: scalable & ~firstStage,
+  const tables = {
+    SMTS: 1,
+    SRS: 1,
+    SMPWCS: 1,
+    PASID: Number(config.pasid ?? 0),
+    PSS: 19,
+    FSTS: firstStage,
+    SSTS: config.first_stage === undefined ? 1 : 1 - firstStage,
+  };
+  const ecap = {
+    ...given("iro", "IRO", (offset) => offset / 16),
+    ...(own ? { C: 1, EIM: 1, PT: 0 } : {}),
+    ...(scalable === 0 ? {} : tables),
   };
   return {
     ...qemu11Q35,
     name: "script",
-    cap: value(CAP.encode(cap)),
-    ecap: value(ECAP.encode(ecap)),
-    faultCompression: false,
+    cap: changed(CAP, qemu11Q35.cap, cap),
+    ecap: changed(ECAP, qemu11Q35.ecap, ecap),
+    faultCompression: !own && scalable === 0,
   };
 }
 
+/** RAM on both sides of the range below 4 GiB that belongs to devices. */
+const RAM = [
+  { base: 0, size: 0xc000_0000 },
+  { base: 0x1_0000_0000, size: 0x1_0000_0000 },
+];
+const PAGE = 4096;
+
 class VtdDevice implements ScriptedDevice {
-  readonly memory = new SlabMemory([{ base: 0, size: 0x2000_0000 }]);
+  readonly memory = new SlabMemory(RAM);
   readonly mmio: VtdHardware;
   readonly #out = new Translation();
   /** Reasons of the faults that the last request met, recorded or not. */
@@ -107,10 +118,7 @@ class VtdDevice implements ScriptedDevice {
   step(step: Step): string | undefined {
     switch (step.op) {
       case "translate":
-        return this.#translation(
-          this.#translate(step, step.write === true ? Access.WRITE : Access.READ),
-          step.expect as Expected,
-        );
+        return this.#translation(this.#translate(step, big(step.iova), step.write === true), expectation(step));
       case "dma_read":
       case "dma_write":
         return this.#dma(step);
@@ -121,7 +129,7 @@ class VtdDevice implements ScriptedDevice {
       case "inject":
         return this.#inject(String(step.what));
       case "frcd_expect":
-        return this.#record(number(step.index), step);
+        return this.#record(step);
       case "cap_expect":
         return this.#capabilities(step);
       default:
@@ -129,24 +137,28 @@ class VtdDevice implements ScriptedDevice {
     }
   }
 
-  #translate(step: Step, access: number): number {
-    const iova = big(step.iova);
+  #translate(step: Step, iova: bigint, write: boolean): number {
     this.#faults = [];
-    return this.mmio.translate(number(step.rid), NO_PASID, hi32(iova), lo32(iova), access, this.#out);
+    const pasid = step.pasid === undefined ? NO_PASID : number(step.pasid);
+    const access = write ? Access.WRITE : Access.READ;
+    return this.mmio.translate(number(step.rid), pasid, hi32(iova), lo32(iova), access, this.#out);
   }
 
+  /** Difference between an answer and what is expected: an address, a fault with its reason and record, or just any fault. */
   #translation(status: number, expected: Expected): string {
-    if (expected.pa !== undefined) {
-      if (status !== TranslationStatus.OK)
-        return `expected ${JSON.stringify(expected.pa)}, got fault ${this.#reasons()}`;
-      return same("physical address", expected.pa, physical(this.#out.hi, this.#out.lo));
+    const { pa, page_size, fault_reason, frcd } = expected;
+    if (pa !== undefined) {
+      if (status !== TranslationStatus.OK) return `expected ${JSON.stringify(pa)}, got fault ${this.#reasons()}`;
+      return (
+        same("physical address", pa, physical(this.#out.hi, this.#out.lo)) ||
+        same("page size", page_size, 2 ** this.#out.shift)
+      );
     }
     if (status === TranslationStatus.OK)
-      return `expected fault ${JSON.stringify(expected.fault_reason)}, got ${hex(physical(this.#out.hi, this.#out.lo))}`;
-    if (expected.fault_reason !== undefined && this.#faults.at(-1) !== number(expected.fault_reason)) {
-      return `expected fault ${JSON.stringify(expected.fault_reason)}, got ${this.#reasons()}`;
-    }
-    return expected.frcd === undefined ? "" : this.#record(0, expected.frcd as Expected);
+      return `expected fault ${JSON.stringify(fault_reason ?? "of any kind")}, got ${hex(physical(this.#out.hi, this.#out.lo))}`;
+    if (fault_reason !== undefined && this.#faults.at(-1) !== number(fault_reason))
+      return `expected fault ${JSON.stringify(fault_reason)}, got ${this.#reasons()}`;
+    return frcd === undefined ? "" : this.#anyRecord(frcd as Expected);
   }
 
   #reasons(): string {
@@ -154,37 +166,58 @@ class VtdDevice implements ScriptedDevice {
   }
 
   /** A fault recording register against fields whose names start as the specification's: "F", "SID", "T(type: 1=read)". */
-  #record(index: number, expected: Expected): string {
+  #record(step: Step): string {
+    const record = this.#records.at(number(step.index));
+    if (record === undefined) return `no fault recording register ${String(step.index)}`;
+    const fields = Object.entries(step).filter(([name]) => name !== "op" && name !== "index");
+    return this.#differs(record, Object.fromEntries(fields));
+  }
+
+  /** The record of the last request is in one of the registers. */
+  #anyRecord(expected: Expected): string {
+    const differences = this.#records.map((record) => this.#differs(record, expected));
+    return differences.includes("") ? "" : differences[0];
+  }
+
+  get #records() {
     const { cap } = this.mmio.capabilities;
-    const { words } = this.mmio.registers;
-    const at = frcdRegisters(cap.FRO, cap.NFR + 1)[index].LO.index;
+    return frcdRegisters(cap.FRO, cap.NFR + 1);
+  }
+
+  #differs({ LO }: FrcdRegisters, expected: Expected): string {
     for (const [label, wanted] of Object.entries(expected)) {
-      const name = /^[A-Z]+/.exec(label)?.[0] ?? "";
-      if (!["F", "SID", "FR", "T", "FI"].includes(name)) continue;
-      const difference = same(
-        `FRCD.${label}`,
-        wanted,
-        Number(FRCD.field(name === "T" ? "T1" : name).getBig(words, at)),
-      );
+      const name = /^\w+/.exec(label)?.[0] ?? "";
+      const field = FRCD.fields.find((each) => each.name === (name === "T" ? "T1" : name));
+      if (field === undefined) return `no field ${label} in a fault record`;
+      const actual = Number(field.getBig(this.mmio.registers.words, LO.index));
+      const difference = same(`FRCD.${label}`, wanted, actual);
       if (difference !== "") return difference;
     }
     return "";
   }
 
+  /** A device's access, page by page; what is expected of its translation is expected of the first page. */
   #dma(step: Step): string {
     const write = step.op === "dma_write";
-    const expected = step.expect as Expected;
-    const failed = this.#translation(this.#translate(step, write ? Access.WRITE : Access.READ), { pa: expected.pa });
-    if (failed !== "") return failed;
-    const pa = number(expected.pa);
-    if (write) return this.memory.writeBytes(pa, bytesOf(String(step.bytes))) ? "" : `no RAM at ${hex(pa)}`;
-    const into = new Uint8Array(number(step.len));
-    this.memory.readBytes(pa, into);
-    return same("bytes", expected.bytes, bytesToHex(into));
+    const expected = expectation(step);
+    const data = write ? bytesOf(String(step.bytes)) : new Uint8Array(number(step.len));
+    const start = big(step.iova);
+    for (let done = 0; done < data.length; ) {
+      const iova = start + BigInt(done);
+      const status = this.#translate(step, iova, write);
+      const failed = done === 0 ? this.#translation(status, expected) : "";
+      if (failed !== "" || expected.pa === undefined) return failed;
+      if (status !== TranslationStatus.OK) return `byte ${done}: fault ${this.#reasons()}`;
+      const part = data.subarray(done, done + PAGE - Number(iova & 0xfffn));
+      const pa = physical(this.#out.hi, this.#out.lo);
+      if (!(write ? this.memory.writeBytes(pa, part) : this.memory.readBytes(pa, part))) return `no RAM at ${hex(pa)}`;
+      done += part.length;
+    }
+    return write ? "" : same("bytes", expected.bytes, bytesToHex(data));
   }
 
   #msi(step: Step): string {
-    const expected = step.expect as Expected;
+    const expected = expectation(step);
     const { interrupts } = this.mmio;
     this.#faults = [];
     const status = this.mmio.interrupt(number(step.rid), number(step.addr), number(step.data));
@@ -193,6 +226,8 @@ class VtdDevice implements ScriptedDevice {
         ? ""
         : `expected fault ${JSON.stringify(expected.fault_reason)}, got ${this.#reasons()}`;
     }
+    if (expected.fault !== undefined)
+      return status === TranslationStatus.FAULT ? "" : "expected a fault, got an interrupt";
     if (status !== TranslationStatus.INTERRUPT) return `expected an interrupt, got fault ${this.#reasons()}`;
     const { address, data, destination } = interrupts.last;
     return (
@@ -208,7 +243,7 @@ class VtdDevice implements ScriptedDevice {
       const [path, text] = part.split("=");
       const [name, field] = path.trim().split(".");
       const register = this.mmio.registers.registers.find((each) => each.name === name);
-      if (!register) return `no register ${name}`;
+      if (!register?.fields.some((each) => each.name === field)) return `no register field ${path}`;
       register.field(field).set(this.mmio.registers.words, register.index, Number(text));
     }
     return "";
@@ -224,6 +259,11 @@ class VtdDevice implements ScriptedDevice {
     if (absent.length > 0) return `capabilities without ${absent.join(", ")}`;
     return step.MGAW === undefined ? "" : same("MGAW", step.MGAW, cap.MGAW);
   }
+}
+
+/** What a step expects; any failure where it says so in one word. */
+function expectation({ expect }: Step): Expected {
+  return typeof expect === "object" && expect !== null ? (expect as Expected) : {};
 }
 
 function same(what: string, expected: unknown, actual: number | string): string {
