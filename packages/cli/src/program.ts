@@ -1,4 +1,5 @@
 /** The command line as a value, so that tests can drive it without a process. */
+import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { UsageError } from "./errors.js";
 
@@ -9,6 +10,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   replay: async () => (await import("./commands/replay.js")).replayCommand(),
   run: async () => (await import("./commands/run.js")).runCommand(),
   compare: async () => (await import("./commands/compare.js")).compareCommand(),
+  completion: async () => (await import("./commands/completion.js")).completionCommand(() => createProgram()),
 };
 
 /** The commands that these words can mean: none for the version, the named one, or all, for help and suggestions. */
@@ -17,10 +19,17 @@ function wanted([first]: readonly string[]): readonly string[] {
   return first !== undefined && Object.hasOwn(COMMANDS, first) ? [first] : Object.keys(COMMANDS);
 }
 
-async function createProgram(words: readonly string[]): Promise<Command> {
+/** That of the package. */
+export function version(): string {
+  const manifest = readFileSync(new URL("../package.json", import.meta.url), "utf8");
+  return (JSON.parse(manifest) as { version: string }).version;
+}
+
+/** @param words the command line: commands that it does not name are left out; without it, every command is there */
+export async function createProgram(words: readonly string[] = []): Promise<Command> {
   const program = new Command("iommukit")
-    .description("Shared Virtual Addressing without the hardware")
-    .version("0.1.0")
+    .description("shared virtual addressing without the hardware")
+    .version(version())
     .enablePositionalOptions();
   for (const name of wanted(words)) program.addCommand(await COMMANDS[name]());
   for (const command of [program, ...program.commands]) command.exitOverride();

@@ -102,7 +102,7 @@ describe("iommukit compare", () => {
   it.each([
     [["--pid", "0"], "a whole number from 1 to 4194304 is wanted"],
     [["--backends", "smmuv3,amd"], "each of smmuv3, vtd at most once is wanted"],
-    [["--format", "xml"], "one of text, md, json is wanted"],
+    [["--format", "xml"], "Allowed choices are text, md, json"],
     [["--pid", "1", "--simulated"], "--pid and --simulated exclude each other"],
     [["--simulated", "--trace", "/nowhere/t.ndjson"], "cannot write /nowhere/t.ndjson"],
     [["--bogus"], "unknown option '--bogus'"],

@@ -31,9 +31,9 @@ function comparable(text: string): string {
   return text.replaceAll(root, "").replaceAll(/^host time .*$/gm, "host time");
 }
 
-it("has an example of every command", () => {
-  expect(new Set(blocks.map(({ words }) => words.split(" ")[0]))).toEqual(
-    new Set(["explain", "doctor", "replay", "compare"]),
+it("has an example of every command that needs no program of the user's", () => {
+  expect(blocks.map(({ words }) => words.split(" ")[0])).toEqual(
+    expect.arrayContaining(["explain", "doctor", "replay", "compare"]),
   );
 });
 

@@ -1,7 +1,7 @@
 /** `iommukit compare`: one process behind several IOMMUs, side by side. */
 import { closeSync, openSync, writeSync } from "node:fs";
 import { isErrno, type TraceRecord, traceLine } from "@iommukit/core";
-import { Command, InvalidArgumentError } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { BACKENDS } from "../compare/backends.js";
 import { compare } from "../compare/compare.js";
 import { LiveSource } from "../compare/live-subject.js";
@@ -9,6 +9,8 @@ import { renderJson, renderMarkdown, renderText } from "../compare/render.js";
 import { SimulatedSource } from "../compare/simulated-subject.js";
 import type { SubjectSource } from "../compare/subject.js";
 import { UsageError } from "../errors.js";
+import { withExamples } from "../manners/examples.js";
+import { integer } from "./values.js";
 
 interface Options {
   readonly pid?: number;
@@ -23,16 +25,6 @@ interface Options {
 
 const FORMATS = { text: renderText, md: renderMarkdown, json: renderJson } as const;
 
-function integer(low: number, high: number) {
-  return (text: string) => {
-    const value = Number(text);
-    if (!/^\d+$/.test(text) || value < low || value > high) {
-      throw new InvalidArgumentError(`a whole number from ${low} to ${high} is wanted.`);
-    }
-    return value;
-  };
-}
-
 function names(text: string): string[] {
   const chosen = text.split(",");
   const unknown = chosen.find((name) => !Object.hasOwn(BACKENDS, name));
@@ -42,14 +34,8 @@ function names(text: string): string[] {
   return chosen;
 }
 
-function format(text: string): string {
-  if (!Object.hasOwn(FORMATS, text))
-    throw new InvalidArgumentError(`one of ${Object.keys(FORMATS).join(", ")} is wanted.`);
-  return text;
-}
-
 export function compareCommand(): Command {
-  return new Command("compare")
+  const command = new Command("compare")
     .description("bind a process to a device behind each IOMMU, do the same work, show both side by side")
     .option("--pid <n>", "bind this running process instead of a child of our own", integer(1, 4_194_304))
     .option("--simulated", "bind a simulated process: the same everywhere, for every seed")
@@ -57,9 +43,14 @@ export function compareCommand(): Command {
     .option("--mib <n>", "MiB to read from the process's mapped file", integer(1, 1024), 16)
     .option("--seed <n>", "seed of the simulated process", integer(0, 0x7fff_ffff), 1)
     .option("--trace <file>", "write every event as a line of JSON")
-    .option("--format <name>", "text, md or json", format, "text")
+    .addOption(new Option("--format <name>", "how to write it").choices(Object.keys(FORMATS)).default("text"))
     .option("--json", "the same as --format json")
     .action(run);
+  return withExamples(command, [
+    ["iommukit compare", "a child process of its own, behind every IOMMU"],
+    ["iommukit compare --pid 4711 --backends vtd", "a running process, which lives on"],
+    ["iommukit compare --simulated --format md", "the same everywhere, as a Markdown table"],
+  ]);
 }
 
 async function run(options: Options): Promise<void> {

@@ -1,26 +1,23 @@
 /** `iommukit doctor`: why shared virtual addressing is off on a machine, from its files. */
-import { Command, InvalidArgumentError } from "commander";
+import { Command } from "commander";
 import { diagnose, diagnosisText } from "../doctor/doctor.js";
 import { readLive } from "../doctor/live.js";
 import { Machine } from "../doctor/machine.js";
 import { UsageError } from "../errors.js";
-import { canonicalBdf } from "../explain/hex.js";
 import { readLines } from "../explain/read-lines.js";
+import { colours } from "../manners/colours.js";
+import { withExamples } from "../manners/examples.js";
+import { bdf } from "./values.js";
 
 interface Options {
   readonly live?: boolean;
   readonly s?: string;
   readonly json?: boolean;
-}
-
-function bdf(text: string): string {
-  const value = canonicalBdf(text);
-  if (value === undefined) throw new InvalidArgumentError("an address such as 0000:01:00.0 is wanted.");
-  return value;
+  readonly ndjson?: boolean;
 }
 
 export function doctorCommand(): Command {
-  return new Command("doctor")
+  const command = new Command("doctor")
     .description("why is SVA off here: every gate in order, and the first thing to change")
     .argument(
       "[file...]",
@@ -29,10 +26,16 @@ export function doctorCommand(): Command {
     .option("--live", "read this machine's files instead")
     .option("-s <bdf>", "judge this device", bdf)
     .option("--json", "as JSON")
+    .option("--ndjson", "one gate a line, as JSON")
     .action(run);
+  return withExamples(command, [
+    ["sudo iommukit doctor --live", "this machine, with every file that root may read"],
+    ["iommukit doctor dmesg.txt lspci.txt config-6.12 cmdline.txt", "another machine, from its files"],
+    ["iommukit doctor --live -s 6a:01.0", "one device of this machine"],
+  ]);
 }
 
-async function run(files: readonly string[], { live, s, json }: Options): Promise<void> {
+async function run(files: readonly string[], { live, s, json, ndjson }: Options): Promise<void> {
   if (live && files.length > 0) throw new UsageError("--live and files exclude each other");
   if (live && process.platform !== "linux") throw new UsageError(`--live needs Linux; this is ${process.platform}`);
   const machine = new Machine();
@@ -42,6 +45,9 @@ async function run(files: readonly string[], { live, s, json }: Options): Promis
       await readLines(file, process.stdin, (text) => machine.line(text));
   machine.end();
   const diagnosis = diagnose(machine, s);
-  process.stdout.write(`${json ? JSON.stringify(diagnosis, undefined, 2) : diagnosisText(diagnosis)}\n`);
+  const lines = ndjson
+    ? diagnosis.verdicts.map((verdict) => JSON.stringify(verdict))
+    : [json ? JSON.stringify(diagnosis, undefined, 2) : diagnosisText(diagnosis, colours(process.stdout))];
+  process.stdout.write(`${lines.join("\n")}\n`);
   if (diagnosis.first !== undefined) process.exitCode = 1;
 }

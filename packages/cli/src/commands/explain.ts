@@ -2,7 +2,6 @@
 import { Command, InvalidArgumentError } from "commander";
 import { UsageError } from "../errors.js";
 import { Explainer } from "../explain/explainer.js";
-import { canonicalBdf, parseHex } from "../explain/hex.js";
 import { Output } from "../explain/output.js";
 import { readLines } from "../explain/read-lines.js";
 import type { ExplainRecord } from "../explain/record.js";
@@ -12,6 +11,8 @@ import { Unknown } from "../explain/unknown.js";
 import { MemoryImages } from "../explain/walk/memory-image.js";
 import { type Roots, walkFor } from "../explain/walk/walk.js";
 import { Why } from "../explain/why.js";
+import { withExamples } from "../manners/examples.js";
+import { bdf, collect, hexValue } from "./values.js";
 
 interface Options {
   readonly as?: NamedTable;
@@ -27,24 +28,11 @@ interface Options {
   readonly strtabCfg?: bigint;
 }
 
-function hexValue(text: string): bigint {
-  const value = /^0x/i.test(text) ? parseHex(text) : undefined;
-  if (value === undefined || value >> 64n !== 0n)
-    throw new InvalidArgumentError("a number such as 0x436f7d000 is wanted.");
-  return value;
-}
-
 function table(text: string): NamedTable {
   const found = tableNamed(text);
   if (found === undefined)
     throw new InvalidArgumentError("no table has that name; `iommukit explain --tables` lists them.");
   return found;
-}
-
-function bdf(text: string): string {
-  const value = canonicalBdf(text);
-  if (value === undefined) throw new InvalidArgumentError("an address such as 0000:01:00.0 is wanted.");
-  return value;
 }
 
 function pasid(text: string): number {
@@ -55,7 +43,7 @@ function pasid(text: string): number {
 }
 
 export function explainCommand(): Command {
-  return new Command("explain")
+  const command = new Command("explain")
     .description("say what faults, events, table entries, registers and lspci output mean, and why they came")
     .argument("[file...]", "text of any mixture; - or nothing reads standard input")
     .option("-v, --verbose", "every field with bits, value, meaning and section; every cause")
@@ -64,12 +52,7 @@ export function explainCommand(): Command {
     .option("-s <bdf>", "only this device", bdf)
     .option("--pasid <n>", "only this PASID", pasid)
     .option("--no-why", "leave out the likely causes")
-    .option(
-      "--memory <file@addr>",
-      "raw memory at a physical address; may be repeated",
-      (text, all: string[]) => [...all, text],
-      [],
-    )
+    .option("--memory <file@addr>", "raw memory at a physical address; may be repeated", collect, [])
     .option("--rtaddr <hex>", "value of VT-d's RTADDR: walk its tables for each fault", hexValue)
     .option("--strtab-base <hex>", "value of SMMU_STRTAB_BASE: walk its tables for each event", hexValue)
     .option("--strtab-cfg <hex>", "value of SMMU_STRTAB_BASE_CFG", hexValue)
@@ -78,6 +61,16 @@ export function explainCommand(): Command {
     .action((files: string[], options: Options & { tables?: boolean }) =>
       options.tables ? listTables() : run(files, options),
     );
+  return withExamples(command, [
+    ["dmesg | iommukit explain", "what the IOMMU complains about, and why"],
+    ["iommukit explain -v -s 01:00.0 dmesg.txt", "every field and every cause, for one device"],
+    ["iommukit explain --as STE ste.txt", "hex words as a stream table entry"],
+    [
+      "iommukit explain --memory ram.bin@0x80000000 --rtaddr 0x80001000 dmesg.txt",
+      "walk the tables of a memory image for each fault",
+    ],
+    ["lspci -xxxx | iommukit explain --ndjson", "capabilities of every device, one record a line, for jq"],
+  ]);
 }
 
 function listTables(): void {

@@ -1,7 +1,8 @@
 /** `iommukit replay`: the maps and unmaps of a recorded trace, done again by each backend's driver. */
-import { Command, InvalidArgumentError } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { UsageError } from "../errors.js";
 import { readLines } from "../explain/read-lines.js";
+import { withExamples } from "../manners/examples.js";
 import { REPLAY_BACKENDS } from "../replay/backends.js";
 import { replayJson, replayMarkdown, replayText } from "../replay/render.js";
 import { Replayer } from "../replay/replay.js";
@@ -24,14 +25,8 @@ function names(text: string): string[] {
   return chosen;
 }
 
-function format(text: string): string {
-  if (!Object.hasOwn(FORMATS, text))
-    throw new InvalidArgumentError(`one of ${Object.keys(FORMATS).join(", ")} is wanted.`);
-  return text;
-}
-
 export function replayCommand(): Command {
-  return new Command("replay")
+  const command = new Command("replay")
     .description(
       "do the maps and unmaps of an ftrace text (iommu:map, iommu:unmap) behind each backend and count what they cost",
     )
@@ -39,9 +34,13 @@ export function replayCommand(): Command {
     .option("--backends <names>", "comma-separated", names, Object.keys(REPLAY_BACKENDS))
     .option("--strict", "invalidate at every unmap (the default)")
     .option("--lazy", "iommu.strict=0: unmaps wait for a common invalidation")
-    .option("--format <name>", "text, md or json", format, "text")
+    .addOption(new Option("--format <name>", "how to write it").choices(Object.keys(FORMATS)).default("text"))
     .option("--json", "the same as --format json")
     .action(run);
+  return withExamples(command, [
+    ["iommukit replay trace.txt.gz", "what the trace costs behind each IOMMU"],
+    ["trace-cmd report | iommukit replay --lazy --format md", "with deferred invalidation, as a Markdown table"],
+  ]);
 }
 
 async function run(files: readonly string[], options: Options): Promise<void> {

@@ -4,6 +4,7 @@ import { type Platform, traceLine } from "@iommukit/core";
 import { Command } from "commander";
 import { UsageError } from "../errors.js";
 import { loadMachine } from "../machines/load-machine.js";
+import { withExamples } from "../manners/examples.js";
 import { checkedExecutable } from "../run/executable.js";
 import { INJECTIONS, parseInjections } from "../run/injections.js";
 import { runSession, type SessionResult } from "../run/session.js";
@@ -20,7 +21,7 @@ const LISTED = 20;
 
 export function runCommand(): Command {
   const injections = Object.entries(INJECTIONS).map(([name, { says }]) => `  ${name}: ${says}`);
-  return new Command("run")
+  const command = new Command("run")
     .description("run a VFIO program on a modelled machine: /dev/vfio, sysfs, interrupts, DMA into its memory")
     .argument("<program>", "dynamically linked; after --")
     .argument("[args...]")
@@ -34,6 +35,11 @@ export function runCommand(): Command {
     .addHelpText("after", `\nInjections:\n${injections.join("\n")}`)
     .passThroughOptions()
     .action(run);
+  return withExamples(command, [
+    ["iommukit run -- ./driver-test 0000:01:00.0", "the program as it is, on the default machine"],
+    ["iommukit run --machine machine.ts --expect-clean -- ./driver-test", "on a machine of one's own, for CI"],
+    ["iommukit run --record session.ndjson -- ./driver-test", "with a recording of all that happens"],
+  ]);
 }
 
 async function run(program: string, args: readonly string[], options: Options): Promise<void> {

@@ -1,4 +1,5 @@
 /** Every gate in the order in which they open: a failure explains those after it. */
+import type { Colours } from "../manners/colours.js";
 import type { Gate, Verdict } from "./gate.js";
 import { DEVICE, DRIVER, IOMMU } from "./gates-hardware.js";
 import { COMMAND_LINE, DEFAULT_DOMAIN, FIRMWARE, KERNEL_CONFIG } from "./gates-kernel.js";
@@ -19,12 +20,15 @@ export function diagnose(machine: Machine, device?: string): Diagnosis {
   return { verdicts, first: verdicts.find(({ result }) => result === "fail")?.change };
 }
 
-export function diagnosisText({ verdicts, first }: Diagnosis): string {
+const COLOUR = { pass: "green", fail: "red", unknown: "yellow" } as const;
+
+export function diagnosisText({ verdicts, first }: Diagnosis, colours: Colours): string {
   const width = Math.max(...verdicts.map(({ gate }) => gate.length));
   const lines = verdicts.map(
-    ({ gate, result, because }) => `${result.padEnd("unknown".length)}  ${gate.padEnd(width)}  ${because}`,
+    ({ gate, result, because }) =>
+      `${colours[COLOUR[result]](result.padEnd("unknown".length))}  ${gate.padEnd(width)}  ${because}`,
   );
   const unknown = verdicts.filter(({ result }) => result === "unknown").length;
   const rest = unknown > 0 ? `nothing failed; ${unknown} gates are unknown` : "every gate is open";
-  return [...lines, "", first === undefined ? rest : `first thing to change: ${first}`].join("\n");
+  return [...lines, "", first === undefined ? rest : `${colours.bold("first thing to change:")} ${first}`].join("\n");
 }

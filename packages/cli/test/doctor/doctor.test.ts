@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { diagnose, diagnosisText } from "../../src/doctor/doctor.js";
 import { Machine } from "../../src/doctor/machine.js";
+import { colours } from "../../src/manners/colours.js";
 
 function doctor(lines: readonly string[], device?: string) {
   const machine = new Machine();
@@ -96,6 +97,7 @@ describe("doctor", () => {
   it("ends with the first thing to change", () => {
     const text = diagnosisText(
       doctor(["CONFIG_INTEL_IOMMU=y", "Kernel command line: root=/dev/sda intel_iommu=on,sm_off"]),
+      colours({}),
     );
     expect(text.split("\n").at(-1)).toBe(
       "first thing to change: boot with intel_iommu=on,sm_on: PASIDs need scalable mode",
