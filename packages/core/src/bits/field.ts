@@ -128,7 +128,9 @@ export abstract class Field<V extends FieldValue = FieldValue> {
 
   /** Stores a value given as a number; throws a RangeError when it does not fit the field. */
   set(words: Int32Array, at: number, value: number): void {
-    this.setBig(words, at, BigInt(value));
+    if (this.spec.kind !== "addr" && value >= 0 && value < 2 ** Math.min(this.width, 32) && Number.isInteger(value))
+      this.setPair(words, at, 0, value | 0);
+    else this.setBig(words, at, BigInt(value));
   }
 
   setBig(words: Int32Array, at: number, value: bigint): void {
@@ -159,15 +161,15 @@ export abstract class Field<V extends FieldValue = FieldValue> {
   }
 
   encode(words: Int32Array, at: number, value: FieldValue): void {
-    this.setBig(words, at, this.#toBits(value));
+    if (typeof value === "bigint") this.setBig(words, at, value);
+    else this.set(words, at, this.#toNumber(value));
   }
 
-  #toBits(value: FieldValue): bigint {
-    if (typeof value === "boolean") return value ? 1n : 0n;
-    if (typeof value !== "string") return BigInt(value);
+  #toNumber(value: boolean | number | string): number {
+    if (typeof value !== "string") return Number(value);
     const named = this.spec.values?.[value];
     if (named === undefined) throw new RangeError(`${this.name}: no value is named "${value}"`);
-    return BigInt(named);
+    return named;
   }
 }
 

@@ -76,4 +76,6 @@ export interface IommuChip extends Mmio, TranslationPort {
   /** Power-on state, tables and caches gone. */
   reset(): void;
   readonly units: readonly HardwareUnit[];
+  /** Commands or descriptors consumed since power-on, by the specification's names. Counted whether or not anybody traces. */
+  commandsConsumed(): Readonly<Record<string, number>>;
 }

@@ -13,6 +13,7 @@ interface Run {
 
 /** iommu_pgsize: the largest page that fits, and how many of it until a larger one would. An unmap has no `pa`: it gives `iova`. */
 export function iommuPgsize(domain: IommuDomain, iova: bigint, pa: bigint, size: bigint): Run {
+  if (size === (domain.pgsizeBitmap & -domain.pgsizeBitmap)) return { pgsize: Number(size), count: 1 };
   const merged = iova | pa;
   let best = 0n;
   let next = 0n;

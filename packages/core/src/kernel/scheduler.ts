@@ -28,8 +28,11 @@ export interface Scheduler {
   run<T>(body: () => Promise<T>, name?: string): Promise<T>;
   /** Starts a kernel or user thread. */
   spawn(name: string, body: () => Promise<void>): Thread;
-  /** A place where another thread may run: between two stores to a live entry, while polling a register. */
-  point(name: string): Promise<void>;
+  /**
+   * A place where another thread may run: between two stores to a live entry, while polling a register.
+   * Undefined when none does, so that a path that is taken a million times can go on without a promise.
+   */
+  point(name: string): Promise<void> | undefined;
   /** Gives every other ready thread a turn. */
   yield(): Promise<void>;
   sleep(nanoseconds: number): Promise<void>;
@@ -136,8 +139,8 @@ export class VirtualTimeScheduler implements Scheduler {
     return thread;
   }
 
-  point(_name: string): Promise<void> {
-    return DONE;
+  point(_name: string): Promise<void> | undefined {
+    return undefined;
   }
 
   yield(): Promise<void> {

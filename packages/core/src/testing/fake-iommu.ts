@@ -198,6 +198,7 @@ const NO_CHIP: IommuChip = {
   translationRequest: () => AtsStatus.UR,
   pageRequest: () => {},
   invalidateCompletion: () => {},
+  commandsConsumed: () => ({}),
 };
 
 export class FakeIommu implements IommuInstance {

@@ -3,7 +3,7 @@
  * starts at its commands, and others that come meanwhile add to that range. The owner waits until the previous range is published
  * and all slots of its own are filled, then moves CMDQ_PROD over it. CMD_SYNC makes all earlier commands complete.
  */
-import { IommuError, WaitQueue } from "@iommukit/core";
+import { hiOf, IommuError, loOf, WaitQueue } from "@iommukit/core";
 import { CMD_SYNC, OPCODE } from "../spec/commands.js";
 import { CMDQ_BASE, CMDQ_CONS, CMDQ_PROD } from "../spec/registers.js";
 import type { DriverContext } from "./driver-context.js";
@@ -25,6 +25,7 @@ export class CommandQueue {
   /** Slots that have been given out and hold their command. */
   readonly #filled: boolean[];
   readonly #polled: boolean;
+  readonly #syncCommand: Command;
   /** Commands given a slot, published by CMDQ_PROD, and known to be consumed, since the reset. */
   #prod = 0;
   #published = 0;
@@ -44,6 +45,8 @@ export class CommandQueue {
     this.#changed = new WaitQueue(context.scheduler, "cmdq owner");
     this.#filled = new Array<boolean>(this.#memory.ring.entries).fill(false);
     this.#polled = (context.options.disableMsiPolling ?? false) || !features.msi || !features.coherent;
+    const head = { Opcode: OPCODE.SYNC, CS: this.#polled ? "none" : "irq" } as const;
+    this.#syncCommand = CMD_SYNC.encode(this.#polled ? head : { ...head, ...MESSAGE });
   }
 
   /** Tells the hardware where the queue is; both pointers start over. While the queue is disabled. */
@@ -69,29 +72,46 @@ export class CommandQueue {
    */
   async issueSync(...commands: readonly Command[]): Promise<boolean> {
     const last = Math.max(0, Math.ceil(commands.length / BATCH_COMMANDS) - 1) * BATCH_COMMANDS;
-    await this.issue(...commands.slice(0, last));
-    return this.#waitFor(await this.#insert(commands.slice(last), true));
+    if (last > 0) await this.issue(...commands.slice(0, last));
+    const sync = await this.#insert(commands.slice(last), true);
+    return this.#completed(sync) || this.#waitFor(sync);
   }
 
-  /** @returns the number of the last command: the CMD_SYNC when there is one */
+  /**
+   * Suspends only where it has to: most insertions find room, own their range and wait for nobody.
+   * @returns the number of the last command: the CMD_SYNC when there is one
+   */
   async #insert(commands: readonly Command[], sync = false): Promise<number> {
     const count = commands.length + (sync ? 1 : 0);
-    await this.#makeRoom(count);
+    if (!this.#hasRoom(count)) await this.#makeRoom(count);
     const first = this.#prod;
     const last = first + count - 1;
     const owner = !this.#owned;
     this.#prod += count;
     this.#owned = true;
-    for (const [i, command] of commands.entries()) await this.#fill(first + i, command);
-    if (sync) await this.#fill(last, this.#sync(last));
-    if (owner) await this.#publish(first);
+    for (let number = first; number <= last; number++) {
+      this.#memory.write(number, commands[number - first] ?? this.#sync(number));
+      const turn = this.context.scheduler.point("cmdq store");
+      if (turn) await turn;
+      this.#filled[this.#memory.ring.index(number)] = true;
+      this.#changed.wakeAll();
+    }
+    if (!owner) return last;
+    if (this.#published !== first) await this.#changed.wait(() => this.#published === first);
+    const end = this.#prod;
+    this.#owned = false;
+    if (!this.#allFilled(first, end)) await this.#changed.wait(() => this.#allFilled(first, end));
+    this.#publish(first, end);
     return last;
   }
 
-  async #makeRoom(count: number): Promise<void> {
+  #hasRoom(count: number): boolean {
     const { entries } = this.#memory.ring;
-    const room = () => this.#prod + count - this.#cons <= entries || this.#prod + count - this.#readCons() <= entries;
-    if (room() || (await this.context.poll(room))) return;
+    return this.#prod + count - this.#cons <= entries || this.#prod + count - this.#readCons() <= entries;
+  }
+
+  async #makeRoom(count: number): Promise<void> {
+    if (await this.context.poll(() => this.#hasRoom(count))) return;
     this.context.print("CMDQ timeout");
     throw new IommuError("ETIMEDOUT", `${this.context.name}: the command queue has been full for a second`);
   }
@@ -101,20 +121,9 @@ export class CommandQueue {
     return this.#cons;
   }
 
-  async #fill(number: number, command: Command): Promise<void> {
-    this.#memory.write(number, command);
-    await this.context.scheduler.point("cmdq store");
-    this.#filled[this.#memory.ring.index(number)] = true;
-    this.#changed.wakeAll();
-  }
-
-  /** Moves CMDQ_PROD from `first` to the last slot that is given out by then. */
-  async #publish(first: number): Promise<void> {
+  /** Moves CMDQ_PROD over the owner's range, which ends with the last slot that was given out by then. */
+  #publish(first: number, end: number): void {
     const { ring } = this.#memory;
-    await this.#changed.wait(() => this.#published === first);
-    const end = this.#prod;
-    this.#owned = false;
-    await this.#changed.wait(() => this.#allFilled(first, end));
     for (let number = first; number < end; number++) this.#filled[ring.index(number)] = false;
     this.#published = end;
     this.context.mmio.write32(CMDQ_PROD.offset, ring.pointer(end));
@@ -127,16 +136,22 @@ export class CommandQueue {
   }
 
   #sync(number: number): Command {
-    if (this.#polled) return CMD_SYNC.encode({ Opcode: OPCODE.SYNC, CS: "none" });
     // The message overwrites the command's own first word, which is not zero before.
-    return CMD_SYNC.encode({ Opcode: OPCODE.SYNC, CS: "irq", ...MESSAGE, MSIAddress: this.#memory.at(number) });
+    const pa = this.#memory.at(number);
+    if (!this.#polled) CMD_SYNC.MSIAddress.setPair(this.#syncCommand, 0, hiOf(pa), loOf(pa));
+    return this.#syncCommand;
+  }
+
+  /** Whoever fills the slot anew has read CMDQ_CONS before. */
+  #completed(sync: number): boolean {
+    if (this.#published <= sync) return false;
+    if (this.#polled) return this.#readCons() > sync;
+    return this.#cons > sync || this.context.memory.load32(this.#memory.at(sync)) === 0;
   }
 
   async #waitFor(sync: number): Promise<boolean> {
     await this.#changed.wait(() => this.#published > sync);
-    // Whoever fills the slot anew has read CMDQ_CONS before.
-    const signalled = () => this.#cons > sync || this.context.memory.load32(this.#memory.at(sync)) === 0;
-    if (await this.context.poll(this.#polled ? () => this.#readCons() > sync : signalled)) return true;
+    if (await this.context.poll(() => this.#completed(sync))) return true;
     const hex = (value: number) => `0x${value.toString(16).padStart(8, "0")}`;
     const { mmio } = this.context;
     const hardware = `hwprod ${hex(mmio.read32(CMDQ_PROD.offset))}, hwcons ${hex(mmio.read32(CMDQ_CONS.offset))}`;

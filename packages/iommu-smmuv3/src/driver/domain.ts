@@ -153,16 +153,16 @@ export class Smmuv3Domain implements IommuDomain, PageTableFlush {
   }
 
   /** Completes an unmap, and whatever else waits. */
-  async sync(gather?: IotlbGather): Promise<void> {
+  sync(gather?: IotlbGather): Promise<void> {
     const ranges = this.#pending;
     this.#pending = [];
     if (gather && gather.pgsize !== 0) ranges.push(gathered(gather));
-    await this.#invalidate(ranges);
+    return this.#invalidate(ranges);
   }
 
-  async flushAll(): Promise<void> {
+  flushAll(): Promise<void> {
     this.#pending = [];
-    await this.#invalidate([EVERYTHING]);
+    return this.#invalidate([EVERYTHING]);
   }
 
   async #invalidate(ranges: readonly InvalidationRange[]): Promise<void> {

@@ -35,6 +35,11 @@ export class InvalidationArray {
     return this.#items;
   }
 
+  /** The items that somebody uses. */
+  get live(): readonly InvalidationItem[] {
+    return this.#items.every(({ users }) => users > 0) ? this.#items : this.#items.filter(({ users }) => users > 0);
+  }
+
   get trashes(): number {
     return this.#items.filter(({ users }) => users === 0).length;
   }

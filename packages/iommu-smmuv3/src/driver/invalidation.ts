@@ -24,6 +24,8 @@ export interface InvalidationRange {
 export const EVERYTHING: InvalidationRange = { start: 0n, size: 0n, granule: 0x1000, leaf: false };
 
 const MAX_NUM = 31;
+/** Five bits of the page count go into one command. */
+const CHUNKS = 32;
 const MAX_SCALE = 31;
 
 export class Invalidation {
@@ -42,7 +44,7 @@ export class Invalidation {
 
   /** Returns when nobody uses what stood in the ranges before. */
   async ranges(array: InvalidationArray, ranges: readonly InvalidationRange[]): Promise<void> {
-    const live = () => array.items.filter(({ users }) => users > 0);
+    const live = () => array.live;
     if (this.context.variants.has("L-1")) {
       await this.#atcs(live(), ranges);
       await this.#iotlb(live(), ranges);
@@ -50,7 +52,8 @@ export class Invalidation {
     }
     // L-2: the devices are counted too early.
     const early = this.context.variants.has("L-2") ? live() : undefined;
-    await this.context.scheduler.point("tables changed");
+    const turn = this.context.scheduler.point("tables changed");
+    if (turn) await turn;
     await this.#iotlb(live(), ranges);
     await this.#atcs(early ?? live(), ranges);
   }
@@ -67,10 +70,14 @@ export class Invalidation {
 
   /** Stage-2 entries leave before the stage-1 entries that were made with them. */
   async #iotlb(items: readonly InvalidationItem[], ranges: readonly InvalidationRange[]): Promise<void> {
-    const tags = items.filter(({ type }) => type === InvalidationType.S1_ASID || type === InvalidationType.S2_VMID);
-    const nested = items.filter(({ type }) => type === InvalidationType.S2_VMID_S1_CLEAR);
-    await this.#send(ranges.flatMap((range) => tags.flatMap((item) => this.#tagCommands(item, range))));
-    await this.#send(nested.map(({ id }) => tlbiVmidStageOne(id)));
+    const commands: Command[] = [];
+    const nested: Command[] = [];
+    for (const range of ranges) {
+      for (const item of items) if (isTag(item.type)) this.#tagCommands(item, range, commands);
+    }
+    for (const { type, id } of items) if (type === InvalidationType.S2_VMID_S1_CLEAR) nested.push(tlbiVmidStageOne(id));
+    if (commands.length > 0) await this.commands.issueSync(...commands);
+    if (nested.length > 0) await this.commands.issueSync(...nested);
   }
 
   async #atcs(items: readonly InvalidationItem[], ranges: readonly InvalidationRange[]): Promise<void> {
@@ -79,18 +86,18 @@ export class Invalidation {
       if (type === InvalidationType.ATS_FULL) return [atcInv(id, NO_PASID, 0n, 0n)];
       return ranges.map(({ start, size }) => atcInv(id, ssid, start, size));
     });
-    await this.#send(commands);
-  }
-
-  async #send(commands: readonly Command[]): Promise<void> {
     if (commands.length > 0) await this.commands.issueSync(...commands);
   }
 
-  #tagCommands({ type, id }: InvalidationItem, range: InvalidationRange): Command[] {
+  #tagCommands({ type, id }: InvalidationItem, range: InvalidationRange, into: Command[]): void {
     const stage1 = type === InvalidationType.S1_ASID;
-    if (this.#tooLarge(range)) return [stage1 ? tlbiAsid(id) : tlbiVmid(id)];
+    if (this.#tooLarge(range)) {
+      into.push(stage1 ? tlbiAsid(id) : tlbiVmid(id));
+      return;
+    }
     const template = stage1 ? tlbiVa(id, range.leaf) : tlbiIpa(id, range.leaf);
-    return this.features.rangeInvalidation ? this.#byRange(template, range) : byPage(template, range);
+    if (this.features.rangeInvalidation) this.#byRange(template, range, into);
+    else byPage(template, range, into);
   }
 
   /** One command per page would take too long (C7): the whole tag goes instead. */
@@ -101,32 +108,33 @@ export class Invalidation {
   }
 
   /** Ranges of (NUM + 1) * 2^SCALE pages, five bits of the page count at a time (IHI 0070 4.4.1.1). */
-  #byRange(template: Command, { start, size, granule, leaf }: InvalidationRange): Command[] {
+  #byRange(template: Command, { start, size, granule, leaf }: InvalidationRange, into: Command[]): void {
     const shift = this.#pageShift;
     const tg = (shift - 10) / 2;
     // The level of other than leaf entries is not known; one page without a level would not be a range.
     const ttl = leaf ? 4 - Math.floor((Math.log2(granule) - 3) / (shift - 3)) : 0;
-    let pages = size >> BigInt(shift);
-    if (!leaf && (pages & BigInt(MAX_NUM)) === 1n) pages++;
-    const commands: Command[] = [];
-    for (let address = start; pages > 0n; ) {
-      const scale = Math.min((pages & -pages).toString(2).length - 1, MAX_SCALE);
-      const chunks = Number((pages >> BigInt(scale)) & BigInt(MAX_NUM)) || MAX_NUM;
-      commands.push(at(template, address, tg, ttl, chunks - 1, scale));
-      const done = BigInt(chunks) << BigInt(scale);
-      address += done << BigInt(shift);
+    let pages = Number(size >> BigInt(shift));
+    if (!leaf && pages % CHUNKS === 1) pages++;
+    for (let address = start; pages > 0; ) {
+      let scale = 0;
+      while (scale < MAX_SCALE && pages % 2 ** (scale + 1) === 0) scale++;
+      const chunks = Math.floor(pages / 2 ** scale) % CHUNKS || MAX_NUM;
+      into.push(at(template, address, tg, ttl, chunks - 1, scale));
+      const done = chunks * 2 ** scale;
+      address += BigInt(done) << BigInt(shift);
       pages -= done;
     }
-    return commands;
   }
+}
+
+function isTag(type: number): boolean {
+  return type === InvalidationType.S1_ASID || type === InvalidationType.S2_VMID;
 }
 
 function isAts(type: number): boolean {
   return type === InvalidationType.ATS || type === InvalidationType.ATS_FULL;
 }
 
-function byPage(template: Command, { start, size, granule }: InvalidationRange): Command[] {
-  const commands: Command[] = [];
-  for (let address = start; address < start + size; address += BigInt(granule)) commands.push(at(template, address));
-  return commands;
+function byPage(template: Command, { start, size, granule }: InvalidationRange, into: Command[]): void {
+  for (let address = start; address < start + size; address += BigInt(granule)) into.push(at(template, address));
 }

@@ -176,16 +176,16 @@ export class Smmuv3Driver implements IommuOps {
     return size;
   }
 
-  async iotlbSyncMap(domain: IommuDomain, _iova: bigint, _size: bigint): Promise<void> {
-    await this.#domain(domain).sync();
+  iotlbSyncMap(domain: IommuDomain, _iova: bigint, _size: bigint): Promise<void> {
+    return this.#domain(domain).sync();
   }
 
-  async iotlbSync(domain: IommuDomain, gather: IotlbGather): Promise<void> {
-    await this.#domain(domain).sync(gather);
+  iotlbSync(domain: IommuDomain, gather: IotlbGather): Promise<void> {
+    return this.#domain(domain).sync(gather);
   }
 
-  async flushIotlbAll(domain: IommuDomain): Promise<void> {
-    await this.#domain(domain).flushAll();
+  flushIotlbAll(domain: IommuDomain): Promise<void> {
+    return this.#domain(domain).flushAll();
   }
 
   iovaToPhys(domain: IommuDomain, iova: bigint): number | undefined {

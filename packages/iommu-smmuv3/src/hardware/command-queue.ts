@@ -29,6 +29,8 @@ const RESPONSES: readonly number[] = [
 export class CommandQueue implements HardwareUnit {
   readonly name: string;
   readonly #command = new Int32Array(4);
+  /** Commands consumed since power-on, by opcode. */
+  readonly #consumed = new Float64Array(256);
   #busy = false;
 
   constructor(
@@ -74,6 +76,7 @@ export class CommandQueue implements HardwareUnit {
       return !this.interrupts.active(r.GERROR.CMDQ_ERR.lowMask);
     }
     r.CMDQ_CONS.RD.setPair(words, r.CMDQ_CONS.index, 0, (cons + 1) & mask);
+    this.#consumed[this.#command[0] & 0xff]++;
     if (this.chip.ports.trace.enabled) this.#traceConsumed();
     if (this.chip.features.sev && distance === 2 ** size) this.interrupts.pulse("sev");
     if ((this.#command[0] & 0xff) === OPCODE.SYNC) this.#signal();
@@ -228,8 +231,15 @@ export class CommandQueue implements HardwareUnit {
     }
   }
 
+  /** Commands consumed since power-on, by name. */
+  consumed(): Record<string, number> {
+    const counts: Record<string, number> = {};
+    for (const [opcode, count] of this.#consumed.entries()) if (count > 0) counts[nameOf(opcode)] = count;
+    return counts;
+  }
+
   #commandName(): string {
-    return c.COMMANDS.get(this.#command[0] & 0xff)?.name ?? `0x${(this.#command[0] & 0xff).toString(16)}`;
+    return nameOf(this.#command[0] & 0xff);
   }
 
   #words(): number[] {
@@ -240,6 +250,10 @@ export class CommandQueue implements HardwareUnit {
     const { name, ports } = this.chip;
     ports.trace.emit("command:consumed", { unit: name, command: this.#commandName(), words: this.#words() });
   }
+}
+
+function nameOf(opcode: number): string {
+  return c.COMMANDS.get(opcode)?.name ?? `0x${opcode.toString(16)}`;
 }
 
 /** SSec: Secure streams cannot be named on a Non-secure queue. */

@@ -88,7 +88,7 @@ export class Invalidation {
       this.#apply(scope, layout.name);
       scope.world = WORLD.EL2_E2H;
     }
-    if (layout.fields.some(({ name }) => name === "TTL") && !this.#range(scope, w)) return false;
+    if ("TTL" in layout && !this.#range(scope, w)) return false;
     this.#apply(scope, layout.name);
     return true;
   }

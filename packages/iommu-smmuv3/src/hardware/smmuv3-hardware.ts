@@ -145,8 +145,8 @@ export class Smmuv3Hardware implements IommuChip {
   reset(): void {
     resetRegisters(this.#registers, this.#chip);
     this.#config.clear();
-    this.#tlb.words.fill(0);
-    this.#walks.words.fill(0);
+    this.#tlb.clear();
+    this.#walks.clear();
     this.#stalls.reset();
     this.#atc.reset();
     this.#events.forget();
@@ -269,6 +269,10 @@ export class Smmuv3Hardware implements IommuChip {
 
   invalidateCompletion(completion: InvalidateCompletion): void {
     this.#atc.complete(completion);
+  }
+
+  commandsConsumed(): Readonly<Record<string, number>> {
+    return this.#commands.consumed();
   }
 
   /** A TLB invalidate instruction of a PE arrives (IDR0.BTM, CR2.PTM). ATCs are not affected: they need CMD_ATC_INV. */

@@ -122,6 +122,8 @@ export class TranslationCache {
   readonly #stride: number;
   /** Global entries have been inserted since the last full invalidation. */
   globals = false;
+  /** Number of valid entries. */
+  #size = 0;
 
   constructor(geometry: SetAssociative) {
     this.#guesses = new Int32Array(geometry.sets * GUESSES);
@@ -225,6 +227,7 @@ export class TranslationCache {
       (span << TAG.SPAN);
     const same = this.#inSet(kin, tags, pageHi, pageLo, shift, global ? MATCH_GLOBAL : MATCH_OWN);
     const at = same >= 0 ? same : this.#victim(hashOf(pageHi, pageLo, shift, tags) & this.#setMask);
+    if ((words[at + ENTRY.TAG] & TAG.VALID) === 0) this.#size++;
     words[at] = pageLo;
     words[at + ENTRY.VA_HI] = pageHi;
     words[at + ENTRY.TAG] = tag;
@@ -250,14 +253,21 @@ export class TranslationCache {
     return (this.words[at + ENTRY.TAG] >>> TAG.LEVEL) & 3;
   }
 
+  clear(): void {
+    this.words.fill(0);
+    this.#size = 0;
+  }
+
   /** Takes out what the scope covers; answers how many entries. */
   invalidate(scope: TlbScope): number {
+    if (this.#size === 0) return 0;
     let count = 0;
     for (let at = 0; at < this.words.length; at += ENTRY.WORDS) {
       if ((this.words[at + ENTRY.TAG] & TAG.VALID) === 0 || !this.#covered(at, scope)) continue;
       this.words[at + ENTRY.TAG] = 0;
       count++;
     }
+    this.#size -= count;
     return count;
   }
 

@@ -53,6 +53,8 @@ export class InvalidationQueue implements HardwareUnit {
   #stepping = false;
   readonly #descriptor = new Int32Array(WIDE_WORDS);
   readonly #wait = new Int32Array(WAIT.words);
+  /** Descriptors consumed since power-on, by type. */
+  readonly #consumed = new Float64Array(128);
   readonly #rules: DescriptorRules;
   readonly #execution: DescriptorExecution;
 
@@ -122,6 +124,7 @@ export class InvalidationQueue implements HardwareUnit {
     const deviceTlb = type === DescriptorType.DEVICE_TLB || type === DescriptorType.PASID_DEVICE_TLB;
     if (deviceTlb && !this.deviceTlb.hasFreeTag) return false;
     this.#setHead((head + (1 << shift)) % size);
+    this.#consumed[type]++;
     if (ports.trace.enabled) {
       const command = descriptorTable(type)?.name ?? "";
       ports.trace.emit("command:consumed", {
@@ -137,6 +140,14 @@ export class InvalidationQueue implements HardwareUnit {
       this.#execution.execute(type, d);
     }
     return true;
+  }
+
+  /** Descriptors consumed since power-on, by name. */
+  consumed(): Record<string, number> {
+    const counts: Record<string, number> = {};
+    for (const [type, count] of this.#consumed.entries())
+      if (count > 0) counts[descriptorTable(type)?.name ?? ""] = count;
+    return counts;
   }
 
   #configurationError(tail: number, size: number, shift: number): number {

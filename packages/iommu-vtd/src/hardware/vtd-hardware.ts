@@ -234,4 +234,8 @@ export class VtdHardware implements IommuChip {
   invalidateCompletion(completion: InvalidateCompletion): void {
     this.#queue.deviceTlb.complete(completion);
   }
+
+  commandsConsumed(): Readonly<Record<string, number>> {
+    return this.#queue.consumed();
+  }
 }
