@@ -72,38 +72,42 @@ async function descriptors(m: Machine, task: Task): Promise<number[]> {
 }
 
 describe("every kind of descriptor", () => {
-  it.each([1, 2])("answers 100,000 random ioctls with an errno or success, seed %i", async (seed) => {
-    const m = await machine({ functions: [A, B].map((bdf) => new FunctionWithBar(bdf)) });
-    const random = new Random(seed);
-    const seen = new Map<string, number>();
-    for (let done = 0; done < CALLS / 2; ) {
-      await m.run(async (task) => {
-        const mm = task.mm as AddressSpace;
-        const memory = await mm.mmap({ length: 0x10_0000 });
-        const fds = await descriptors(m, task);
-        for (let i = 0; i < 500; i++, done++) {
-          const kind = random.u32() % fds.length;
-          const fd = fds[kind];
-          const request = randomRequest(random, kind);
-          const arg =
-            request === VFIO_SET_IOMMU || random.u32() % 8 === 0
-              ? BigInt(EDGES[random.u32() % EDGES.length])
-              : randomArgument(random, memory);
-          try {
-            const result = await task.ioctl(fd, request, arg);
-            expect(result).toBeGreaterThanOrEqual(0);
-            seen.set("success", (seen.get("success") ?? 0) + 1);
-          } catch (error) {
-            if (!isErrno(error) || ERRNO[error.code] !== error.errno) throw error;
-            seen.set(error.code, (seen.get(error.code) ?? 0) + 1);
+  it.each([1, 2])(
+    "answers 100,000 random ioctls with an errno or success, seed %i",
+    { timeout: 60_000 },
+    async (seed) => {
+      const m = await machine({ functions: [A, B].map((bdf) => new FunctionWithBar(bdf)) });
+      const random = new Random(seed);
+      const seen = new Map<string, number>();
+      for (let done = 0; done < CALLS / 2; ) {
+        await m.run(async (task) => {
+          const mm = task.mm as AddressSpace;
+          const memory = await mm.mmap({ length: 0x10_0000 });
+          const fds = await descriptors(m, task);
+          for (let i = 0; i < 500; i++, done++) {
+            const kind = random.u32() % fds.length;
+            const fd = fds[kind];
+            const request = randomRequest(random, kind);
+            const arg =
+              request === VFIO_SET_IOMMU || random.u32() % 8 === 0
+                ? BigInt(EDGES[random.u32() % EDGES.length])
+                : randomArgument(random, memory);
+            try {
+              const result = await task.ioctl(fd, request, arg);
+              expect(result).toBeGreaterThanOrEqual(0);
+              seen.set("success", (seen.get("success") ?? 0) + 1);
+            } catch (error) {
+              if (!isErrno(error) || ERRNO[error.code] !== error.errno) throw error;
+              seen.set(error.code, (seen.get(error.code) ?? 0) + 1);
+            }
           }
-        }
-        await task.exit();
-      });
-    }
-    // The checks were passed often enough to try what is behind them.
-    expect(seen.get("success")).toBeGreaterThan(2000);
-    for (const errno of ["EINVAL", "EFAULT", "ENOTTY", "EEXIST", "EBADF"]) expect(seen.get(errno)).toBeGreaterThan(0);
-    await closeClean(m);
-  });
+          await task.exit();
+        });
+      }
+      // The checks were passed often enough to try what is behind them.
+      expect(seen.get("success")).toBeGreaterThan(2000);
+      for (const errno of ["EINVAL", "EFAULT", "ENOTTY", "EEXIST", "EBADF"]) expect(seen.get(errno)).toBeGreaterThan(0);
+      await closeClean(m);
+    },
+  );
 });

@@ -4,7 +4,7 @@ import { ChipPorts, TranslationPort } from "../bus/ports.js";
 import { SystemBus } from "../bus/system-bus.js";
 import { Device } from "../iommu/device.js";
 import { Groups } from "../iommu/groups.js";
-import { IommuError } from "../kernel/errno.js";
+import { IommuError, isErrno } from "../kernel/errno.js";
 import { InterruptController } from "../kernel/interrupts.js";
 import { Kernel } from "../kernel/kernel.js";
 import { Scheduler } from "../kernel/scheduler.js";
@@ -136,12 +136,21 @@ export class Platform {
   async unplug(bdf: string): Promise<void> {
     const device = this.device(bdf);
     for (const service of this.#services) await service.deviceRemoved?.(this, bdf);
-    if (device.svaParam) await this.sva.iommuSvaDeviceShutdown(device);
+    await this.#shutdownSva(device);
     await this.groups.remove(device);
     await device.iommu?.ops.releaseDevice(device);
     this.#segments[device.pci.segment].requesters.remove(device.rid);
     this.devices.delete(bdf);
     device.pci.remove?.();
+  }
+
+  /** Waits as well when somebody shuts it down already. */
+  async #shutdownSva(device: Device): Promise<void> {
+    try {
+      await this.sva.iommuSvaDeviceShutdown(device);
+    } catch (error) {
+      if (!isErrno(error, "ENODEV")) throw error;
+    }
   }
 
   async addService(service: ServicePlugin): Promise<void> {

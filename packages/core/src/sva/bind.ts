@@ -42,6 +42,7 @@ export class Binder {
       this.kernel.printk(`WARNING: ${dev.name} is bound to a process before SVA is initialised`);
       throw new IommuError("EINVAL", `SVA of ${dev.name} is not initialised`);
     }
+    checkReady(dev, param);
     if (flags & ~param.features) {
       throw new IommuError(
         "EINVAL",
@@ -69,6 +70,7 @@ export class Binder {
 
   /** Under iommu_sva_lock: a new bond, in its lists, or the one that is there. */
   #link(dev: Device, domain: IommuDomain, param: SvaDeviceParam, mm: Mm, flags: number, drvdata: unknown): BondRecord {
+    checkReady(dev, param);
     const existing = this.#bondOf(dev, mm);
     if (existing) {
       this.rules.again(existing);
@@ -102,6 +104,11 @@ export class Binder {
     for (const bond of this.ioMms.withPasid(pasid)?.devices ?? []) if (bond.device === dev) return bond;
     throw new IommuError("ESRCH", `no process with PASID ${pasid} is bound to ${dev.name}`);
   }
+}
+
+/** While the device is initialised or shut down nobody binds it. */
+function checkReady(dev: Device, { ready }: SvaDeviceParam): void {
+  if (!ready) throw new IommuError("EINVAL", `SVA of ${dev.name} is being initialised, or shut down`);
 }
 
 function canBind(ops: Partial<IommuOps>): boolean {

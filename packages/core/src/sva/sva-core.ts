@@ -74,13 +74,11 @@ export class SvaCore implements Sva {
   }
 
   async iommuSvaDeviceShutdown(dev: Device): Promise<void> {
-    const param = this.#devices.param(dev);
-    if (!param || !dev.group?.domain) throw new IommuError("ENODEV", `SVA of ${dev.name} is not initialised`);
-    await this.unbindDeviceAll(dev);
-    // What the device asked before it was stopped is still answered (A6).
-    await this.#iopf.flush(dev);
-    await this.#devices.shutdown(dev, param);
-    for (const ioMm of param.stuck) this.ioMms.put(ioMm);
+    const { stuck } = await this.#devices.shutdown(dev, async () => {
+      await this.unbindDeviceAll(dev);
+      await this.#iopf.flush(dev);
+    });
+    for (const ioMm of stuck) this.ioMms.put(ioMm);
   }
 
   async iommuSvaBindDevice(dev: Device, mm: Mm, flags: number, drvdata?: unknown): Promise<number> {

@@ -1,9 +1,13 @@
-/** iommu_sva_device_init and iommu_sva_device_shutdown (A1–A6): both all or nothing. */
+/**
+ * iommu_sva_device_init and iommu_sva_device_shutdown (A1–A6): both all or nothing. They take turns on the device's
+ * iommu_param->lock; whoever binds meanwhile does not wait for it, but sees that the device is not, or no more, ready.
+ */
 import type { Device } from "../iommu/device.js";
 import type { IommuOps } from "../iommu/iommu-ops.js";
 import type { IopfQueues } from "../iopf/queue.js";
 import { IommuError } from "../kernel/errno.js";
 import type { Kernel } from "../kernel/kernel.js";
+import { Mutex } from "../kernel/mutex.js";
 import { unfailing } from "../kernel/unfailing.js";
 import type { Variants } from "../platform/variants.js";
 import type { BondRecord } from "./bond-record.js";
@@ -13,6 +17,8 @@ import { PASID_MAX } from "./pasid.js";
 
 export class SvaDeviceParam implements SvaParam {
   minPasid = 0;
+  /** From the end of init to the beginning of shutdown: the device may be bound. */
+  ready = false;
   readonly mmList = new Set<BondRecord>();
   /** Address spaces that ended while the device could not be stopped: their PASIDs stay taken until it is shut down. */
   readonly stuck = new Set<IoMmRecord>();
@@ -26,6 +32,7 @@ export class SvaDeviceParam implements SvaParam {
 
 export class SvaDevices {
   readonly #params = new Map<Device, SvaDeviceParam>();
+  readonly #locks = new WeakMap<Device, Mutex>();
 
   constructor(
     private readonly kernel: Kernel,
@@ -37,7 +44,11 @@ export class SvaDevices {
     return this.#params.get(dev);
   }
 
-  async init(dev: Device, features: number, maxPasid: number, mmExit: MmExitHandler | undefined): Promise<void> {
+  init(dev: Device, features: number, maxPasid: number, mmExit: MmExitHandler | undefined): Promise<void> {
+    return this.#lock(dev).with(() => this.#init(dev, features, maxPasid, mmExit));
+  }
+
+  async #init(dev: Device, features: number, maxPasid: number, mmExit: MmExitHandler | undefined): Promise<void> {
     const ops = dev.group?.domain?.ops;
     if (!ops || !canInit(ops))
       throw new IommuError("ENODEV", `${dev.name} has no domain, or one without shared virtual addressing`);
@@ -53,6 +64,7 @@ export class SvaDevices {
     dev.svaParam = param;
     try {
       await ops.svaDeviceInit(dev, param);
+      param.ready = true;
     } catch (error) {
       this.#forget(dev);
       await this.iopf.removeDevice(dev);
@@ -60,13 +72,33 @@ export class SvaDevices {
     }
   }
 
-  /** The device's bonds have been removed. */
-  async shutdown(dev: Device, param: SvaDeviceParam): Promise<void> {
-    this.#forget(dev);
-    await unfailing(this.kernel, `${dev.name}: sva_device_shutdown`, () =>
-      dev.iommu?.ops.svaDeviceShutdown(dev, param),
-    );
-    await this.iopf.removeDevice(dev);
+  /**
+   * @param unbind takes the device's bonds away and answers what it asked before it was stopped (A6); nobody makes new bonds
+   * @returns what the device was initialised with
+   * @throws IommuError ENODEV
+   */
+  shutdown(dev: Device, unbind: () => Promise<void>): Promise<SvaDeviceParam> {
+    return this.#lock(dev).with(async () => {
+      const param = this.#params.get(dev);
+      if (!param || !dev.group?.domain) throw new IommuError("ENODEV", `SVA of ${dev.name} is not initialised`);
+      param.ready = false;
+      await unbind();
+      this.#forget(dev);
+      await unfailing(this.kernel, `${dev.name}: sva_device_shutdown`, () =>
+        dev.iommu?.ops.svaDeviceShutdown(dev, param),
+      );
+      await this.iopf.removeDevice(dev);
+      return param;
+    });
+  }
+
+  #lock(dev: Device): Mutex {
+    let lock = this.#locks.get(dev);
+    if (!lock) {
+      lock = new Mutex(this.kernel.scheduler, this.kernel.trace, `${dev.name} iommu_param->lock`);
+      this.#locks.set(dev, lock);
+    }
+    return lock;
   }
 
   #forget(dev: Device): void {

@@ -41,6 +41,21 @@ describe("Platform.unplug", () => {
     },
   );
 
+  it("waits for a shutdown that is on its way (A5) (L-6)", async () => {
+    const { platform, ops, sva, dev } = await machine();
+    await platform.run(async () => {
+      await sva.iommuSvaDeviceInit(dev, IOMMU_SVA_FEAT_IOPF, 0);
+      ops.delays.svaDeviceShutdown = 1000;
+      platform.scheduler.spawn("shutdown", () => sva.iommuSvaDeviceShutdown(dev));
+      await platform.scheduler.sleep(10);
+      ops.calls.length = 0;
+      await platform.unplug(BDF);
+      expect(platform.scheduler.now).toBe(1000);
+      expect(ops.calls.slice(0, 2)).toEqual(["svaDeviceShutdown 0000:01:00.0", "detachDev 0000:01:00.0 1"]);
+    });
+    expect(await platform.close()).toEqual([]);
+  });
+
   it("lets the device come back", async () => {
     const { platform, sva, dev } = await machine();
     await platform.run(async () => {

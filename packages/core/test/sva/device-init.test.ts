@@ -166,4 +166,36 @@ describe("iommu_sva_device_shutdown", () => {
       expect(log).toEqual(["mm_exit ends", "shutdown ends"]);
     });
   });
+
+  it("lets nobody bind from its beginning on, and a second one wait for its end (A5) (A6)", async () => {
+    const { run, svaDevice, sva, scheduler, ops, mm } = machine();
+    await run(async () => {
+      const dev = await svaDevice();
+      await sva.iommuSvaBindDevice(dev, mm(), IOPF);
+      ops.delays.mmDetach = 1000;
+      ops.delays.svaDeviceShutdown = 1000;
+      scheduler.spawn("shutdown", () => sva.iommuSvaDeviceShutdown(dev));
+      await scheduler.sleep(10);
+      await expect(sva.iommuSvaBindDevice(dev, mm(), IOPF)).rejects.toThrow("EINVAL");
+      await expect(sva.iommuSvaDeviceShutdown(dev)).rejects.toThrow("ENODEV");
+      expect(scheduler.now).toBe(2000);
+      expect(sva.inUse()).toEqual({ bonds: 0, pasids: 0, partials: 0 });
+    });
+  });
+});
+
+describe("a device that is being initialised", () => {
+  it("is not bound before the driver has said which PASIDs it takes; a shutdown waits (A3) (A8)", async () => {
+    const { run, device, sva, scheduler, ops, mm } = machine();
+    await run(async () => {
+      const dev = await device();
+      ops.delays.svaDeviceInit = 1000;
+      scheduler.spawn("init", () => sva.iommuSvaDeviceInit(dev, IOPF, 0));
+      await scheduler.sleep(10);
+      await expect(sva.iommuSvaBindDevice(dev, mm(), IOPF)).rejects.toThrow("EINVAL");
+      await sva.iommuSvaDeviceShutdown(dev);
+      expect(scheduler.now).toBe(1000);
+      expect(ops.calls).toContain("svaDeviceShutdown 0000:01:00.0");
+    });
+  });
 });
