@@ -19,6 +19,15 @@ export class Report {
     this.#print(`FAIL ${line}`);
   }
 
+  /** Judges one case; a case that cannot be read throws, and has failed. */
+  async attempt(where: string, judge: () => void | Promise<void>): Promise<void> {
+    try {
+      await judge();
+    } catch (error) {
+      this.fail(`${where}: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+
   /** A line that is neither. */
   note(line: string): void {
     this.#print(line);

@@ -57,6 +57,10 @@ export function bytesToHex(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
+function maskOf({ mask }: Step): bigint {
+  return mask === undefined ? -1n : big(mask);
+}
+
 function differs(what: string, expected: bigint, actual: bigint, mask: bigint): string {
   return ((expected ^ actual) & mask) === 0n
     ? ""
@@ -82,7 +86,7 @@ class Script {
 
   constructor(private readonly device: ScriptedDevice) {}
 
-  /** The difference that the step finds; "" when all is as expected. @throws Error for a step that nobody knows */
+  /** The difference that the step finds; "" when all is as expected. @throws Error for a step that cannot be read */
   run(step: Step): string {
     const { memory } = this.device;
     const bytes = step.width === undefined ? 8 : number(step.width) / 8;
@@ -94,7 +98,12 @@ class Script {
         memory.fill(number(step.addr), number(step.len), 0);
         return "";
       case "mem_expect":
-        return differs(`RAM at ${String(step.addr)}`, big(step.value), load(memory, number(step.addr), bytes), -1n);
+        return differs(
+          `RAM at ${String(step.addr)}`,
+          big(step.value),
+          load(memory, number(step.addr), bytes),
+          maskOf(step),
+        );
       case "mem_expect_fields":
         return this.#fields(number(step.addr), step.fields as Readonly<Record<string, unknown>>);
       case "note":
@@ -134,17 +143,12 @@ class Script {
         else this.device.mmio.write32(offset, number(step.value));
         return "";
       case "mmio_read":
-        return differs(
-          where,
-          big(step.expect),
-          this.#read(offset, bytes),
-          step.mask === undefined ? -1n : big(step.mask),
-        );
+        return differs(where, big(step.expect), this.#read(offset, bytes), maskOf(step));
       case "mmio_read_save":
         this.#saved.set(String(step.as), this.#read(offset, bytes));
         return "";
       case "mmio_read_same":
-        return differs(where, this.#saved.get(String(step.as)) ?? -1n, this.#read(offset, bytes), -1n);
+        return differs(where, this.#saved.get(String(step.as)) ?? -1n, this.#read(offset, bytes), maskOf(step));
       case "mmio_read_halves_equal":
         return differs(where, this.#read(offset, 8), this.#read(offset, 4) | (this.#read(offset + 4, 4) << 32n), -1n);
       case "mmio_read_raw":
@@ -165,6 +169,32 @@ class Script {
   }
 }
 
+const PAGE = 4096;
+
+/**
+ * A `dma_read` or `dma_write`, page by page.
+ * @param translate physical address of an IOVA; a string ends the access and is the difference, "" for none
+ */
+export function dma(
+  step: Step,
+  memory: PhysicalMemory,
+  translate: (iova: bigint, first: boolean) => number | string,
+): string {
+  const write = step.op === "dma_write";
+  const data = write ? bytesOf(String(step.bytes)) : new Uint8Array(number(step.len));
+  for (let done = 0; done < data.length; ) {
+    const iova = big(step.iova) + BigInt(done);
+    const pa = translate(iova, done === 0);
+    if (typeof pa === "string") return pa;
+    const part = data.subarray(done, done + PAGE - Number(iova & 0xfffn));
+    if (!(write ? memory.writeBytes(pa, part) : memory.readBytes(pa, part))) return `no RAM at ${hex(pa)}`;
+    done += part.length;
+  }
+  const { bytes } = step.expect as { readonly bytes?: unknown };
+  const got = bytesToHex(data);
+  return write || bytes === undefined || bytes === got ? "" : `bytes: expected ${JSON.stringify(bytes)}, got ${got}`;
+}
+
 /** The first difference of a case, with the number of its step; "" when it runs through. Steps marked `portability` may differ. */
 export function runCase(device: ScriptedDevice, { steps }: ScriptCase): string {
   const script = new Script(device);
@@ -181,7 +211,7 @@ export function runCase(device: ScriptedDevice, { steps }: ScriptCase): string {
  */
 export function runScripts(
   files: readonly LoadedFile[],
-  make: (config: Readonly<Record<string, unknown>>) => ScriptedDevice,
+  make: (script: ScriptCase) => ScriptedDevice,
   report: Report,
 ): void {
   for (const file of files) {
@@ -197,9 +227,9 @@ export function runScripts(
   }
 }
 
-function answerOf(each: ScriptCase, make: (config: Readonly<Record<string, unknown>>) => ScriptedDevice): string {
+function answerOf(each: ScriptCase, make: (script: ScriptCase) => ScriptedDevice): string {
   try {
-    return runCase(make(each.config ?? {}), each);
+    return runCase(make(each), each);
   } catch (error) {
     return (error as Error).message;
   }

@@ -8,7 +8,7 @@ import type { LoadedFile } from "../load.js";
 import type { Report } from "../report.js";
 
 interface Step {
-  readonly op: "map" | "unmap" | "iova_to_phys" | "memory";
+  readonly op: string;
   readonly iova: string;
   readonly pa: string;
   readonly pgsize: string;
@@ -53,7 +53,7 @@ export async function run(files: LoadedFile[], report: Report): Promise<void> {
         const where = `${file.name} ${group}[${index}] ${test.name} ${test.format} ias ${test.ias} oas ${test.oas}`;
         if (!FORMATS.includes(test.format))
           report.notApplicable(`page-table format ${test.format}: no SMMUv3 walks it`);
-        else new Comparison(test, where, report, memory).run();
+        else await report.attempt(where, () => new Comparison(test, where, report, memory).run());
       }
     }
     for (const _ of document.generic_pt?.cases ?? []) {
@@ -80,15 +80,22 @@ class Comparison {
   ) {}
 
   run(): void {
+    try {
+      this.#play();
+    } finally {
+      // The next case's tables come zeroed.
+      this.memory.fill(POOL, this.#next - POOL, 0);
+    }
+    if (this.#differences === 0) this.report.pass();
+  }
+
+  #play(): void {
     const table = this.#create();
     for (const [index, step] of (table ? (this.test.steps ?? []) : []).entries()) {
       this.#tlbOps = [];
       this.#warnings = 0;
       this.#step(table as IoPageTable, step, `step ${index} ${step.op} ${step.iova ?? ""}`);
     }
-    if (this.#differences === 0) this.report.pass();
-    // Tables come zeroed.
-    this.memory.fill(POOL, this.#next - POOL, 0);
   }
 
   #expect(what: string, expected: unknown, got: unknown): void {
@@ -162,10 +169,10 @@ class Comparison {
       return;
     }
     if (step.op === "map") this.#map(table, step, what);
-    else {
+    else if (step.op === "unmap") {
       const got = table.unmap(BigInt(step.iova), Number(step.pgsize), step.pgcount, newGather());
       this.#expect(`${what} ret`, step.ret, hex(got));
-    }
+    } else throw new Error(`${what}: no such step is known`);
     this.#expect(`${what} tlb_ops`, step.tlb_ops, this.#tlbOps);
     this.#expect(`${what} warned`, step.warned, this.#warnings);
   }

@@ -39,7 +39,7 @@ interface OraclePair {
 }
 
 interface ArrayStep {
-  readonly op: "new_empty" | "merge" | "unref" | "purge";
+  readonly op: string;
   readonly with?: string;
   readonly ids?: readonly number[];
   readonly users?: readonly number[];
@@ -64,20 +64,31 @@ export async function run(files: LoadedFile[], report: Report): Promise<void> {
   const scheduler = new VirtualTimeScheduler();
   for (const { name, document } of files) {
     const data = document as Document;
-    for (const test of data.kunit_transitions ?? []) await kunit(test, `${name} ${test.id}`, scheduler, report);
-    for (const pair of data.oracle_pairs ?? []) {
-      const [from, to] = [data.oracle_entry_values?.[pair.from], data.oracle_entry_values?.[pair.to]];
-      const where = `${name} ${pair.from} → ${pair.to}`;
-      if (!from || !to) {
-        report.fail(`${where}: no entry value of that name`);
-        continue;
-      }
-      const got = await transition(STE_RULES, from, to, scheduler);
-      const expected = { values: pair.value_at_each_sync, syncs: pair.syncs, hitless: pair.hitless };
-      compare(where, expected, got, report);
+    for (const test of data.kunit_transitions ?? []) {
+      const where = `${name} ${test.id}`;
+      await report.attempt(where, () => kunit(test, where, scheduler, report));
     }
-    if (data.invalidation_array) invalidationArray(data.invalidation_array, `${name} invalidation_array`, report);
+    for (const pair of data.oracle_pairs ?? []) {
+      const where = `${name} ${pair.from} → ${pair.to}`;
+      await report.attempt(where, () => oraclePair(pair, data.oracle_entry_values ?? {}, where, scheduler, report));
+    }
+    const { invalidation_array: array } = data;
+    const where = `${name} invalidation_array`;
+    if (array) await report.attempt(where, () => invalidationArray(array, where, report));
   }
+}
+
+async function oraclePair(
+  pair: OraclePair,
+  entries: Readonly<Record<string, Qwords>>,
+  where: string,
+  scheduler: Scheduler,
+  report: Report,
+): Promise<void> {
+  const [from, to] = [entries[pair.from], entries[pair.to]];
+  if (!from || !to) throw new Error("no entry value of that name");
+  const got = await transition(STE_RULES, from, to, scheduler);
+  compare(where, { values: pair.value_at_each_sync, syncs: pair.syncs, hitless: pair.hitless }, got, report);
 }
 
 function compare(where: string, expected: unknown, got: unknown, report: Report): void {
@@ -140,8 +151,9 @@ function invalidationArray(data: NonNullable<Document["invalidation_array"]>, wh
       ([type, id, ssid]): InvalidationItem => ({ type: InvalidationType[type], id, ssid }),
     );
     if (step.op === "merge") array.merge(items);
-    if (step.op === "unref") array.unref(items);
-    if (step.op === "purge") array.purge();
+    else if (step.op === "unref") array.unref(items);
+    else if (step.op === "purge") array.purge();
+    else if (step.op !== "new_empty") throw new Error(`step ${index} ${step.op}: no such step is known`);
     const got = {
       ids: array.items.map(({ id }) => id),
       users: array.items.map(({ users }) => users),

@@ -30,7 +30,7 @@ import {
 } from "@iommukit/iommu-vtd";
 import type { LoadedFile } from "../load.js";
 import type { Report } from "../report.js";
-import { big, bytesOf, bytesToHex, number, runScripts, type ScriptedDevice, type Step } from "./device-script.js";
+import { big, dma, number, runScripts, type ScriptedDevice, type Step } from "./device-script.js";
 
 type Config = Readonly<Record<string, unknown>>;
 type Expected = Readonly<Record<string, unknown>>;
@@ -90,7 +90,6 @@ const RAM = [
   { base: 0, size: 0xc000_0000 },
   { base: 0x1_0000_0000, size: 0x1_0000_0000 },
 ];
-const PAGE = 4096;
 
 class VtdDevice implements ScriptedDevice {
   readonly memory = new SlabMemory(RAM);
@@ -200,20 +199,12 @@ class VtdDevice implements ScriptedDevice {
   #dma(step: Step): string {
     const write = step.op === "dma_write";
     const expected = expectation(step);
-    const data = write ? bytesOf(String(step.bytes)) : new Uint8Array(number(step.len));
-    const start = big(step.iova);
-    for (let done = 0; done < data.length; ) {
-      const iova = start + BigInt(done);
+    return dma(step, this.memory, (iova, first) => {
       const status = this.#translate(step, iova, write);
-      const failed = done === 0 ? this.#translation(status, expected) : "";
+      const failed = first ? this.#translation(status, expected) : "";
       if (failed !== "" || expected.pa === undefined) return failed;
-      if (status !== TranslationStatus.OK) return `byte ${done}: fault ${this.#reasons()}`;
-      const part = data.subarray(done, done + PAGE - Number(iova & 0xfffn));
-      const pa = physical(this.#out.hi, this.#out.lo);
-      if (!(write ? this.memory.writeBytes(pa, part) : this.memory.readBytes(pa, part))) return `no RAM at ${hex(pa)}`;
-      done += part.length;
-    }
-    return write ? "" : same("bytes", expected.bytes, bytesToHex(data));
+      return status === TranslationStatus.OK ? physical(this.#out.hi, this.#out.lo) : `fault ${this.#reasons()}`;
+    });
   }
 
   #msi(step: Step): string {
@@ -283,5 +274,5 @@ function masked(what: string, expected: unknown, actual: number, mask: unknown):
 }
 
 export async function run(files: LoadedFile[], report: Report): Promise<void> {
-  runScripts(files, (config) => new VtdDevice(config), report);
+  runScripts(files, ({ config = {} }) => new VtdDevice(config), report);
 }

@@ -84,25 +84,39 @@ function startIndexBits({ ste }: Configuration): number {
   return 64 - STE.S2T0SZ.get(ste) - (stride + 3 + (3 - start) * stride);
 }
 
-/** Concatenated start tables of stage 2: more index bits than one table has. */
-function concatenated(configuration: Configuration): boolean {
-  const { ste } = configuration;
-  return (STE.Config.get(ste) & 2) !== 0 && startIndexBits(configuration) > GRANULE_STRIDE[STE.S2TG.get(ste)];
+/** The model used another than the first of stage 2's concatenated start tables. */
+function beyondFirstStartTable({ history, modelEvent, modelId }: Outcome, { ste }: Configuration): boolean {
+  const stride = GRANULE_STRIDE[STE.S2TG.get(ste)];
+  if ((STE.Config.get(ste) & 2) === 0) return false;
+  if (history.some((read) => stage(read) === 2 && read.index >= 2 ** stride)) return true;
+  if (modelEvent === null || modelId !== EVENT.F_WALK_EABT) return false;
+  const index = (F_WALK_EABT.FetchAddr.get(modelEvent) - STE.S2TTB.get(ste)) / 8;
+  return index >= 2 ** stride && index < 2 ** (stride + 4);
 }
 
 function nested(outcome: Outcome): boolean {
   return configured(outcome, ({ ste }) => (STE.Config.get(ste) & 3) === 3);
 }
 
-/** A fault of a table access, and how far into its table the descriptor is. */
+/** Where the record of a table access's fault says the descriptor is in its table; -1 for any other. */
 function tableOffset(record: Int32Array | null): number {
   if (record === null || field(record, F_TRANSLATION.Class) !== EVENT_CLASS.TT) return -1;
   const eabt = F_TRANSLATION.ID.get(record) === EVENT.F_WALK_EABT;
   return (eabt ? F_WALK_EABT.FetchAddr : F_TRANSLATION.IPA).get(record) % TABLE_SPACING;
 }
 
-function beyondFirstPage(record: Int32Array | null): boolean {
-  return tableOffset(record) >= FIRST_PAGE * 8;
+/** The stage 1 descriptor that the model was looking for when its walk ended is beyond the first 4 KiB of its table. */
+function soughtBeyondFirstPage({ iova, reads }: Outcome, { cd }: Configuration): boolean {
+  const high = ((iova >> 55n) & 1n) === 1n;
+  const granule = high ? [0, 14, 12, 16][CD.TG1.get(cd)] : [12, 16, 14, 0][CD.TG0.get(cd)];
+  if (granule === 0) return false;
+  const bits = 64 - (high ? CD.T1SZ : CD.T0SZ).get(cd);
+  const stride = granule - 3;
+  const above = reads.findLast((read) => stage(read) === 1);
+  const sought = above === undefined ? 4 - Math.ceil((bits - granule) / stride) : level(above) + 1;
+  const shift = granule + (3 - sought) * stride;
+  const index = BigInt.asUintN(Math.min(stride, bits - shift), iova >> BigInt(shift));
+  return sought <= 3 && index >= FIRST_PAGE;
 }
 
 function atTableStart(record: Int32Array | null): boolean {
@@ -117,8 +131,13 @@ export const QUIRKS: readonly Quirk[] = [
   },
   {
     name: "aptable-not-cached",
-    what: "a TLB entry forgets the APTable of the walk that made it: a write through it succeeds",
-    explains: (o) => o.write && o.modelId === EVENT.F_PERMISSION && o.qemuId === 0 && readOnlyTable(o.history),
+    what: "a TLB entry forgets the APTable of the walk that made it: a write through it succeeds, or stage 2 denies it",
+    explains: (o) => {
+      const { modelEvent, qemuEvent } = o;
+      const denied = o.modelId === EVENT.F_PERMISSION || (modelEvent === null && o.status === TranslationStatus.FAULT);
+      const passed = qemuEvent === null || (o.qemuId === EVENT.F_PERMISSION && F_PERMISSION.S2.get(qemuEvent) === 1);
+      return o.write && denied && passed && last(o) === undefined && readOnlyTable(o.history);
+    },
   },
   {
     name: "output-size-last",
@@ -238,7 +257,7 @@ export const QUIRKS: readonly Quirk[] = [
   {
     name: "s2-concatenation",
     what: "of concatenated stage 2 start tables only the first is used",
-    explains: (o) => configured(o, concatenated),
+    explains: (o) => configured(o, (configuration) => beyondFirstStartTable(o, configuration)),
   },
   {
     name: "cd-fault-rnw",
@@ -306,7 +325,8 @@ export const QUIRKS: readonly Quirk[] = [
     what: "stage 2 translates a stage 1 table's first byte, not each descriptor's address",
     explains: (o) => {
       const walked = o.history.some((read) => stage(read) === 1 && read.index >= FIRST_PAGE);
-      return nested(o) && (walked || beyondFirstPage(o.modelEvent) || atTableStart(o.qemuEvent));
+      const sought = configured(o, (configuration) => soughtBeyondFirstPage(o, configuration));
+      return nested(o) && (walked || sought || atTableStart(o.qemuEvent));
     },
   },
   {
