@@ -11,11 +11,16 @@ const FUNCTION_MASK = [0xffff, 0xfffb, 0xfff9, 0xfff8] as const;
 /** Tagged with source-id; for invalidation in legacy mode also with domain-id. */
 export class ContextCache {
   readonly tags: TagCache;
-  readonly records: readonly ContextRecord[];
+  readonly records: ContextRecord[] = [];
 
   constructor(capacity: number) {
     this.tags = new TagCache(capacity);
-    this.records = Array.from({ length: this.tags.slots }, () => new ContextRecord());
+  }
+
+  /** The record of a slot that is about to be filled. */
+  record(slot: number): ContextRecord {
+    this.records[slot] ??= new ContextRecord();
+    return this.records[slot];
   }
 
   invalidateAll(): number {
@@ -24,16 +29,19 @@ export class ContextCache {
 
   invalidateDomain(did: number): number {
     const before = this.tags.size;
-    for (let slot = 0; slot < this.tags.capacity; slot++) if (this.records[slot].did === did) this.tags.drop(slot);
+    if (before === 0) return 0;
+    for (let slot = 0; slot < this.tags.capacity; slot++) if (this.records[slot]?.did === did) this.tags.drop(slot);
     return before - this.tags.size;
   }
 
   /** @param did -1 in scalable mode, where entries have no domain */
   invalidateDevice(did: number, sid: number, functionMask: number): number {
     const before = this.tags.size;
+    if (before === 0) return 0;
     const mask = FUNCTION_MASK[functionMask];
     for (let slot = 0; slot < this.tags.capacity; slot++) {
-      if (((this.tags.a(slot) ^ sid) & mask) === 0 && (did < 0 || this.records[slot].did === did)) this.tags.drop(slot);
+      if (((this.tags.a(slot) ^ sid) & mask) === 0 && (did < 0 || this.records[slot]?.did === did))
+        this.tags.drop(slot);
     }
     return before - this.tags.size;
   }
@@ -42,11 +50,16 @@ export class ContextCache {
 /** Tagged with source-id and PASID; for invalidation with domain-id and PASID. */
 export class PasidCache {
   readonly tags: TagCache;
-  readonly records: readonly TranslationEntry[];
+  readonly records: TranslationEntry[] = [];
 
   constructor(capacity: number) {
     this.tags = new TagCache(capacity);
-    this.records = Array.from({ length: this.tags.slots }, () => new TranslationEntry());
+  }
+
+  /** The entry of a slot that is about to be filled. */
+  record(slot: number): TranslationEntry {
+    this.records[slot] ??= new TranslationEntry();
+    return this.records[slot];
   }
 
   invalidateAll(): number {
@@ -56,8 +69,9 @@ export class PasidCache {
   /** @param pasid -1: every PASID of the domain */
   invalidateDomain(did: number, pasid = -1): number {
     const before = this.tags.size;
+    if (before === 0) return 0;
     for (let slot = 0; slot < this.tags.capacity; slot++) {
-      if (this.records[slot].did === did && (pasid < 0 || this.tags.b(slot) === pasid)) this.tags.drop(slot);
+      if (this.records[slot]?.did === did && (pasid < 0 || this.tags.b(slot) === pasid)) this.tags.drop(slot);
     }
     return before - this.tags.size;
   }

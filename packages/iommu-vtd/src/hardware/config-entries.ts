@@ -1,93 +1,228 @@
-/** What the context cache and the PASID cache hold: the fields of an entry that later steps need, or the fault that reading it gave. */
+/** What the context cache and the PASID cache hold: the words of an entry that later steps need, or the fault that reading it gave. */
 
-import { Pgtt } from "../spec/pasid-table.js";
+import { levelsOf } from "../spec/page-table.js";
+import { PASID_ENTRY, Pgtt } from "../spec/pasid-table.js";
+import { SM_CONTEXT_ENTRY } from "../spec/root-context.js";
 
-/** How and through which tables requests are translated: from a legacy context entry or a PASID table entry. */
+const PGTT = PASID_ENTRY.PGTT.lowMask;
+const PGTT_SHIFT = PASID_ENTRY.PGTT.shift;
+const AW = PASID_ENTRY.AW.lowMask;
+const AW_SHIFT = PASID_ENTRY.AW.shift;
+const SSADE = PASID_ENTRY.SSADE.lowMask;
+const POINTER_LO = PASID_ENTRY.SSPTPTR.lowMask;
+const DID = PASID_ENTRY.DID.lowMask;
+const PWSNP = PASID_ENTRY.PWSNP.lowMask;
+const PGSNP = PASID_ENTRY.PGSNP.lowMask;
+const SRE = PASID_ENTRY.SRE.lowMask;
+const ERE = PASID_ENTRY.ERE.lowMask;
+const FSPM = PASID_ENTRY.FSPM.lowMask;
+const FSPM_SHIFT = PASID_ENTRY.FSPM.shift;
+const WPE = PASID_ENTRY.WPE.lowMask;
+const NXE = PASID_ENTRY.NXE.lowMask;
+const SMEP = PASID_ENTRY.SMEP.lowMask;
+const EAFE = PASID_ENTRY.EAFE.lowMask;
+const { FIRST_STAGE, NESTED } = Pgtt;
+
+/**
+ * How and through which tables requests are translated: the words of a PASID table entry (9.6), or of the one that says the
+ * same as a legacy context entry. The getters are its fields; those of a stage count where PGTT has that stage.
+ */
 export class TranslationEntry {
   /** Fault reason code; 0 when the entry can be used. */
   fault = 0;
   /** FPD of the PASID table entry or of the directory entry above it. */
   faultsDisabled = false;
-  did = 0;
-  pgtt = 0;
-  /** Second stage: table, levels, and whether accessed and dirty bits are kept. */
-  ssHi = 0;
-  ssLo = 0;
-  ssLevels = 0;
-  ssade = false;
-  /** First stage. */
-  fsHi = 0;
-  fsLo = 0;
-  fsLevels = 0;
-  sre = false;
-  ere = false;
-  wpe = false;
-  nxe = false;
-  smep = false;
-  eafe = false;
-  /** Walks are snooped: accessed and dirty bits can be written back. */
-  coherent = false;
-  /** Accesses are snooped whatever the request says. */
-  pgsnp = false;
+  word0 = 0;
+  word1 = 0;
+  word2 = 0;
+  word4 = 0;
+  word5 = 0;
 
-  get hasFirstStage(): boolean {
-    return this.pgtt === Pgtt.FIRST_STAGE || this.pgtt === Pgtt.NESTED;
+  get did(): number {
+    return this.word2 & DID;
   }
 
-  clear(): void {
-    this.fault = 0;
-    this.faultsDisabled = false;
-    this.did = 0;
-    this.pgtt = 0;
-    this.ssHi = 0;
-    this.ssLo = 0;
-    this.ssLevels = 0;
-    this.ssade = false;
-    this.fsHi = 0;
-    this.fsLo = 0;
-    this.fsLevels = 0;
-    this.sre = false;
-    this.ere = false;
-    this.wpe = false;
-    this.nxe = false;
-    this.smep = false;
-    this.eafe = false;
-    this.coherent = false;
-    this.pgsnp = false;
+  get pgtt(): number {
+    return (this.word0 & PGTT) >>> PGTT_SHIFT;
+  }
+
+  /** Second stage: table, levels, and whether accessed and dirty bits are kept. */
+  get ssHi(): number {
+    return this.word1;
+  }
+
+  get ssLo(): number {
+    return this.word0 & POINTER_LO;
+  }
+
+  get aw(): number {
+    return (this.word0 & AW) >>> AW_SHIFT;
+  }
+
+  get ssLevels(): number {
+    return levelsOf(this.aw);
+  }
+
+  get ssade(): boolean {
+    return (this.word0 & SSADE) !== 0;
+  }
+
+  /** First stage. */
+  get fsHi(): number {
+    return this.word5;
+  }
+
+  get fsLo(): number {
+    return this.word4 & POINTER_LO;
+  }
+
+  get fspm(): number {
+    return (this.word4 & FSPM) >>> FSPM_SHIFT;
+  }
+
+  get fsLevels(): number {
+    return 4 + this.fspm;
+  }
+
+  get sre(): boolean {
+    return (this.word4 & SRE) !== 0;
+  }
+
+  get ere(): boolean {
+    return (this.word4 & ERE) !== 0;
+  }
+
+  get wpe(): boolean {
+    return (this.word4 & WPE) !== 0;
+  }
+
+  get nxe(): boolean {
+    return (this.word4 & NXE) !== 0;
+  }
+
+  get smep(): boolean {
+    return (this.word4 & SMEP) !== 0;
+  }
+
+  get eafe(): boolean {
+    return (this.word4 & EAFE) !== 0;
+  }
+
+  /** Walks are snooped: accessed and dirty bits can be written back. */
+  get coherent(): boolean {
+    return (this.word2 & PWSNP) !== 0;
+  }
+
+  /** Accesses are snooped whatever the request says. */
+  get pgsnp(): boolean {
+    return (this.word2 & PGSNP) !== 0;
+  }
+
+  get hasFirstStage(): boolean {
+    const { pgtt } = this;
+    return pgtt === FIRST_STAGE || pgtt === NESTED;
+  }
+
+  /** A PASID table entry, read. */
+  take(words: Int32Array, at: number): void {
+    this.word0 = words[at];
+    this.word1 = words[at + 1];
+    this.word2 = words[at + 2];
+    this.word4 = words[at + 4];
+    this.word5 = words[at + 5];
+  }
+
+  /** A legacy context entry says that much; its walks are snooped. */
+  legacy(pgtt: number, did: number, aw: number, ssHi: number, ssLo: number): void {
+    this.word0 = (pgtt << PGTT_SHIFT) | (aw << AW_SHIFT) | ssLo;
+    this.word1 = ssHi;
+    this.word2 = did | PWSNP;
+    this.word4 = 0;
+    this.word5 = 0;
+  }
+
+  /** An entry that cannot be used: it belongs to domain 0 (6.2.3). */
+  refuse(fault: number): void {
+    this.legacy(0, 0, 0, 0, 0);
+    this.fault = fault;
   }
 }
 
+const DTE = SM_CONTEXT_ENTRY.DTE.lowMask;
+const PASIDE = SM_CONTEXT_ENTRY.PASIDE.lowMask;
+const PRE = SM_CONTEXT_ENTRY.PRE.lowMask;
+const PDTS = SM_CONTEXT_ENTRY.PDTS.lowMask;
+const PDTS_SHIFT = SM_CONTEXT_ENTRY.PDTS.shift;
+const DIRECTORY_LO = SM_CONTEXT_ENTRY.PASIDDIRPTR.lowMask;
+const RID_PASID = SM_CONTEXT_ENTRY.RID_PASID.lowMask;
+const RID_PRIV = SM_CONTEXT_ENTRY.RID_PRIV.lowMask;
+
+/** The words of a scalable-mode context entry (9.4); of a legacy one its translation, and DTE for TT = 01b. */
 export class ContextRecord {
   /** Fault reason code; 0 when the entry can be used. */
   fault = 0;
   faultsDisabled = false;
-  /** Legacy mode: tag for invalidation; 0 for an entry that faults (6.2.2). */
-  did = 0;
-  /** Translation and translated requests are allowed: DTE, or TT = 01b. */
-  deviceTlb = false;
-  paside = false;
-  pre = false;
-  directoryHi = 0;
-  directoryLo = 0;
-  /** Entries of the PASID directory. */
-  directoryEntries = 0;
-  ridPasid = 0;
-  ridPriv = false;
-  /** Legacy mode: the translation itself. */
+  word0 = 0;
+  word1 = 0;
+  word2 = 0;
+  /** Legacy mode: the translation itself, whose domain-id is a tag for invalidation. */
   readonly translation = new TranslationEntry();
 
-  clear(): void {
-    this.fault = 0;
-    this.faultsDisabled = false;
-    this.did = 0;
-    this.deviceTlb = false;
-    this.paside = false;
-    this.pre = false;
-    this.directoryHi = 0;
-    this.directoryLo = 0;
-    this.directoryEntries = 0;
-    this.ridPasid = 0;
-    this.ridPriv = false;
-    this.translation.clear();
+  /** Legacy mode: tag for invalidation; 0 for an entry that faults (6.2.2). */
+  get did(): number {
+    return this.translation.did;
+  }
+
+  /** Translation and translated requests are allowed: DTE, or TT = 01b. */
+  get deviceTlb(): boolean {
+    return (this.word0 & DTE) !== 0;
+  }
+
+  get paside(): boolean {
+    return (this.word0 & PASIDE) !== 0;
+  }
+
+  get pre(): boolean {
+    return (this.word0 & PRE) !== 0;
+  }
+
+  get directoryHi(): number {
+    return this.word1;
+  }
+
+  get directoryLo(): number {
+    return this.word0 & DIRECTORY_LO;
+  }
+
+  /** Entries of the PASID directory. */
+  get directoryEntries(): number {
+    return 1 << (((this.word0 & PDTS) >>> PDTS_SHIFT) + 7);
+  }
+
+  get ridPasid(): number {
+    return this.word2 & RID_PASID;
+  }
+
+  get ridPriv(): boolean {
+    return (this.word2 & RID_PRIV) !== 0;
+  }
+
+  /** A scalable-mode context entry, read. */
+  take(words: Int32Array, at: number): void {
+    this.word0 = words[at];
+    this.word1 = words[at + 1];
+    this.word2 = words[at + 2];
+  }
+
+  legacy(deviceTlb: boolean): void {
+    this.word0 = deviceTlb ? DTE : 0;
+    this.word1 = 0;
+    this.word2 = 0;
+  }
+
+  refuse(fault: number): void {
+    this.legacy(false);
+    this.translation.refuse(0);
+    this.fault = fault;
   }
 }

@@ -26,7 +26,7 @@ function refusing(code: number): ContextRecord {
 const BAD_MODE = refusing(ScalableFault.ROOT_TABLE_ADDRESS.code);
 const ABORTED = refusing(ScalableFault.ABORT_DMA.code);
 
-/** An answer of `cached`, which holds while neither cache changes. */
+/** An answer of `entry`, which holds while neither cache changes. */
 class Recent {
   sid = -1;
   pasid = -1;
@@ -48,6 +48,8 @@ export class ConfigLookup {
   scalable = false;
   /** Fault reason of every request in this mode; 0 when the mode can be used. */
   modeFault = 0;
+  /** Both caches exist. */
+  readonly #caching: boolean;
   readonly #contextTables: ContextTables;
   readonly #pasidTables: PasidTables;
   /** Answer for a PASID that the context entry does not let through. */
@@ -62,6 +64,7 @@ export class ConfigLookup {
     const { context, pasid } = caps.preset.caches;
     this.contexts = new ContextCache(context);
     this.pasids = new PasidCache(pasid);
+    this.#caching = context > 0 && pasid > 0;
     this.#contextTables = new ContextTables(unit, caps, memory, trace);
     this.#pasidTables = new PasidTables(unit, caps, memory, trace);
   }
@@ -77,7 +80,7 @@ export class ConfigLookup {
   context(sid: number): ContextRecord {
     const mode = this.modeFault;
     if (mode !== 0) return mode === ABORTED.fault ? ABORTED : BAD_MODE;
-    const { tags, records } = this.contexts;
+    const { tags } = this.contexts;
     let slot = tags.find(sid, 0, 0, 0);
     if (this.trace.enabled)
       this.trace.emit(slot >= 0 ? "config:hit" : "config:missed", {
@@ -86,13 +89,13 @@ export class ConfigLookup {
         rid: sid,
         pasid: NO_PASID,
       });
-    if (slot >= 0) return records[slot];
+    if (slot >= 0) return this.contexts.records[slot];
     slot = tags.claim(sid, 0, 0, 0);
-    const record = records[slot];
-    record.clear();
-    record.fault = this.#contextTables.read(sid, this.scalable, this.rootHi, this.rootLo, record);
-    if (record.fault !== 0) {
-      record.did = 0;
+    const record = this.contexts.record(slot);
+    const fault = this.#contextTables.read(sid, this.scalable, this.rootHi, this.rootLo, record);
+    record.fault = fault;
+    if (fault !== 0) {
+      record.refuse(fault);
       if (!this.caps.cap.CM) tags.drop(slot);
     }
     return record;
@@ -119,27 +122,21 @@ export class ConfigLookup {
     return this.#pasid(context, request.rid, request.effectivePasid);
   }
 
-  /** What both caches have for a PASID in scalable mode; null where one has nothing, or nothing that can be used. */
-  cached(sid: number, pasid: number): TranslationEntry | null {
+  /** The entry of a PASID in scalable mode, with nobody listening; null where there is none that the common walk can use. */
+  entry(sid: number, pasid: number): TranslationEntry | null {
     const recent = this.#recent[(sid ^ (pasid << 3) ^ (pasid >>> 3)) & (KEPT - 1)];
     const changes = this.contexts.tags.changes + this.pasids.tags.changes;
     if (recent.sid === sid && recent.pasid === pasid && recent.changes === changes) return recent.entry;
+    const context = this.context(sid);
+    if (context.fault !== 0 || context.faultsDisabled || this.pasidFault(context, pasid) !== 0) return null;
+    const entry = this.#pasid(context, sid, pasid);
+    if (entry.fault !== 0 || entry.faultsDisabled) return null;
+    if (!this.#caching) return entry;
     recent.sid = sid;
     recent.pasid = pasid;
-    recent.changes = changes;
-    recent.entry = this.#findCached(sid, pasid);
-    return recent.entry;
-  }
-
-  #findCached(sid: number, pasid: number): TranslationEntry | null {
-    const at = this.contexts.tags.find(sid, 0, 0, 0);
-    if (at < 0) return null;
-    const context = this.contexts.records[at];
-    if (context.fault !== 0 || context.faultsDisabled || this.pasidFault(context, pasid) !== 0) return null;
-    const slot = this.pasids.tags.find(sid, pasid, 0, 0);
-    if (slot < 0) return null;
-    const entry = this.pasids.records[slot];
-    return entry.fault !== 0 || entry.faultsDisabled ? null : entry;
+    recent.changes = this.contexts.tags.changes + this.pasids.tags.changes;
+    recent.entry = entry;
+    return entry;
   }
 
   /** SCT.6, SCT.7, SCT.9, SGN.10: whether the context entry lets requests with that PASID through. */
@@ -152,17 +149,17 @@ export class ConfigLookup {
   }
 
   #pasid(context: ContextRecord, sid: number, pasid: number): TranslationEntry {
-    const { tags, records } = this.pasids;
+    const { tags } = this.pasids;
     let slot = tags.find(sid, pasid, 0, 0);
     if (this.trace.enabled)
       this.trace.emit(slot >= 0 ? "config:hit" : "config:missed", { unit: this.unit, cache: "pasid", rid: sid, pasid });
-    if (slot >= 0) return records[slot];
+    if (slot >= 0) return this.pasids.records[slot];
     slot = tags.claim(sid, pasid, 0, 0);
-    const entry = records[slot];
-    entry.clear();
-    entry.fault = this.#pasidTables.read(context, pasid, entry);
-    if (entry.fault !== 0) {
-      entry.did = 0;
+    const entry = this.pasids.record(slot);
+    const fault = this.#pasidTables.read(context, pasid, entry);
+    entry.fault = fault;
+    if (fault !== 0) {
+      entry.refuse(fault);
       if (!this.caps.cap.CM) tags.drop(slot);
     }
     return entry;

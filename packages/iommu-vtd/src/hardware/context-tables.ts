@@ -4,17 +4,21 @@
  */
 import { join64, type PhysicalMemory, physical, type Tracer } from "@iommukit/core";
 import { LegacyFault, ScalableFault } from "../spec/faults.js";
-import { levelsOf } from "../spec/page-table.js";
 import { PASID_TABLE_SHIFT, Pgtt } from "../spec/pasid-table.js";
 import { CONTEXT_ENTRY, ROOT_ENTRY, SM_CONTEXT_ENTRY, SM_ROOT_ENTRY } from "../spec/root-context.js";
 import type { Capabilities } from "./capabilities.js";
 import type { ContextRecord } from "./config-entries.js";
 import { reservedMask, violates } from "./reserved.js";
 
+/** Both halves of a scalable-mode root entry are alike. */
+const SM_ROOT_PRESENT = SM_ROOT_ENTRY.LP.lowMask;
+const SM_ROOT_POINTER = SM_ROOT_ENTRY.LCTP.lowMask;
+const SM_CONTEXT_PRESENT = SM_CONTEXT_ENTRY.P.lowMask;
+const SM_CONTEXT_FPD = SM_CONTEXT_ENTRY.FPD.lowMask;
+
 export class ContextTables {
   readonly #root: Int32Array;
-  readonly #smRootLow: Int32Array;
-  readonly #smRootHigh: Int32Array;
+  readonly #smRoot: Int32Array;
   readonly #context: Int32Array;
   readonly #smContext: Int32Array;
 
@@ -26,10 +30,8 @@ export class ContextTables {
   ) {
     const { haw, domainBits, ecap } = caps;
     const without = (present: boolean, ...fields: string[]) => (present ? [] : fields);
-    const smRoot = reservedMask(SM_ROOT_ENTRY, { haw });
     this.#root = reservedMask(ROOT_ENTRY, { haw });
-    this.#smRootLow = smRoot.slice(0, 2);
-    this.#smRootHigh = smRoot.slice(2, 4);
+    this.#smRoot = reservedMask(SM_ROOT_ENTRY, { haw });
     // SSPTPTR is ignored for pass-through: its upper bits are checked apart.
     this.#context = reservedMask(CONTEXT_ENTRY, { haw: 64, bits: domainBits < 16 ? [[72 + domainBits, 87]] : [] });
     this.#smContext = reservedMask(SM_CONTEXT_ENTRY, {
@@ -48,6 +50,7 @@ export class ContextTables {
 
   /** Fills `record` from the tables below that root. @returns fault reason */
   read(sid: number, scalable: boolean, rootHi: number, rootLo: number, record: ContextRecord): number {
+    record.faultsDisabled = false;
     return scalable ? this.#scalable(sid, rootHi, rootLo, record) : this.#legacy(sid, rootHi, rootLo, record);
   }
 
@@ -77,23 +80,18 @@ export class ContextTables {
   #decodeLegacy(words: Int32Array, at: number, record: ContextRecord): number {
     const { caps } = this;
     const type = CONTEXT_ENTRY.TT.get(words, at);
-    const { translation } = record;
-    record.did = CONTEXT_ENTRY.DID.get(words, at);
-    translation.did = record.did;
-    translation.ssHi = CONTEXT_ENTRY.SSPTPTR.hi(words, at);
-    translation.ssLo = CONTEXT_ENTRY.SSPTPTR.lo(words, at);
+    const ssHi = CONTEXT_ENTRY.SSPTPTR.hi(words, at);
+    const ssLo = CONTEXT_ENTRY.SSPTPTR.lo(words, at);
     if (violates(words, at, this.#context)) return LegacyFault.CONTEXT_RESERVED.code;
-    if (type !== 2 && caps.haw < 64 && translation.ssHi >>> (caps.haw - 32) !== 0)
-      return LegacyFault.CONTEXT_RESERVED.code;
+    if (type !== 2 && caps.haw < 64 && ssHi >>> (caps.haw - 32) !== 0) return LegacyFault.CONTEXT_RESERVED.code;
     // LCT.4.1, LCT.4.2
     const aw = CONTEXT_ENTRY.AW.get(words, at);
     if (!caps.widthSupported(aw)) return LegacyFault.CONTEXT_INVALID.code;
     if (type === 3 || (type === 1 && !caps.ecap.DT) || (type === 2 && !caps.ecap.PT))
       return LegacyFault.CONTEXT_INVALID.code;
-    record.deviceTlb = type === 1;
-    translation.pgtt = type === 2 ? Pgtt.PASS_THROUGH : Pgtt.SECOND_STAGE;
-    translation.ssLevels = levelsOf(aw);
-    translation.coherent = true;
+    const pgtt = type === 2 ? Pgtt.PASS_THROUGH : Pgtt.SECOND_STAGE;
+    record.legacy(type === 1);
+    record.translation.legacy(pgtt, CONTEXT_ENTRY.DID.get(words, at), aw, ssHi, ssLo);
     return 0;
   }
 
@@ -101,35 +99,26 @@ export class ContextTables {
     const { memory } = this;
     // Scalable-mode root entry (9.2): the lower half for devfn below 0x80, the upper half above.
     const bus = sid >>> 8;
-    const upper = (sid & 0x80) !== 0;
+    const half = (sid & 0x80) >>> 6;
     let words = memory.view(rootHi, rootLo | (bus << 4), SM_ROOT_ENTRY.words);
     if (words === null) return ScalableFault.ROOT_ACCESS.code;
-    let at = memory.viewAt;
-    if (this.trace.enabled) this.#read("root", bus, rootHi, rootLo | (bus << 4), words, upper ? at + 2 : at);
-    const present = upper ? SM_ROOT_ENTRY.UP : SM_ROOT_ENTRY.LP;
-    const pointer = upper ? SM_ROOT_ENTRY.UCTP : SM_ROOT_ENTRY.LCTP;
-    if (present.get(words, at) === 0) return ScalableFault.ROOT_NOT_PRESENT.code;
-    if (violates(words, upper ? at + 2 : at, upper ? this.#smRootHigh : this.#smRootLow))
-      return ScalableFault.ROOT_RESERVED.code;
+    let at = memory.viewAt + half;
+    if (this.trace.enabled) this.#read("root", bus, rootHi, rootLo | (bus << 4), words, at);
+    const low = words[at];
+    const high = words[at + 1];
+    if ((low & SM_ROOT_PRESENT) === 0) return ScalableFault.ROOT_NOT_PRESENT.code;
+    if (((low & this.#smRoot[half]) | (high & this.#smRoot[half + 1])) !== 0) return ScalableFault.ROOT_RESERVED.code;
     // Scalable-mode context entry (9.4).
     const devfn = sid & 0x7f;
-    const tableHi = pointer.hi(words, at);
-    const tableLo = pointer.lo(words, at) | (devfn << 5);
-    words = memory.view(tableHi, tableLo, SM_CONTEXT_ENTRY.words);
+    const tableLo = (low & SM_ROOT_POINTER) | (devfn << 5);
+    words = memory.view(high, tableLo, SM_CONTEXT_ENTRY.words);
     if (words === null) return ScalableFault.CONTEXT_ACCESS.code;
     at = memory.viewAt;
-    if (this.trace.enabled) this.#read("context", devfn, tableHi, tableLo, words, at);
-    record.faultsDisabled = SM_CONTEXT_ENTRY.FPD.get(words, at) === 1;
-    if (SM_CONTEXT_ENTRY.P.get(words, at) === 0) return ScalableFault.CONTEXT_NOT_PRESENT.code;
+    if (this.trace.enabled) this.#read("context", devfn, high, tableLo, words, at);
+    record.faultsDisabled = (words[at] & SM_CONTEXT_FPD) !== 0;
+    if ((words[at] & SM_CONTEXT_PRESENT) === 0) return ScalableFault.CONTEXT_NOT_PRESENT.code;
     if (violates(words, at, this.#smContext)) return ScalableFault.CONTEXT_RESERVED.code;
-    record.deviceTlb = SM_CONTEXT_ENTRY.DTE.get(words, at) === 1;
-    record.paside = SM_CONTEXT_ENTRY.PASIDE.get(words, at) === 1;
-    record.pre = SM_CONTEXT_ENTRY.PRE.get(words, at) === 1;
-    record.directoryHi = SM_CONTEXT_ENTRY.PASIDDIRPTR.hi(words, at);
-    record.directoryLo = SM_CONTEXT_ENTRY.PASIDDIRPTR.lo(words, at);
-    record.directoryEntries = 1 << (SM_CONTEXT_ENTRY.PDTS.get(words, at) + 7);
-    record.ridPasid = SM_CONTEXT_ENTRY.RID_PASID.get(words, at);
-    record.ridPriv = SM_CONTEXT_ENTRY.RID_PRIV.get(words, at) === 1;
+    record.take(words, at);
     // SCT.4.1, SCT.4.2
     const ridPasidFits = record.ridPasid >>> PASID_TABLE_SHIFT < record.directoryEntries;
     return (record.pre && !record.deviceTlb) || !ridPasidFits ? ScalableFault.CONTEXT_INVALID.code : 0;

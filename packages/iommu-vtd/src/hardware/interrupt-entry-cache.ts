@@ -1,15 +1,12 @@
 /** Interrupt entry cache (VT-d 6.4): interrupt remapping table entries by index. Entries that fault are kept only with CAP.CM = 1. */
-import { IRTE } from "../spec/interrupt-remapping.js";
 import { TagCache } from "./tag-cache.js";
 
 export class InterruptEntryCache {
+  /** The owner's words of a slot are the entry. */
   readonly tags: TagCache;
-  /** Words of the entry in a slot start at `slot * IRTE.words`. */
-  readonly words: Int32Array;
 
   constructor(capacity: number) {
     this.tags = new TagCache(capacity);
-    this.words = new Int32Array(this.tags.slots * IRTE.words);
   }
 
   invalidateAll(): number {

@@ -108,7 +108,7 @@ export class InterruptRemapping {
     if (index >= this.#entries) return InterruptFault.INDEX_TOO_LARGE.code;
     const at = this.#entry(index);
     if (at < 0) return InterruptFault.TABLE_ACCESS.code;
-    return this.#remap(this.cache.words, at, request);
+    return this.#remap(this.cache.tags.words, at, request);
   }
 
   /** GSTS.CFIS; the chip sets it. */
@@ -123,7 +123,7 @@ export class InterruptRemapping {
 
   /** Word of the entry in the cache's array; -1 when the table is not in memory. An entry that faults is not kept unless CM. */
   #entry(index: number): number {
-    const { tags, words } = this.cache;
+    const { tags } = this.cache;
     let slot = tags.find(index, 0, 0, 0);
     const { trace, memory } = this.ports;
     if (trace.enabled)
@@ -133,7 +133,7 @@ export class InterruptRemapping {
         rid: this.#request.rid,
         pasid: -1,
       });
-    if (slot >= 0) return slot * IRTE.words;
+    if (slot >= 0) return tags.own(slot);
     const pa = physical(this.#tableHi, this.#tableLo) + index * IRTE.bytes;
     const view = memory.view(Math.floor(pa / TWO32), pa | 0, IRTE.words);
     if (view === null) return -1;
@@ -147,7 +147,8 @@ export class InterruptRemapping {
         value: join64(view[from + 1], view[from]),
       });
     slot = tags.claim(index, 0, 0, 0);
-    const at = slot * IRTE.words;
+    const { words } = tags;
+    const at = tags.own(slot);
     for (let i = 0; i < IRTE.words; i++) words[at + i] = view[from + i];
     if (!this.caps.cap.CM && this.#entryFault(words, at) !== 0) tags.drop(slot);
     return at;

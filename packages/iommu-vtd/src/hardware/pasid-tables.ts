@@ -4,15 +4,26 @@
  */
 import { join64, type PhysicalMemory, physical, type Tracer } from "@iommukit/core";
 import { ScalableFault } from "../spec/faults.js";
-import { levelsOf } from "../spec/page-table.js";
 import { PASID_DIRECTORY_ENTRY, PASID_ENTRY, PASID_TABLE_SHIFT, Pgtt } from "../spec/pasid-table.js";
 import type { Capabilities } from "./capabilities.js";
 import type { ContextRecord, TranslationEntry } from "./config-entries.js";
 import { reservedMask, violates } from "./reserved.js";
 
+const DIRECTORY_PRESENT = PASID_DIRECTORY_ENTRY.P.lowMask;
+const DIRECTORY_FPD = PASID_DIRECTORY_ENTRY.FPD.lowMask;
+const DIRECTORY_POINTER = PASID_DIRECTORY_ENTRY.SMPTBLPTR.lowMask;
+const PRESENT = PASID_ENTRY.P.lowMask;
+const FPD = PASID_ENTRY.FPD.lowMask;
+const DIRECTORY_ENTRY_BYTES = PASID_DIRECTORY_ENTRY.bytes;
+const ENTRY_BYTES = PASID_ENTRY.bytes;
+const { FIRST_STAGE, SECOND_STAGE, NESTED, PASS_THROUGH } = Pgtt;
+
 export class PasidTables {
   readonly #directory: Int32Array;
   readonly #pasidEntry: Int32Array;
+  /** By PGTT. */
+  readonly #supported: readonly boolean[];
+  readonly #largestMode: number;
 
   constructor(
     private readonly unit: string,
@@ -21,6 +32,13 @@ export class PasidTables {
     private readonly trace: Tracer,
   ) {
     const { haw, domainBits, ecap } = caps;
+    const supported = new Array<boolean>(8).fill(false);
+    supported[FIRST_STAGE] = ecap.FSTS;
+    supported[SECOND_STAGE] = ecap.SSTS;
+    supported[NESTED] = ecap.NEST;
+    supported[PASS_THROUGH] = ecap.PT;
+    this.#supported = supported;
+    this.#largestMode = caps.cap.FS5LP ? 1 : 0;
     const without = (present: boolean, ...fields: string[]) => (present ? [] : fields);
     this.#directory = reservedMask(PASID_DIRECTORY_ENTRY, { haw });
     this.#pasidEntry = reservedMask(PASID_ENTRY, {
@@ -44,69 +62,44 @@ export class PasidTables {
   read(context: ContextRecord, pasid: number, entry: TranslationEntry): number {
     const { memory } = this;
     // PASID directory entry (9.5). The directory may be larger than a page: its pages are contiguous.
-    const directory =
-      physical(context.directoryHi, context.directoryLo) + (pasid >>> PASID_TABLE_SHIFT) * PASID_DIRECTORY_ENTRY.bytes;
-    const directoryHi = Math.floor(directory / 0x1_0000_0000);
-    let words = memory.view(directoryHi, directory | 0, PASID_DIRECTORY_ENTRY.words);
+    const group = pasid >>> PASID_TABLE_SHIFT;
+    const from = context.directoryLo;
+    const directoryLo = (from + group * DIRECTORY_ENTRY_BYTES) | 0;
+    const directoryHi = context.directoryHi + (from < 0 && directoryLo >= 0 ? 1 : 0);
+    entry.faultsDisabled = false;
+    let words = memory.view(directoryHi, directoryLo, PASID_DIRECTORY_ENTRY.words);
     if (words === null) return ScalableFault.DIRECTORY_ACCESS.code;
     let at = memory.viewAt;
-    if (this.trace.enabled) this.#read("pasid-dir", pasid >>> PASID_TABLE_SHIFT, directoryHi, directory | 0, words, at);
-    entry.faultsDisabled = PASID_DIRECTORY_ENTRY.FPD.get(words, at) === 1;
-    if (PASID_DIRECTORY_ENTRY.P.get(words, at) === 0) return ScalableFault.DIRECTORY_NOT_PRESENT.code;
-    if (violates(words, at, this.#directory)) return ScalableFault.DIRECTORY_RESERVED.code;
+    if (this.trace.enabled) this.#read("pasid-dir", group, directoryHi, directoryLo, words, at);
+    const low = words[at];
+    const high = words[at + 1];
+    entry.faultsDisabled = (low & DIRECTORY_FPD) !== 0;
+    if ((low & DIRECTORY_PRESENT) === 0) return ScalableFault.DIRECTORY_NOT_PRESENT.code;
+    if (((low & this.#directory[0]) | (high & this.#directory[1])) !== 0) return ScalableFault.DIRECTORY_RESERVED.code;
     // PASID table entry (9.6).
     const index = pasid & ((1 << PASID_TABLE_SHIFT) - 1);
-    const tableHi = PASID_DIRECTORY_ENTRY.SMPTBLPTR.hi(words, at);
-    const tableLo = PASID_DIRECTORY_ENTRY.SMPTBLPTR.lo(words, at) | (index * PASID_ENTRY.bytes);
-    words = memory.view(tableHi, tableLo, PASID_ENTRY.words);
+    const tableLo = (low & DIRECTORY_POINTER) | (index * ENTRY_BYTES);
+    words = memory.view(high, tableLo, PASID_ENTRY.words);
     if (words === null) return ScalableFault.PASID_ACCESS.code;
     at = memory.viewAt;
-    if (this.trace.enabled) this.#read("pasid", index, tableHi, tableLo, words, at);
-    if (PASID_ENTRY.FPD.get(words, at) === 1) entry.faultsDisabled = true;
-    if (PASID_ENTRY.P.get(words, at) === 0) return ScalableFault.PASID_NOT_PRESENT.code;
+    if (this.trace.enabled) this.#read("pasid", index, high, tableLo, words, at);
+    if ((words[at] & FPD) !== 0) entry.faultsDisabled = true;
+    if ((words[at] & PRESENT) === 0) return ScalableFault.PASID_NOT_PRESENT.code;
     if (violates(words, at, this.#pasidEntry)) return ScalableFault.PASID_RESERVED.code;
-    return this.#decode(words, at, entry);
+    entry.take(words, at);
+    return this.#illegal(entry);
   }
 
-  #decode(words: Int32Array, at: number, entry: TranslationEntry): number {
+  /** SPT.4: what this unit cannot do. */
+  #illegal(entry: TranslationEntry): number {
     const { caps } = this;
-    const { ecap } = caps;
-    const pgtt = PASID_ENTRY.PGTT.get(words, at);
-    entry.pgtt = pgtt;
-    entry.did = PASID_ENTRY.DID.get(words, at);
-    entry.pgsnp = PASID_ENTRY.PGSNP.get(words, at) === 1;
-    entry.coherent = PASID_ENTRY.PWSNP.get(words, at) === 1;
-    entry.sre = PASID_ENTRY.SRE.get(words, at) === 1;
-    entry.ere = PASID_ENTRY.ERE.get(words, at) === 1;
-    const firstStage = pgtt === Pgtt.FIRST_STAGE || pgtt === Pgtt.NESTED;
-    const secondStage = pgtt === Pgtt.SECOND_STAGE || pgtt === Pgtt.NESTED;
-    // SPT.4.2
-    const supported =
-      (pgtt === Pgtt.FIRST_STAGE && ecap.FSTS) ||
-      (pgtt === Pgtt.SECOND_STAGE && ecap.SSTS) ||
-      (pgtt === Pgtt.NESTED && ecap.NEST) ||
-      (pgtt === Pgtt.PASS_THROUGH && ecap.PT);
-    if (!supported) return ScalableFault.PASID_INVALID.code;
-    if (secondStage) {
-      const aw = PASID_ENTRY.AW.get(words, at);
-      if (!caps.widthSupported(aw)) return ScalableFault.PASID_INVALID.code; // SPT.4.1
-      entry.ssLevels = levelsOf(aw);
-      entry.ssade = PASID_ENTRY.SSADE.get(words, at) === 1;
-      entry.ssHi = PASID_ENTRY.SSPTPTR.hi(words, at);
-      entry.ssLo = PASID_ENTRY.SSPTPTR.lo(words, at);
-    }
-    if (firstStage) {
-      const mode = PASID_ENTRY.FSPM.get(words, at);
-      if (mode > 1 || (mode === 1 && !caps.cap.FS5LP)) return ScalableFault.PASID_INVALID.code; // SPT.4.3
-      entry.fsLevels = 4 + mode;
-      entry.wpe = PASID_ENTRY.WPE.get(words, at) === 1;
-      entry.nxe = PASID_ENTRY.NXE.get(words, at) === 1;
-      entry.smep = PASID_ENTRY.SMEP.get(words, at) === 1;
-      entry.eafe = PASID_ENTRY.EAFE.get(words, at) === 1;
-      entry.fsHi = PASID_ENTRY.FSPTPTR.hi(words, at);
-      entry.fsLo = PASID_ENTRY.FSPTPTR.lo(words, at);
-      if (pgtt === Pgtt.NESTED && beyond(entry.fsHi, inputBits(entry, caps))) return ScalableFault.PASID_INVALID.code; // SPT.4.4
-    }
+    const { pgtt } = entry;
+    const firstStage = pgtt === FIRST_STAGE || pgtt === NESTED;
+    const secondStage = pgtt === SECOND_STAGE || pgtt === NESTED;
+    if (!this.#supported[pgtt]) return ScalableFault.PASID_INVALID.code; // SPT.4.2
+    if (secondStage && !caps.widthSupported(entry.aw)) return ScalableFault.PASID_INVALID.code; // SPT.4.1
+    if (firstStage && entry.fspm > this.#largestMode) return ScalableFault.PASID_INVALID.code; // SPT.4.3
+    if (pgtt === NESTED && beyond(entry.fsHi, inputBits(entry, caps))) return ScalableFault.PASID_INVALID.code; // SPT.4.4
     return 0;
   }
 

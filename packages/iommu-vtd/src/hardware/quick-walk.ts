@@ -10,6 +10,7 @@ import type { TranslationEntry } from "./config-entries.js";
 import { inInterruptRange } from "./request.js";
 import { Right } from "./rights.js";
 import { FIRST_STAGE_ALL, firstStageRights, type TableWalk, withEntry } from "./table-walk.js";
+import type { PagingStructureCache } from "./translation-cache.js";
 
 const PRESENT = FS.P.lowMask | FS.A.lowMask;
 const D = FS.D.lowMask;
@@ -26,40 +27,48 @@ export class QuickWalk {
   lo = 0;
   rights = 0;
 
+  readonly #cache: PagingStructureCache;
+
   constructor(
     private readonly walk: TableWalk,
     private readonly memory: PhysicalMemory,
-  ) {}
+  ) {
+    this.#cache = walk.firstStageCache;
+  }
 
   /** @returns whether the fields have the page, and it permits the access */
   page(entry: TranslationEntry, pasid: number, hi: number, lo: number, access: number): boolean {
-    const { memory, walk } = this;
-    const cache = walk.firstStageCache;
+    const { memory } = this;
+    const { reservedHi } = this.walk;
     let level = entry.fsLevels;
     if (entry.pgtt !== FIRST_STAGE || entry.eafe || hi >>> (level === 5 ? 24 : 15) !== 0) return false;
     let tableHi = entry.fsHi;
     let tableLo = entry.fsLo;
     let rights = FIRST_STAGE_ALL;
-    if (cache.tags.capacity !== 0) {
-      const slot = cache.find(entry.did, pasid, 2, hi, lo);
+    if (this.#cache.tags.capacity !== 0) {
+      const slot = this.#cache.find(entry.did, pasid, 2, hi, lo);
       if (slot < 0) return false;
-      tableHi = cache.tableHi[slot];
-      tableLo = cache.tableLo[slot];
-      rights = cache.rights[slot];
+      tableHi = this.#cache.tableHi(slot);
+      tableLo = this.#cache.tableLo(slot);
+      rights = this.#cache.rights(slot);
       level = 1;
     }
+    // What every entry has of low bits, and any of high ones.
+    let every = -1;
+    let any = 0;
     for (;;) {
       const shift = 3 + 9 * level;
-      const index = (shift >= 32 ? hi >>> (shift - 32) : (lo >>> shift) | (hi << (32 - shift))) & 0x1ff;
+      const index = (shift >= 32 ? hi >> (shift - 32) : (lo >>> shift) | (hi << (32 - shift))) & 0x1ff;
       const words = memory.view(tableHi, tableLo | (index << 3), 2);
       if (words === null) return false;
       const low = words[memory.viewAt];
       const high = words[memory.viewAt + 1];
-      if ((low & PRESENT) !== PRESENT || (high & walk.reservedHi) !== 0) return false;
-      rights = withEntry(entry, rights, low, high);
+      if (((~low & PRESENT) | (high & reservedHi)) !== 0) return false;
+      every &= low;
+      any |= high;
       tableHi = high & ADDR_HI;
       tableLo = low & ADDR_LO;
-      if (level === 1) return this.#leaf(entry, rights, low, tableHi, tableLo, access);
+      if (level === 1) return this.#leaf(entry, withEntry(entry, rights, every, any), low, tableHi, tableLo, access);
       if ((low & PS) !== 0) return false;
       level--;
     }

@@ -38,6 +38,7 @@ export interface RequestParts {
   readonly trace: Tracer;
 }
 
+const { OK } = TranslationStatus;
 const ANY = Access.READ | Access.WRITE | Access.EXEC;
 
 /** Translated requests that end as Completer Abort; all others are Unsupported Requests. */
@@ -47,14 +48,21 @@ for (const { code, translatedRequest } of FAULT_REASONS) if (translatedRequest =
 export class RequestPath {
   readonly #request = new Request();
 
-  constructor(private readonly parts: RequestParts) {}
+  readonly #lookup: TranslationLookup;
+  readonly #global: GlobalCommand;
+
+  constructor(private readonly parts: RequestParts) {
+    this.#lookup = parts.lookup;
+    this.#global = parts.global;
+  }
 
   /** @returns TranslationStatus */
   translate(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
-    const { lookup, global } = this.parts;
-    if (global.translating && lookup.hit(rid, pasid, hi, lo, access)) {
-      return answer(out, lookup.hi, lookup.lo, lookup.shift, permsOf(lookup.rights, false));
-    }
+    if (this.#global.translating && this.#lookup.hit(rid, pasid, hi, lo, access, out)) return OK;
+    return this.#inFull(rid, pasid, hi, lo, access, out);
+  }
+
+  #inFull(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
     const translated = (access & Access.TRANSLATED) !== 0;
     const request = this.#request;
     request.start(rid, pasid, hi, lo, access, translated ? AddressType.TRANSLATED : AddressType.UNTRANSLATED);

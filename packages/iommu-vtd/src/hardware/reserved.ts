@@ -25,6 +25,7 @@ export function reservedMask(table: AnyLayout, { missing = [], bits = [], haw }:
 
 /** True when one of the bits of `mask` is set in the entry at word `at`. */
 export function violates(words: Int32Array, at: number, mask: Int32Array): boolean {
-  for (let i = 0; i < mask.length; i++) if ((words[at + i] & mask[i]) !== 0) return true;
-  return false;
+  let set = 0;
+  for (let i = 0; i < mask.length; i++) set |= words[at + i] & mask[i];
+  return set !== 0;
 }

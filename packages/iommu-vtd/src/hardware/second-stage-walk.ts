@@ -100,15 +100,15 @@ export class SecondStageWalk {
       const slot = this.cache.find(entry.did, -1, cached, hi, lo);
       if (slot < 0) continue;
       level = cached - 1;
-      tableHi = this.cache.tableHi[slot];
-      tableLo = this.cache.tableLo[slot];
-      rights = this.cache.rights[slot];
+      tableHi = this.cache.tableHi(slot);
+      tableLo = this.cache.tableLo(slot);
+      rights = this.cache.rights(slot);
       break;
     }
     const { memory } = this;
     for (let tries = 0; ; ) {
       const shift = 3 + 9 * level;
-      const index = (shift >= 32 ? hi >>> (shift - 32) : (lo >>> shift) | (hi << (32 - shift))) & 0x1ff;
+      const index = (shift >= 32 ? hi >> (shift - 32) : (lo >>> shift) | (hi << (32 - shift))) & 0x1ff;
       const entryLo = tableLo | (index << 3);
       const words = memory.view(tableHi, entryLo, 2);
       if (words === null) return level === top ? codes.rootAccess : codes.access;

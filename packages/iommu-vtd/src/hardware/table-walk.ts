@@ -122,9 +122,9 @@ export class TableWalk {
       const slot = this.firstStageCache.find(entry.did, request.effectivePasid, at, hi, lo);
       if (slot < 0) continue;
       level = at - 1;
-      tableHi = this.firstStageCache.tableHi[slot];
-      tableLo = this.firstStageCache.tableLo[slot];
-      rights = this.firstStageCache.rights[slot];
+      tableHi = this.firstStageCache.tableHi(slot);
+      tableLo = this.firstStageCache.tableLo(slot);
+      rights = this.firstStageCache.rights(slot);
       cached = true;
     }
     if (nested && !cached) {
@@ -137,7 +137,7 @@ export class TableWalk {
     const { memory } = this;
     for (let tries = 0; ; ) {
       const shift = 3 + 9 * level;
-      const index = (shift >= 32 ? hi >>> (shift - 32) : (lo >>> shift) | (hi << (32 - shift))) & 0x1ff;
+      const index = (shift >= 32 ? hi >> (shift - 32) : (lo >>> shift) | (hi << (32 - shift))) & 0x1ff;
       const entryLo = tableLo | (index << 3);
       const words = memory.view(tableHi, entryLo, 2);
       if (words === null)

@@ -1,10 +1,15 @@
 /** What every cache of the unit is built on. */
 const TAG_WORDS = 4;
+/** Words of the owner's beside the tag of each slot. */
+const OWN_WORDS = 4;
+const SLOT_WORDS = TAG_WORDS + OWN_WORDS;
 const FREE = -1;
+const NOTHING = new Int32Array(0);
 
 /**
- * A set-associative cache of slots under a tag of four int32 words, replaced round robin. What a slot holds is the owner's:
- * arrays beside it, indexed by the slot.
+ * A set-associative cache of slots under a tag of four int32 words, replaced round robin. Four more words of a slot are the
+ * owner's, in the same cache line; whatever else belongs to a slot stands in arrays of the owner. The memory comes with the
+ * first entry.
  */
 export class TagCache {
   /** 0: there is no cache, and nothing is ever found. */
@@ -15,11 +20,11 @@ export class TagCache {
   size = 0;
   /** Grows whenever a slot gets or loses its tag: what was found before holds while it stays. */
   changes = 0;
-  /** Tags of slot n from word 4n on; a free slot has FREE as its first. */
-  readonly #tags: Int32Array;
+  /** Of slot n from word 8n on: the tag, whose first word is FREE in a free slot, and the owner's words. */
+  words: Int32Array = NOTHING;
   readonly #ways: number;
   readonly #setMask: number;
-  readonly #victim: Uint8Array;
+  #victim = new Uint8Array(0);
 
   /** @param capacity 0, or a power of two that is at least `ways` */
   constructor(capacity: number, ways = 4) {
@@ -27,25 +32,33 @@ export class TagCache {
     this.slots = Math.max(capacity, 1);
     this.#ways = ways;
     this.#setMask = capacity / ways - 1;
-    this.#tags = new Int32Array(this.slots * TAG_WORDS).fill(FREE);
+  }
+
+  #allocate(): void {
+    this.words = new Int32Array(this.slots * SLOT_WORDS).fill(FREE);
     this.#victim = new Uint8Array(this.slots);
   }
 
   /** Tags of a slot; what they are in a free slot does not matter to anybody. */
   a(slot: number): number {
-    return this.#tags[slot * TAG_WORDS];
+    return this.words[slot * SLOT_WORDS];
   }
 
   b(slot: number): number {
-    return this.#tags[slot * TAG_WORDS + 1];
+    return this.words[slot * SLOT_WORDS + 1];
   }
 
   c(slot: number): number {
-    return this.#tags[slot * TAG_WORDS + 2];
+    return this.words[slot * SLOT_WORDS + 2];
   }
 
   d(slot: number): number {
-    return this.#tags[slot * TAG_WORDS + 3];
+    return this.words[slot * SLOT_WORDS + 3];
+  }
+
+  /** Index in `words` of the owner's words of a slot. */
+  own(slot: number): number {
+    return slot * SLOT_WORDS + TAG_WORDS;
   }
 
   #set(a: number, b: number, c: number, d: number): number {
@@ -56,17 +69,18 @@ export class TagCache {
   /** Slot with that tag, whose first word is not negative; -1 when there is none. */
   find(a: number, b: number, c: number, d: number): number {
     if (this.size === 0) return -1;
-    const tags = this.#tags;
+    const { words } = this;
     let slot = this.#set(a, b, c, d) * this.#ways;
     const end = slot + this.#ways;
-    for (let at = slot * TAG_WORDS; slot < end; slot++, at += TAG_WORDS) {
-      if (tags[at + 3] === d && tags[at] === a && tags[at + 1] === b && tags[at + 2] === c) return slot;
+    for (let at = slot * SLOT_WORDS; slot < end; slot++, at += SLOT_WORDS) {
+      if (words[at + 3] === d && words[at] === a && words[at + 1] === b && words[at + 2] === c) return slot;
     }
     return -1;
   }
 
   /** A slot under that tag, valid where there is a cache: the one that has it, a free one, or another's. */
   claim(a: number, b: number, c: number, d: number): number {
+    if (this.words === NOTHING) this.#allocate();
     if (this.capacity === 0) return 0;
     let slot = this.find(a, b, c, d);
     if (slot >= 0) return slot;
@@ -79,11 +93,11 @@ export class TagCache {
       this.size++;
     }
     this.changes++;
-    const at = slot * TAG_WORDS;
-    this.#tags[at] = a;
-    this.#tags[at + 1] = b;
-    this.#tags[at + 2] = c;
-    this.#tags[at + 3] = d;
+    const at = slot * SLOT_WORDS;
+    this.words[at] = a;
+    this.words[at + 1] = b;
+    this.words[at + 2] = c;
+    this.words[at + 3] = d;
     return slot;
   }
 
@@ -93,8 +107,8 @@ export class TagCache {
   }
 
   drop(slot: number): void {
-    if (this.a(slot) === FREE) return;
-    this.#tags[slot * TAG_WORDS] = FREE;
+    if (this.size === 0 || this.a(slot) === FREE) return;
+    this.words[slot * SLOT_WORDS] = FREE;
     this.changes++;
     this.size--;
   }
@@ -102,7 +116,7 @@ export class TagCache {
   /** @returns how many slots were valid */
   clear(): number {
     const had = this.size;
-    if (had > 0) this.#tags.fill(FREE);
+    if (had > 0) this.words.fill(FREE);
     this.changes++;
     this.size = 0;
     return had;

@@ -16,59 +16,75 @@ export function pageMask(shift: number): number {
   return shift >= 32 ? -1 : (1 << shift) - 1;
 }
 
-function firstStage(pgtt: number): boolean {
-  return pgtt === Pgtt.FIRST_STAGE || pgtt === Pgtt.NESTED;
+/** What an IOTLB entry says, in the words of its slot that are the owner's. */
+export const IotlbWord = {
+  PA_HI: 0,
+  PA_LO: 1,
+  /** Right bits. */
+  RIGHTS: 2,
+  /** log2 of the page, PGTT, and the fault reason of a cached fault (0 otherwise), a byte each. */
+  KIND: 3,
+} as const;
+
+export function kindOf(shift: number, pgtt: number, fault: number): number {
+  return shift | (pgtt << 8) | (fault << 16);
+}
+
+export function shiftOf(kind: number): number {
+  return kind & 0xff;
+}
+
+export function pgttOf(kind: number): number {
+  return (kind >>> 8) & 0xff;
+}
+
+export function faultOf(kind: number): number {
+  return kind >>> 16;
 }
 
 export class Iotlb {
   readonly tags: TagCache;
-  readonly paHi: Int32Array;
-  readonly paLo: Int32Array;
-  readonly shift: Uint8Array;
-  readonly rights: Int32Array;
-  readonly pgtt: Uint8Array;
-  /** Fault reason of a cached fault; 0 otherwise. */
-  readonly fault: Uint8Array;
-  readonly #did: Int32Array;
-  readonly #pasid: Int32Array;
-  /** Whether an entry of that size was ever filled since the last global invalidation. */
-  readonly #sizes = new Uint8Array(64);
+  #did = new Int32Array(0);
+  #pasid = new Int32Array(0);
+  /** Whether an entry of a larger size was ever filled since the last global invalidation. */
+  #has2M = false;
+  #has1G = false;
 
   constructor(capacity: number) {
     this.tags = new TagCache(capacity);
-    this.paHi = new Int32Array(this.tags.slots);
-    this.paLo = new Int32Array(this.tags.slots);
-    this.shift = new Uint8Array(this.tags.slots);
-    this.rights = new Int32Array(this.tags.slots);
-    this.pgtt = new Uint8Array(this.tags.slots);
-    this.fault = new Uint8Array(this.tags.slots);
-    this.#did = new Int32Array(this.tags.slots);
-    this.#pasid = new Int32Array(this.tags.slots);
   }
 
   /** @param pasid as the request has it: NO_PASID finds entries of requests without PASID. @returns slot, or -1 */
   find(rid: number, pasid: number, hi: number, lo: number): number {
+    const slot = this.tags.find((rid << 8) | 12, pasid, hi, lo & (-1 << 12));
+    return slot < 0 && (this.#has2M || this.#has1G) ? this.#findLarge(rid, pasid, hi, lo) : slot;
+  }
+
+  #findLarge(rid: number, pasid: number, hi: number, lo: number): number {
     const { tags } = this;
-    const sizes = this.#sizes;
-    let slot = -1;
-    if (sizes[12] !== 0) slot = tags.find((rid << 8) | 12, pasid, hi, lo & (-1 << 12));
-    if (slot < 0 && sizes[21] !== 0) slot = tags.find((rid << 8) | 21, pasid, hi, lo & (-1 << 21));
-    if (slot < 0 && sizes[30] !== 0) slot = tags.find((rid << 8) | 30, pasid, hi, lo & (-1 << 30));
+    let slot = this.#has2M ? tags.find((rid << 8) | 21, pasid, hi, lo & (-1 << 21)) : -1;
+    if (slot < 0 && this.#has1G) slot = tags.find((rid << 8) | 30, pasid, hi, lo & (-1 << 30));
     return slot;
   }
 
-  /** A slot for a page of `shift` bits (12, 21 or 30); the caller fills the columns. */
+  /** A slot for a page of `shift` bits (12, 21 or 30). @returns where its words are: IotlbWord; the caller fills them */
   fill(rid: number, pasid: number, hi: number, lo: number, shift: number, did: number, effectivePasid: number): number {
-    const slot = this.tags.claim((rid << 8) | shift, pasid, hi, alignLo(lo, shift));
-    this.#sizes[shift] = 1;
-    this.shift[slot] = shift;
+    const { tags } = this;
+    if (this.#did.length === 0) {
+      this.#did = new Int32Array(tags.slots);
+      this.#pasid = new Int32Array(tags.slots);
+    }
+    const slot = tags.claim((rid << 8) | shift, pasid, hi, alignLo(lo, shift));
+    if (shift === 21) this.#has2M = true;
+    else if (shift === 30) this.#has1G = true;
     this.#did[slot] = did;
     this.#pasid[slot] = effectivePasid;
-    return slot;
+    return tags.own(slot);
   }
 
   invalidateAll(): number {
-    this.#sizes.fill(0);
+    this.#has2M = false;
+    this.#has1G = false;
     return this.tags.clear();
   }
 
@@ -86,7 +102,7 @@ export class Iotlb {
     const before = tags.size;
     if (before === 0) return 0;
     for (let slot = 0; slot < tags.capacity; slot++) {
-      if (this.#did[slot] === did && (firstStage(this.pgtt[slot]) || this.#meets(slot, hi, lo, shift))) tags.drop(slot);
+      if (this.#did[slot] === did && (this.#firstStage(slot) || this.#meets(slot, hi, lo, shift))) tags.drop(slot);
     }
     return before - tags.size;
   }
@@ -109,7 +125,7 @@ export class Iotlb {
       if (
         this.#did[slot] === did &&
         this.#pasid[slot] === pasid &&
-        firstStage(this.pgtt[slot]) &&
+        this.#firstStage(slot) &&
         this.#meets(slot, hi, lo, shift)
       )
         tags.drop(slot);
@@ -117,8 +133,17 @@ export class Iotlb {
     return before - tags.size;
   }
 
+  #kind(slot: number): number {
+    return this.tags.words[this.tags.own(slot) + IotlbWord.KIND];
+  }
+
+  #firstStage(slot: number): boolean {
+    const pgtt = pgttOf(this.#kind(slot));
+    return pgtt === Pgtt.FIRST_STAGE || pgtt === Pgtt.NESTED;
+  }
+
   #meets(slot: number, hi: number, lo: number, shift: number): boolean {
-    return meets(this.tags.c(slot), this.tags.d(slot), hi, lo, Math.max(shift, this.shift[slot]));
+    return meets(this.tags.c(slot), this.tags.d(slot), hi, lo, Math.max(shift, shiftOf(this.#kind(slot))));
   }
 }
 
@@ -128,19 +153,30 @@ export class Iotlb {
  */
 export class PagingStructureCache {
   readonly tags: TagCache;
-  readonly tableHi: Int32Array;
-  readonly tableLo: Int32Array;
-  readonly rights: Int32Array;
-  readonly #shift: Uint8Array;
-  readonly #did: Int32Array;
 
   constructor(capacity: number) {
     this.tags = new TagCache(capacity);
-    this.tableHi = new Int32Array(this.tags.slots);
-    this.tableLo = new Int32Array(this.tags.slots);
-    this.rights = new Int32Array(this.tags.slots);
-    this.#shift = new Uint8Array(this.tags.slots);
-    this.#did = new Int32Array(this.tags.slots);
+  }
+
+  tableHi(slot: number): number {
+    return this.tags.words[this.tags.own(slot)];
+  }
+
+  tableLo(slot: number): number {
+    return this.tags.words[this.tags.own(slot) + 1];
+  }
+
+  rights(slot: number): number {
+    return this.tags.words[this.tags.own(slot) + 2];
+  }
+
+  /** The first tag holds domain-id and level. */
+  #did(slot: number): number {
+    return this.tags.a(slot) >> 4;
+  }
+
+  #shift(slot: number): number {
+    return 3 + 9 * (this.tags.a(slot) & 0xf);
   }
 
   /** @param pasid -1 for the second stage. @param level of the entry that is cached. @returns slot, or -1 */
@@ -162,11 +198,10 @@ export class PagingStructureCache {
   ): void {
     const shift = 3 + 9 * level;
     const slot = this.tags.claim((did << 4) | level, pasid, alignHi(hi, shift), alignLo(lo, shift));
-    this.tableHi[slot] = tableHi;
-    this.tableLo[slot] = tableLo;
-    this.rights[slot] = rights;
-    this.#shift[slot] = shift;
-    this.#did[slot] = did;
+    const at = this.tags.own(slot);
+    this.tags.words[at] = tableHi;
+    this.tags.words[at + 1] = tableLo;
+    this.tags.words[at + 2] = rights;
   }
 
   invalidateAll(): number {
@@ -177,7 +212,7 @@ export class PagingStructureCache {
     const { tags } = this;
     const before = tags.size;
     if (before === 0) return 0;
-    for (let slot = 0; slot < tags.capacity; slot++) if (this.#did[slot] === did) tags.drop(slot);
+    for (let slot = 0; slot < tags.capacity; slot++) if (this.#did(slot) === did) tags.drop(slot);
     return before - tags.size;
   }
 
@@ -187,8 +222,8 @@ export class PagingStructureCache {
     const before = tags.size;
     if (before === 0) return 0;
     for (let slot = 0; slot < tags.capacity; slot++) {
-      const mine = this.#did[slot] === did && (pasid < 0 || tags.b(slot) === pasid);
-      if (mine && meets(tags.c(slot), tags.d(slot), hi, lo, Math.max(shift, this.#shift[slot]))) tags.drop(slot);
+      const mine = this.#did(slot) === did && (pasid < 0 || tags.b(slot) === pasid);
+      if (mine && meets(tags.c(slot), tags.d(slot), hi, lo, Math.max(shift, this.#shift(slot)))) tags.drop(slot);
     }
     return before - tags.size;
   }

@@ -2,7 +2,7 @@
  * The translation of a request: IOTLB, then configuration and tables, then permissions (VT-d 3.6 to 3.9, 6.2.4.1). The data
  * plane: no allocation, numbers only; the fields hold the last answer.
  */
-import { Access, join64, NO_PASID, physical, type Tracer } from "@iommukit/core";
+import { Access, join64, NO_PASID, physical, type Tracer, type Translation } from "@iommukit/core";
 import { ScalableFault } from "../spec/faults.js";
 import type { Capabilities } from "./capabilities.js";
 import type { TranslationEntry } from "./config-entries.js";
@@ -11,7 +11,14 @@ import type { QuickWalk } from "./quick-walk.js";
 import { AddressType, inInterruptRange, type Request } from "./request.js";
 import { denial, disabledRequest, granted, permsOf, Right } from "./rights.js";
 import type { TableWalk } from "./table-walk.js";
-import { type Iotlb, pageShift } from "./translation-cache.js";
+import { faultOf, type Iotlb, IotlbWord, kindOf, pageShift, pgttOf, shiftOf } from "./translation-cache.js";
+
+const READ_WRITE = Access.READ | Access.WRITE;
+const { WRITE } = Access;
+const PERMS = Access.READ | Access.WRITE | Access.EXEC;
+const NONE = NO_PASID;
+const { DIRTY, RID_PRIV } = Right;
+const { PA_HI, PA_LO, RIGHTS, KIND } = IotlbWord;
 
 export interface LookupParts {
   readonly unit: string;
@@ -30,55 +37,93 @@ export class TranslationLookup {
   shift = 12;
   rights = 0;
 
-  constructor(private readonly parts: LookupParts) {}
+  readonly #unit: string;
+  readonly #config: ConfigLookup;
+  readonly #iotlb: Iotlb;
+  readonly #walk: TableWalk;
+  readonly #quick: QuickWalk;
+  readonly #trace: Tracer;
+  readonly #caps: Capabilities;
 
-  /** The common case, and nothing else: a plain read or write that an IOTLB entry or the common walk permits, with nobody listening. */
-  hit(rid: number, pasid: number, hi: number, lo: number, access: number): boolean {
-    const { config, iotlb, trace } = this.parts;
-    if ((access & ~(Access.READ | Access.WRITE)) !== 0 || trace.enabled || config.modeFault !== 0) return false;
-    if (pasid === NO_PASID ? inInterruptRange(hi, lo) : !config.scalable) return false;
+  constructor({ unit, caps, config, walk, quick, iotlb, trace }: LookupParts) {
+    this.#unit = unit;
+    this.#caps = caps;
+    this.#config = config;
+    this.#walk = walk;
+    this.#quick = quick;
+    this.#iotlb = iotlb;
+    this.#trace = trace;
+  }
+
+  /**
+   * The common case, and nothing else: a plain read or write that an IOTLB entry or the common walk permits, with nobody
+   * listening. @returns whether `out` has the answer
+   */
+  hit(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): boolean {
+    const config = this.#config;
+    const iotlb = this.#iotlb;
+    if ((access & ~READ_WRITE) !== 0 || this.#trace.enabled || config.modeFault !== 0) return false;
+    if (pasid === NONE ? inInterruptRange(hi, lo) : !config.scalable) return false;
     const slot = iotlb.find(rid, pasid, hi, lo);
-    if (slot < 0) return pasid !== NO_PASID && this.#quickly(rid, pasid, hi, lo, access);
-    const rights = iotlb.rights[slot];
-    const needed = (access & Access.WRITE) !== 0 ? access | Right.DIRTY : access;
-    if ((needed & ~rights) !== 0 || (rights & Right.RID_PRIV) !== 0) return false;
-    const shift = iotlb.shift[slot];
-    const paHi = iotlb.paHi[slot];
-    const paLo = iotlb.paLo[slot] | (lo & ((1 << shift) - 1));
+    if (slot < 0) return pasid !== NONE && this.#quickly(rid, pasid, hi, lo, access, out);
+    const { words } = iotlb.tags;
+    const at = iotlb.tags.own(slot);
+    const rights = words[at + RIGHTS];
+    const needed = (access & WRITE) !== 0 ? access | DIRTY : access;
+    if ((needed & ~rights) !== 0 || (rights & RID_PRIV) !== 0) return false;
+    const shift = shiftOf(words[at + KIND]);
+    const paHi = words[at + PA_HI];
+    const paLo = words[at + PA_LO] | (lo & ((1 << shift) - 1));
     if (inInterruptRange(paHi, paLo)) return false;
-    this.#take(paHi, paLo, shift, rights);
+    out.hi = paHi;
+    out.lo = paLo;
+    out.shift = shift;
+    out.perms = rights & PERMS;
+    out.stag = 0;
     return true;
   }
 
-  /** A miss that cached configuration and the common walk answer. */
-  #quickly(rid: number, pasid: number, hi: number, lo: number, access: number): boolean {
-    const { config, iotlb, walk, quick } = this.parts;
-    const entry = config.cached(rid, pasid);
+  /** A miss that the common configuration and the common walk answer. */
+  #quickly(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): boolean {
+    const iotlb = this.#iotlb;
+    const quick = this.#quick;
+    const entry = this.#config.entry(rid, pasid);
     if (entry === null || !quick.page(entry, pasid, hi, lo, access)) return false;
-    const rights = quick.rights | walk.enables(entry);
-    this.#take(quick.hi, quick.lo | (lo & 0xfff), 12, rights);
-    if (iotlb.tags.capacity === 0) return true;
-    const slot = iotlb.fill(rid, pasid, hi, lo, 12, entry.did, pasid);
-    iotlb.paHi[slot] = quick.hi;
-    iotlb.paLo[slot] = quick.lo;
-    iotlb.rights[slot] = rights;
-    iotlb.pgtt[slot] = entry.pgtt;
-    iotlb.fault[slot] = 0;
+    out.hi = quick.hi;
+    out.lo = quick.lo | (lo & 0xfff);
+    out.shift = 12;
+    out.perms = quick.rights & PERMS;
+    out.stag = 0;
+    if (iotlb.tags.capacity !== 0) {
+      const at = iotlb.fill(rid, pasid, hi, lo, 12, entry.did, pasid);
+      this.#set(at, quick.hi, quick.lo, quick.rights | this.#walk.enables(entry), kindOf(12, entry.pgtt, 0));
+    }
     return true;
+  }
+
+  #set(at: number, paHi: number, paLo: number, rights: number, kind: number): void {
+    const { words } = this.#iotlb.tags;
+    words[at + PA_HI] = paHi;
+    words[at + PA_LO] = paLo;
+    words[at + RIGHTS] = rights;
+    words[at + KIND] = kind;
   }
 
   /** RTA.1, RTA.2, RTA.4, RTA.5 */
   modeFault(request: Request): number {
-    const { config, caps } = this.parts;
+    const config = this.#config;
     if (config.modeFault !== 0) return config.modeFault;
     if (request.pasid === NO_PASID) return 0;
     if (!config.scalable) return ScalableFault.LEGACY_WITH_PASID.code;
-    return (request.access & Access.EXEC) !== 0 && caps.majorVersion >= 8 ? ScalableFault.EXECUTE_REQUESTED.code : 0;
+    return (request.access & Access.EXEC) !== 0 && this.#caps.majorVersion >= 8
+      ? ScalableFault.EXECUTE_REQUESTED.code
+      : 0;
   }
 
   /** IOTLB, then configuration and walk; the answer is in the fields. @returns fault reason */
   find(request: Request): number {
-    const { iotlb, trace } = this.parts;
+    const iotlb = this.#iotlb;
+    const trace = this.#trace;
     const mode = this.modeFault(request);
     if (mode !== 0) return mode;
     const slot = iotlb.find(request.rid, request.pasid, request.hi, request.lo);
@@ -86,7 +131,7 @@ export class TranslationLookup {
     if (trace.enabled) {
       const { rid, pasid, hi, lo } = request;
       trace.emit(hit ? "tlb:hit" : "tlb:missed", {
-        unit: this.parts.unit,
+        unit: this.#unit,
         rid,
         pasid,
         address: join64(hi, lo),
@@ -96,9 +141,14 @@ export class TranslationLookup {
     return hit ? this.#useEntry(slot, request) : this.#throughTables(request);
   }
 
+  #rights(slot: number): number {
+    const { tags } = this.#iotlb;
+    return tags.words[tags.own(slot) + RIGHTS];
+  }
+
   /** A permitted write to a page that is not marked dirty yet goes through the tables again. */
   #mustMarkDirty(slot: number, request: Request): boolean {
-    const rights = this.parts.iotlb.rights[slot];
+    const rights = this.#rights(slot);
     if ((request.access & Access.WRITE) === 0 || (rights & Right.DIRTY) !== 0) return false;
     return (permsOf(rights, this.#supervisor(request, rights)) & Access.WRITE) !== 0;
   }
@@ -109,14 +159,16 @@ export class TranslationLookup {
   }
 
   #useEntry(slot: number, request: Request): number {
-    const { iotlb } = this.parts;
-    const rights = iotlb.rights[slot];
+    const { words } = this.#iotlb.tags;
+    const at = this.#iotlb.tags.own(slot);
+    const rights = words[at + RIGHTS];
+    const kind = words[at + KIND];
     request.faultsDisabled = (rights & Right.FPD) !== 0;
     request.supervisor = this.#supervisor(request, rights);
-    if (iotlb.fault[slot] !== 0) return iotlb.fault[slot];
-    const shift = iotlb.shift[slot];
-    this.#take(iotlb.paHi[slot], iotlb.paLo[slot] | (request.lo & ((1 << shift) - 1)), shift, rights);
-    return this.#permission(request, iotlb.pgtt[slot]);
+    if (faultOf(kind) !== 0) return faultOf(kind);
+    const shift = shiftOf(kind);
+    this.#take(words[at + PA_HI], words[at + PA_LO] | (request.lo & ((1 << shift) - 1)), shift, rights);
+    return this.#permission(request, pgttOf(kind));
   }
 
   #take(hi: number, lo: number, shift: number, rights: number): void {
@@ -128,14 +180,16 @@ export class TranslationLookup {
 
   /** Enables of the PASID table entry, then access rights. A translation request gets what is permitted. */
   #permission(request: Request, pgtt: number): number {
-    const { config, caps } = this.parts;
-    const disabled = config.scalable ? disabledRequest(this.rights, request) : 0;
+    const { scalable } = this.#config;
+    const disabled = scalable ? disabledRequest(this.rights, request) : 0;
     if (disabled !== 0 || request.type === AddressType.TRANSLATION_REQUEST) return disabled;
-    return granted(this.rights, request, caps.cap.ZLR) ? 0 : denial(this.rights, request, pgtt, config.scalable);
+    return granted(this.rights, request, this.#caps.cap.ZLR) ? 0 : denial(this.rights, request, pgtt, scalable);
   }
 
   #throughTables(request: Request): number {
-    const { config, walk, caps } = this.parts;
+    const config = this.#config;
+    const walk = this.#walk;
+    const caps = this.#caps;
     const context = config.context(request.rid);
     request.faultsDisabled = context.faultsDisabled;
     if (context.fault !== 0) return context.fault;
@@ -170,17 +224,13 @@ export class TranslationLookup {
     rights: number,
     fault: number,
   ): void {
-    const { iotlb, trace } = this.parts;
+    const trace = this.#trace;
     const { rid, pasid, hi, lo } = request;
-    const slot = iotlb.fill(rid, pasid, hi, lo, shift, entry.did, request.effectivePasid);
-    iotlb.paHi[slot] = paHi;
-    iotlb.paLo[slot] = paLo & (-1 << shift);
-    iotlb.rights[slot] = rights;
-    iotlb.pgtt[slot] = entry.pgtt;
-    iotlb.fault[slot] = fault;
+    const at = this.#iotlb.fill(rid, pasid, hi, lo, shift, entry.did, request.effectivePasid);
+    this.#set(at, paHi, paLo & (-1 << shift), rights, kindOf(shift, entry.pgtt, fault));
     if (trace.enabled) {
       trace.emit("tlb:filled", {
-        unit: this.parts.unit,
+        unit: this.#unit,
         rid,
         pasid,
         address: join64(hi, lo),
