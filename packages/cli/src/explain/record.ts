@@ -17,6 +17,7 @@ export interface Facts {
   readonly pasid?: number;
   readonly address?: bigint;
   readonly access?: "read" | "write" | "execute" | "atomic";
+  readonly privileged?: boolean;
   /** A blocked interrupt, not a memory access. */
   readonly interrupt?: boolean;
   readonly stage?: 1 | 2;

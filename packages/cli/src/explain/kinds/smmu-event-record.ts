@@ -40,6 +40,7 @@ export function smmuEvent({ line, raw, quads, client, notes = [] }: SmmuEvent): 
     pasid: withPasid ? Number(value("SubstreamID") ?? 0n) : undefined,
     address,
     access,
+    privileged: hasAccess ? flag("PnU") : undefined,
     stage: value("S2") === undefined ? undefined : flag("S2") ? 2 : 1,
     permission: PERMISSION_FAULTS.includes(code) ? true : code === EVENT.F_TRANSLATION ? false : undefined,
   };

@@ -120,7 +120,13 @@ function frcd(line: Line, words: Int32Array): ExplainRecord {
     code,
     text: "",
   });
-  return { ...record, parts: [partOf(FRCD, words)] };
+  const withPasid = FRCD.PP.get(words) === 1;
+  const facts = {
+    ...record.facts,
+    access: withPasid && FRCD.EXE.get(words) === 1 ? ("execute" as const) : record.facts.access,
+    privileged: withPasid ? FRCD.PRIV.get(words) === 1 : undefined,
+  };
+  return { ...record, facts, parts: [partOf(FRCD, words)] };
 }
 
 /** Any structure by its table: the fields that are not zero, in the spec's names, on one line. */

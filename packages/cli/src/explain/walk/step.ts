@@ -20,8 +20,8 @@ export interface Walk {
   readonly output: string | undefined;
 }
 
-/** Thrown by `read` to end a walk at an entry that no image holds. */
-export class WalkEnd extends Error {}
+/** Ends a walk where it cannot go on: its message is the verdict. */
+class WalkEnd extends Error {}
 
 export class Walker {
   readonly steps: WalkStep[] = [];
@@ -33,7 +33,7 @@ export class Walker {
     const quads: bigint[] = [];
     for (let n = 0; n < count; n++) {
       const value = this.memory.read64(address + BigInt(8 * n));
-      if (value === undefined) throw new WalkEnd(`${name} @ ${hex(address)} is in no --memory image`);
+      if (value === undefined) this.stop(`${name} @ ${hex(address)} is in no --memory image`);
       quads.push(value);
     }
     const words = wordsOf(quads);
@@ -44,6 +44,11 @@ export class Walker {
       meaning: meaning(words),
     });
     return words;
+  }
+
+  /** The walk ends here, without an output. */
+  stop(verdict: string): never {
+    throw new WalkEnd(verdict);
   }
 
   end(verdict: string, output?: bigint): Walk {
@@ -74,4 +79,26 @@ export function briefly(
 ): string {
   const flags = bits.map((name) => `${name}${table.field(name).getBig(words) === 0n ? "-" : "+"}`);
   return [...flags, ...values.map((name) => `${name}=${hex(table.field(name).getBig(words))}`)].join(" ");
+}
+
+/** The address after a walk to a page of 2^shift bytes. */
+export function mapped(walker: Walker, address: bigint, output: bigint, shift: number): Walk {
+  return walker.end(`mapped: ${hex(address)} -> ${hex(output)}, ${hex(1n << BigInt(shift))} bytes`, output);
+}
+
+/** What the access that a walk is for wants; undefined where the record does not say. */
+export interface WalkRequest {
+  readonly address: bigint;
+  readonly access: "read" | "write" | "execute" | "atomic" | undefined;
+  readonly privileged?: boolean | undefined;
+}
+
+export function writes({ access }: Pick<WalkRequest, "access">): boolean {
+  return access === "write" || access === "atomic";
+}
+
+/** Base of a page of 2^shift bytes with the address's offset in it. */
+export function within(base: bigint, shift: number, address: bigint): bigint {
+  const mask = (1n << BigInt(shift)) - 1n;
+  return (base & ~mask) | (address & mask);
 }

@@ -14,9 +14,10 @@ export interface Roots {
 export function walkFor({ facts }: ExplainRecord, { memory, rtaddr, strtab }: Roots): Walk | undefined {
   const { iommu, address, sid, pasid, interrupt } = facts;
   if (address === undefined || sid === undefined || interrupt) return undefined;
-  const access = facts.access === "write" || facts.access === "read" ? facts.access : undefined;
-  if (iommu === "vtd" && rtaddr !== undefined) return walkVtd(memory, rtaddr, { rid: sid, pasid, address, access });
+  const { access, privileged } = facts;
+  const request = { address, access, privileged };
+  if (iommu === "vtd" && rtaddr !== undefined) return walkVtd(memory, rtaddr, { ...request, rid: sid, pasid });
   if (iommu === "smmuv3" && strtab !== undefined)
-    return walkSmmu(memory, strtab.base, strtab.config, { sid, ssid: pasid, address, access });
+    return walkSmmu(memory, strtab.base, strtab.config, { ...request, sid, ssid: pasid });
   return undefined;
 }
