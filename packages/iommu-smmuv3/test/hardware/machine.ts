@@ -327,3 +327,24 @@ export class Machine {
 export function machine(preset: s.Smmuv3PresetName | s.Smmuv3Preset = "everything"): Machine {
   return new Machine(preset).start();
 }
+
+/** A preset with other fields in its identification registers. */
+export function variant(
+  name: s.Smmuv3PresetName,
+  fields: { readonly idr0?: Fields; readonly idr1?: Fields; readonly idr3?: Fields; readonly idr5?: Fields },
+): s.Smmuv3Preset {
+  const preset = s.PRESETS[name];
+  const change = (
+    register: { decode(words: Int32Array): object; encode(values: object): Int32Array },
+    value: number,
+    values: Fields = {},
+  ) => register.encode({ ...register.decode(Int32Array.of(value)), ...values })[0];
+  return {
+    ...preset,
+    name: "variant",
+    idr0: change(s.IDR0, preset.idr0, fields.idr0),
+    idr1: change(s.IDR1, preset.idr1, fields.idr1),
+    idr3: change(s.IDR3, preset.idr3, fields.idr3),
+    idr5: change(s.IDR5, preset.idr5, fields.idr5),
+  };
+}
