@@ -1,5 +1,5 @@
 /** Replays recorded transcripts of VFIO programs, and judges the peers' VFIO cases. */
-import { isHeader } from "@iommukit/cli/machines";
+import { isHeader, type TranscriptHeader, UnknownMachine } from "@iommukit/cli/machines";
 import type { LoadedFile } from "../load.js";
 import type { Report } from "../report.js";
 import { UsageError } from "../tool.js";
@@ -16,12 +16,22 @@ export async function run(files: LoadedFile[], report: Report): Promise<void> {
     }
     const [header, ...steps] = file.records;
     if (!isHeader(header)) throw new UsageError(`${file.path} is neither a transcript nor a file of VFIO cases`);
+    await replayOn(header, steps as TranscriptStep[], report, file.name);
+  }
+}
+
+async function replayOn(
+  header: TranscriptHeader,
+  steps: TranscriptStep[],
+  report: Report,
+  name: string,
+): Promise<void> {
+  try {
     const machine = await Machine.of(header);
-    if (!machine) {
-      for (const _ of steps) report.notApplicable(`the machine "${header.config}" has an IOMMU that is not modelled`);
-      continue;
-    }
-    await replay(machine, steps as TranscriptStep[], report, file.name);
-    for (const leak of await machine.platform.close()) report.fail(`${file.name}: left behind: ${leak}`);
+    await replay(machine, steps, report, name);
+    for (const leak of await machine.platform.close()) report.fail(`${name}: left behind: ${leak}`);
+  } catch (error) {
+    if (!(error instanceof UnknownMachine)) throw error;
+    for (const _ of steps) report.notApplicable(error.message);
   }
 }

@@ -1,5 +1,5 @@
 /** The machine of a transcript: built from its header and the table of configurations. */
-import { type TranscriptHeader, transcriptPlatform } from "@iommukit/cli/machines";
+import { type TranscriptHeader, transcriptMachine } from "@iommukit/cli/machines";
 import { IommuError, PAGE_SIZE, type Platform, type Task } from "@iommukit/core";
 import { groupType, reservedRegions } from "@iommukit/host-linux";
 import { EduDma } from "./edu-dma.js";
@@ -12,10 +12,10 @@ export class Machine {
     readonly header: TranscriptHeader,
   ) {}
 
-  /** Undefined for a machine that has no model here. */
-  static async of(header: TranscriptHeader): Promise<Machine | undefined> {
-    const platform = await transcriptPlatform(header);
-    return platform && new Machine(platform, header);
+  /** @throws UnknownMachine */
+  static async of(header: TranscriptHeader): Promise<Machine> {
+    const { platform } = await transcriptMachine(header);
+    return new Machine(platform, header);
   }
 
   bdfOf(letter: string): string {

@@ -10,7 +10,7 @@ export interface Configuration {
   readonly iommu: IommuPlugin | undefined;
   readonly params: Partial<VfioParams>;
   /** iommu=pt. */
-  readonly passthrough?: boolean;
+  readonly passthrough: boolean;
   /** MSI-X vectors can be added while others are in use. */
   readonly dynamicMsix: boolean;
 }
@@ -25,20 +25,14 @@ const ECAP_IR = 1n << 3n;
 
 interface IntelOptions {
   readonly bits: 39 | 48;
-  readonly cachingMode?: boolean;
-  readonly snoop?: boolean;
-  readonly remapping?: boolean;
+  readonly cachingMode: boolean;
+  readonly snoop: boolean;
+  readonly remapping: boolean;
   /** Up to 6.12, mappings without READ can be read. */
   readonly writeImpliesRead: boolean;
 }
 
-function intel({
-  bits,
-  cachingMode = false,
-  snoop = false,
-  remapping = true,
-  writeImpliesRead,
-}: IntelOptions): IommuPlugin {
+function intel({ bits, cachingMode, snoop, remapping, writeImpliesRead }: IntelOptions): IommuPlugin {
   const preset: VtdPreset = {
     ...presets["qemu-11-q35"],
     name: `qemu-7.2-q35-${bits}`,
@@ -73,32 +67,64 @@ function arm(): IommuPlugin {
   return { ...smmuv3({ preset }), name: "9050000.smmuv3" };
 }
 
-const CONFIGURATIONS: Readonly<Record<string, (header: TranscriptHeader) => Configuration>> = {
-  "intel-cm39": (header) => x86(header, { bits: 39, cachingMode: true }),
-  "intel-aw48-snoop": (header) => x86(header, { bits: 48, snoop: true }),
-  "intel-noir": (header) => x86(header, { bits: 39, cachingMode: true, remapping: false }),
-  "intel-noir-unsafe": (header) =>
-    x86(header, { bits: 39, cachingMode: true, remapping: false }, { allowUnsafeInterrupts: true }),
-  "intel-pt": (header) => ({ ...x86(header, { bits: 39, cachingMode: true }), passthrough: true }),
-  smmuv3: () => ({ iommu: arm(), params: {}, dynamicMsix: false }),
-  noiommu: () => ({ iommu: undefined, params: {}, dynamicMsix: true }),
-};
-
-function x86(
-  header: TranscriptHeader,
-  options: Omit<IntelOptions, "writeImpliesRead">,
-  params: Partial<VfioParams> = {},
-): Configuration {
-  const profile = profileOf(header);
-  const iommu = intel({ ...options, writeImpliesRead: profile !== "linux-7.3" });
-  // Vectors can be added since 6.5, where interrupts are remapped or go straight to the CPUs.
-  return { iommu, params, dynamicMsix: profile !== "linux-6.1" };
+interface Family {
+  /** What a name may go on with. `faults`: the recorder paused, which is not the machine's affair. */
+  readonly words: readonly string[];
+  make(words: ReadonlySet<string>, header: TranscriptHeader): Configuration;
 }
 
-/** Undefined for a machine that has no model here. */
-export function configurationOf(header: TranscriptHeader): Configuration | undefined {
-  const name = header.config.replace(/-faults$/, "");
-  return Object.hasOwn(CONFIGURATIONS, name) ? CONFIGURATIONS[name](header) : undefined;
+/** A configuration is named after its IOMMU and what is set otherwise: "intel-aw48-snoop", "smmuv3-faults". */
+const FAMILIES: Readonly<Record<string, Family>> = {
+  intel: { words: ["aw39", "aw48", "cm39", "cm48", "snoop", "noir", "unsafe", "pt", "faults"], make: x86 },
+  smmuv3: {
+    words: ["pt", "faults"],
+    make: (words) => ({ iommu: arm(), params: {}, passthrough: words.has("pt"), dynamicMsix: false }),
+  },
+  noiommu: { words: [], make: () => ({ iommu: undefined, params: {}, passthrough: false, dynamicMsix: true }) },
+};
+const NOT_MODELLED: Readonly<Record<string, string>> = { amd: "AMD-Vi", "virtio-iommu": "virtio-iommu" };
+
+function x86(words: ReadonlySet<string>, header: TranscriptHeader): Configuration {
+  const profile = profileOf(header);
+  const iommu = intel({
+    bits: words.has("aw48") || words.has("cm48") ? 48 : 39,
+    cachingMode: !words.has("aw39") && !words.has("aw48"),
+    snoop: words.has("snoop"),
+    remapping: !words.has("noir"),
+    writeImpliesRead: profile !== "linux-7.3",
+  });
+  return {
+    iommu,
+    params: { allowUnsafeInterrupts: words.has("unsafe") },
+    passthrough: words.has("pt"),
+    // Vectors can be added since 6.5, where interrupts are remapped or go straight to the CPUs.
+    dynamicMsix: profile !== "linux-6.1",
+  };
+}
+
+/** A machine that has no model here: `message` says why. */
+export class UnknownMachine extends Error {
+  override readonly name = "UnknownMachine";
+}
+
+/** @throws UnknownMachine */
+export function configurationOf(header: TranscriptHeader): Configuration {
+  const { config } = header;
+  const named = (name: string) => config === name || config.startsWith(`${name}-`);
+  const unmodelled = Object.keys(NOT_MODELLED).find(named);
+  if (unmodelled !== undefined)
+    throw new UnknownMachine(`the machine "${config}" has ${NOT_MODELLED[unmodelled]}, which is not modelled`);
+  const family = Object.keys(FAMILIES).find(named);
+  if (family === undefined)
+    throw new UnknownMachine(`no machine is called "${config}"; names begin with ${Object.keys(FAMILIES).join(", ")}`);
+  const { words, make } = FAMILIES[family];
+  const given = config.split("-").slice(1);
+  const strange = given.find((word) => !words.includes(word));
+  if (strange !== undefined)
+    throw new UnknownMachine(
+      `the machine "${config}": "${strange}" is no setting of ${family}; there are ${words.join(", ") || "none"}`,
+    );
+  return make(new Set(given), header);
 }
 
 export function profileOf({ kernel }: TranscriptHeader): ProfileName {

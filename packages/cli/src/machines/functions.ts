@@ -1,6 +1,7 @@
 /** The devices of a transcript's machine, as QEMU makes them and as its firmware leaves them. */
 import type { DevicePlugin } from "@iommukit/core";
 import { e1000e, edu, nvme, type PlacementOptions } from "@iommukit/pci-device";
+import { UnknownMachine } from "./configurations.js";
 import { plainFunction } from "./plain-function.js";
 import type { TranscriptDevice, TranscriptHeader } from "./transcript-header.js";
 
@@ -64,6 +65,14 @@ export function functionsOf({ devices, machine }: TranscriptHeader): MachineFunc
   return functions;
 }
 
+/** Functions that no IOMMU translates for, or that the kernel has not looked at yet. */
+export function ungroupedOf({ devices, machine }: TranscriptHeader): MachineFunction[] {
+  const all = Object.values(devices);
+  return all
+    .filter(({ group }) => group < 0)
+    .map((device) => ({ bdf: device.bdf, plugin: plug(device, machine, all), driver: undefined }));
+}
+
 /** A function that the header leaves out, at the end of its bus. */
 function unnamed(group: number): MachineFunction {
   const bdf = `0000:00:${(0x10 + group).toString(16)}.0`;
@@ -80,7 +89,7 @@ function plug(
   all: readonly TranscriptDevice[],
 ): DevicePlugin {
   const model = MODELS[`${vendor}:${device}`];
-  if (!model) throw new Error(`no model of the device ${vendor}:${device}`);
+  if (!model) throw new UnknownMachine(`${bdf} is a device ${vendor}:${device}, which is not modelled`);
   const slot = bdf.slice(0, -2);
   const multiFunction = slot.endsWith(":1f") || all.some((other) => other.bdf !== bdf && other.bdf.startsWith(slot));
   return model({ bdf, multiFunction, firmware: FIRMWARE[machine]?.[bdf.slice(5)] });

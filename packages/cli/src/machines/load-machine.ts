@@ -3,13 +3,14 @@ import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { gunzipSync } from "node:zlib";
-import { createPlatform, type Platform } from "@iommukit/core";
+import { createPlatform, type Device, type Platform } from "@iommukit/core";
 import { vtd } from "@iommukit/iommu-vtd";
 import { accelerator, edu } from "@iommukit/pci-device";
 import { vfioType1 } from "@iommukit/vfio-type1";
 import { UsageError } from "../errors.js";
+import { UnknownMachine } from "./configurations.js";
 import { isHeader } from "./transcript-header.js";
-import { transcriptPlatform } from "./transcript-platform.js";
+import { transcriptMachine } from "./transcript-platform.js";
 
 export interface MachineRequest {
   /** Known bugs to switch on, for the platform's `variants`. */
@@ -21,6 +22,8 @@ export type MachineFactory = (request: MachineRequest) => Platform | Promise<Pla
 
 export interface LoadedMachine {
   readonly platform: Platform;
+  /** Functions that sysfs shows beside the platform's devices. */
+  readonly bystanders?: readonly Device[];
   /** What uname says there, where that is known. */
   readonly kernel?: { readonly release: string; readonly version: string; readonly machine: string };
 }
@@ -56,17 +59,20 @@ async function fromModule(path: string, request: MachineRequest): Promise<Platfo
 async function fromTranscript(path: string, { variants }: MachineRequest): Promise<LoadedMachine> {
   const header: unknown = firstLine(path);
   if (!isHeader(header)) throw new UsageError(`${path} is neither a module (.js, .ts) nor a vfio-transcript/1`);
-  const platform = await transcriptPlatform(header, variants);
-  if (!platform) throw new UsageError(`${path}: the machine "${header.config}" has an IOMMU that is not modelled`);
   const { kernel, version, machine } = header;
-  return { platform, kernel: { release: kernel, version, machine } };
+  try {
+    return { ...(await transcriptMachine(header, variants)), kernel: { release: kernel, version, machine } };
+  } catch (error) {
+    if (error instanceof UnknownMachine) throw new UsageError(`${path}: ${error.message}`);
+    throw error;
+  }
 }
 
 function firstLine(path: string): unknown {
   try {
     const bytes = readFileSync(path);
     const text = (bytes[0] === 0x1f && bytes[1] === 0x8b ? gunzipSync(bytes) : bytes).toString("utf8");
-    return JSON.parse(text.slice(0, text.indexOf("\n")));
+    return JSON.parse(text.split("\n", 1)[0]);
   } catch (error) {
     throw new UsageError(`cannot read ${path}: ${(error as Error).message}`);
   }

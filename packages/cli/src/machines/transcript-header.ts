@@ -21,5 +21,11 @@ export interface TranscriptHeader {
 
 export function isHeader(record: unknown): record is TranscriptHeader {
   const header = record as Partial<TranscriptHeader> | null;
-  return header?.op === "header" && header.format === "vfio-transcript/1";
+  return (
+    header?.op === "header" &&
+    header.format === "vfio-transcript/1" &&
+    [header.kernel, header.version, header.machine, header.config].every((text) => typeof text === "string") &&
+    typeof header.devices === "object" &&
+    header.devices !== null
+  );
 }

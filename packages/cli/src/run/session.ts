@@ -33,7 +33,7 @@ export interface SessionResult {
 
 /** @throws UsageError without a C compiler */
 export async function runSession({ machine, program, args }: SessionOptions): Promise<SessionResult> {
-  const { platform, kernel } = machine;
+  const { platform, kernel, bystanders } = machine;
   const shim = shimOrAdvice();
   const directory = mkdtempSync(join(tmpdir(), "iommukit-"));
   const key = randomBytes(16).toString("hex");
@@ -43,7 +43,7 @@ export async function runSession({ machine, program, args }: SessionOptions): Pr
     addModuleParameters(platform);
     const bridge = await Bridge.start(platform, { directory, key, broker: shim.broker, frames: FRAMES, kernel });
     mkdirSync(join(directory, "root"));
-    layOutTree(platform, join(directory, "root"));
+    layOutTree(platform, join(directory, "root"), bystanders);
     const preload = [shim.library, process.env.LD_PRELOAD].filter(Boolean).join(":");
     const status = await runChild(program, args, { LD_PRELOAD: preload, IOMMUKIT_RUN: directory, IOMMUKIT_KEY: key });
     await bridge.close();

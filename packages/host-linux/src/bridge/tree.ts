@@ -13,12 +13,15 @@ const RESOURCES = 13;
 const BAR0 = 0x10;
 const ROM = 0x30;
 
-/** @param root an empty directory, which becomes "/" */
-export function layOutTree(platform: Platform, root: string): void {
+/**
+ * @param root an empty directory, which becomes "/"
+ * @param bystanders functions to show beside the platform's devices
+ */
+export function layOutTree(platform: Platform, root: string, bystanders: readonly Device[] = []): void {
   const tree = new Tree(root);
   for (const directory of [PCI_DEVICES, PCI_DRIVERS, GROUPS, "/dev/vfio", "/sys/class/iommu"])
     tree.directory(directory);
-  for (const device of platform.devices.values()) layOutDevice(tree, device);
+  for (const device of [...platform.devices.values(), ...bystanders]) layOutDevice(tree, device);
   for (const group of new Set([...platform.devices.values()].flatMap(({ group: own }) => own ?? [])))
     layOutGroup(tree, group);
   for (const path of platform.kernel.nodes.keys()) tree.file(path, "");
