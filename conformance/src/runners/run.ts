@@ -38,7 +38,7 @@ async function record(program: string, file: LoadedFile, output: string, report:
   const devices = Object.entries(header.devices).map(([letter, { bdf }]) => `${letter}=${bdf}`);
   const args = [output, header.config, ...scenariosOf(header, steps as TranscriptStep[]), ...devices];
   const machine = await loadMachine(file.path);
-  const { status, leaks, errors } = await runSession({ machine, program, args });
+  const { status, leaks, errors } = await runSession({ machine, program, args, skipSleeps: true });
   if (status !== 0) report.fail(`${file.name}: the recorder ended with status ${status}`);
   for (const leak of leaks) report.fail(`${file.name}: left behind: ${leak}`);
   for (const error of errors) report.fail(`${file.name}: ${String(error)}`);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +30,9 @@ struct slot {
 };
 
 const char *run_directory;
+bool skips_sleeps;
+long (*kernel)(long number, ...);
+static atomic_int owner; /* the process that has the connections; a child of vfork shows its parent's */
 static char key[KEY_BYTES];
 static struct slot slots[SLOTS];
 static atomic_int connected, watched;
@@ -40,8 +44,13 @@ void *next_symbol(const char *name) {
   return dlsym(RTLD_NEXT, name);
 }
 
+/* Not so in a child of vfork or of a bare clone: what is said here is another process's. */
+static bool is_owner(void) {
+  return atomic_load(&owner) == getpid();
+}
+
 bool uses_bridge(void) {
-  return atomic_load(&connected);
+  return atomic_load(&connected) && is_owner();
 }
 
 bool is_watched(void) {
@@ -56,12 +65,13 @@ bool is_private(int fd) {
 }
 
 static void close_now(int fd) {
-  syscall(SYS_close, fd);
+  kernel(SYS_close, fd);
 }
 
 /* The child has the parent's connections: it must not speak on them, nor keep them open. */
 static void after_fork(void) {
   if (atomic_exchange(&connected, 0)) atomic_store(&parent, (unsigned)getppid());
+  atomic_store(&owner, getpid());
   atomic_store(&watched, 0);
   for (int i = 0; i < SLOTS; i++) {
     int fd = atomic_exchange(&slots[i].fd, -1);
@@ -81,8 +91,11 @@ __attribute__((constructor)) static void start(void) {
   pthread_atfork(NULL, NULL, after_fork);
   char seen[128];
   snprintf(seen, sizeof seen, "%s/loaded", directory);
-  int fd = (int)syscall(SYS_openat, AT_FDCWD, seen, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+  kernel = (long (*)(long, ...))next_symbol("syscall");
+  int fd = (int)kernel(SYS_openat, AT_FDCWD, seen, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
   if (fd >= 0) close_now(fd);
+  atomic_store(&owner, getpid());
+  skips_sleeps = getenv("IOMMUKIT_SKIP_SLEEPS") != NULL;
   run_directory = strdup(directory);
 }
 
@@ -205,7 +218,20 @@ static struct slot *take_slot(void) {
     if (!atomic_exchange(&slots[i].busy, 1)) return &slots[i];
 }
 
+void leave_number(int fd) {
+  for (int i = 0; i < SLOTS && is_private(fd); i++) {
+    if (atomic_load(&slots[i].fd) != fd) continue;
+    while (atomic_exchange(&slots[i].busy, 1)) sched_yield();
+    if (atomic_load(&slots[i].fd) == fd) atomic_store(&slots[i].fd, fcntl(fd, F_DUPFD_CLOEXEC, FIRST_PRIVATE));
+    atomic_store(&slots[i].busy, 0);
+  }
+}
+
 int64_t call(struct request *request, const void *payload, struct reply *reply, void *into, size_t capacity, size_t *got) {
+  if (!is_owner()) {
+    errno = ENODEV;
+    return -1;
+  }
   struct slot *slot = take_slot();
   int fd = atomic_load(&slot->fd);
   if (fd < 0) fd = connect_slot(slot);
@@ -239,7 +265,7 @@ int open_file(uint32_t op, uint64_t a, const char *path, int flags) {
   int fd = dial(&server, flags & O_CLOEXEC ? SOCK_CLOEXEC : 0);
   if (fd < 0) return -1;
   struct stat status;
-  syscall(SYS_fstat, fd, &status);
+  kernel(SYS_fstat, fd, &status);
   struct request request = new_request(op);
   struct reply reply;
   request.a = a;
@@ -259,15 +285,26 @@ uint64_t file_of(int fd) {
   if (!run_directory || fd < 0) return 0;
   int saved = errno;
   bool ours = getpeername(fd, (struct sockaddr *)&peer, &length) == 0 && peer.sun_family == AF_UNIX &&
-              strcmp(peer.sun_path, server.sun_path) == 0 && !is_private(fd) && syscall(SYS_fstat, fd, &status) == 0;
+              strcmp(peer.sun_path, server.sun_path) == 0 && !is_private(fd) && kernel(SYS_fstat, fd, &status) == 0;
   errno = saved;
   return ours ? status.st_ino : 0;
 }
 
+bool name_of(int fd, char *into, size_t size) {
+  struct request request = new_request(OP_NAME);
+  struct reply reply;
+  size_t got;
+  request.file = file_of(fd);
+  if (!request.file || call(&request, NULL, &reply, into, size - 1, &got) < 0) return false;
+  into[got] = 0;
+  return true;
+}
+
 /* The machine's kernel, where the machine says which one it is. */
 EXPORT int uname(struct utsname *into) {
-  long result = syscall(SYS_uname, into);
-  if (result < 0 || !run_directory) return (int)result;
+  REAL(int, uname, struct utsname *);
+  int result = real(into);
+  if (result < 0 || !run_directory) return result;
   if (!uses_bridge()) simple_call(OP_SYNC, 0, 0);
   if (machine.release[0]) {
     memcpy(into->release, machine.release, sizeof into->release);

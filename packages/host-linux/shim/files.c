@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/openat2.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,30 +33,30 @@ static bool is_status(const char *path) {
 static int open_status(int flags) {
   static const char LINE[] = "\nVmLck:";
   char text[8192];
-  int from = (int)syscall(SYS_openat, AT_FDCWD, "/proc/self/status", O_RDONLY | O_CLOEXEC);
+  int from = (int)kernel(SYS_openat, AT_FDCWD, "/proc/self/status", O_RDONLY | O_CLOEXEC);
   if (from < 0) return -1;
-  ssize_t length = syscall(SYS_read, from, text, sizeof text - 1);
-  syscall(SYS_close, from);
+  ssize_t length = kernel(SYS_read, from, text, sizeof text - 1);
+  kernel(SYS_close, from);
   text[length > 0 ? length : 0] = 0;
   char *line = strstr(text, LINE), *rest = line ? strchr(line + 1, '\n') : NULL;
-  int fd = (int)syscall(SYS_memfd_create, "status", flags & O_CLOEXEC ? MFD_CLOEXEC : 0);
+  int fd = (int)kernel(SYS_memfd_create, "status", flags & O_CLOEXEC ? MFD_CLOEXEC : 0);
   if (fd < 0 || !rest) return fd;
   long kilobytes = (long)simple_call(OP_LOCKED, 0, 0) * (PAGE / 1024);
   *line = 0;
   dprintf(fd, "%s%s\t%8ld kB%s", text, LINE, kilobytes, rest);
-  syscall(SYS_lseek, fd, 0, SEEK_SET);
+  kernel(SYS_lseek, fd, 0, SEEK_SET);
   return fd;
 }
 
 typedef int opener(int directory, const char *path, int flags, mode_t mode);
 
 static int open_any(opener *real, int directory, const char *path, int flags, mode_t mode) {
-  char buffer[PATH_MAX];
+  struct place place;
   if (!run_directory) return real(directory, path, flags, mode);
   if (is_status(path)) return open_status(flags);
-  const char *target = redirect(path, buffer);
-  if (target != path || is_device_node(path)) {
-    int fd = open_file(OP_OPEN, (uint64_t)flags, path, flags);
+  const char *target = locate(directory, path, &place);
+  if (place.seen && !(flags & (O_PATH | O_DIRECTORY))) {
+    int fd = open_file(OP_OPEN, (uint64_t)flags, place.seen, flags);
     if (fd >= 0 || errno != NOT_A_NODE) return fd;
   }
   return real(directory, target, flags, mode);
@@ -113,9 +114,9 @@ static int stream_flags(const char *mode) {
 #define FOPEN(name) \
   EXPORT FILE *name(const char *restrict path, const char *restrict mode) { \
     REAL(FILE *, name, const char *, const char *); \
-    char buffer[PATH_MAX]; \
-    const char *target = redirect(path, buffer); \
-    if (target == path && !is_status(path)) return real(path, mode); \
+    struct place place; \
+    locate(AT_FDCWD, path, &place); \
+    if (!place.seen && !is_status(path)) return real(path, mode); \
     int fd = open_any(real_openat, AT_FDCWD, path, stream_flags(mode), 0); \
     return fd < 0 ? NULL : fdopen(fd, mode); \
   }
@@ -125,7 +126,7 @@ FOPEN(fopen64)
 /* What the kernel does at close, the bridge has done when this returns. */
 static int close_file(int fd) {
   bool ours = file_of(fd) != 0;
-  int result = (int)syscall(SYS_close, fd);
+  int result = (int)kernel(SYS_close, fd);
   if (ours && result == 0) simple_call(OP_SYNC, 0, 0);
   return result;
 }
@@ -138,6 +139,37 @@ EXPORT int close(int fd) {
     return -1;
   }
   return file_of(fd) ? close_file(fd) : real(fd);
+}
+
+/* A number that is taken over is closed. */
+typedef int duplicator(int from, int to, int flags);
+
+static int duplicate(duplicator *real, int from, int to, int flags) {
+  if (!uses_bridge() || from == to) return real(from, to, flags);
+  leave_number(to);
+  bool ours = file_of(to) != 0;
+  int result = real(from, to, flags);
+  if (ours && result >= 0) simple_call(OP_SYNC, 0, 0);
+  return result;
+}
+
+static int real_dup2(int from, int to, int flags) {
+  REAL(int, dup2, int, int);
+  (void)flags;
+  return real(from, to);
+}
+
+static int real_dup3(int from, int to, int flags) {
+  REAL(int, dup3, int, int, int);
+  return real(from, to, flags);
+}
+
+EXPORT int dup2(int from, int to) {
+  return duplicate(real_dup2, from, to, 0);
+}
+
+EXPORT int dup3(int from, int to, int flags) {
+  return duplicate(real_dup3, from, to, flags);
 }
 
 EXPORT int close_range(unsigned first, unsigned last, int flags) {
@@ -256,6 +288,51 @@ EXPORT ssize_t __pread64_chk(int fd, void *into, size_t count, off_t position, s
 PWRITE(pwrite)
 PWRITE(pwrite64)
 
+/* Part by part, until one comes out short. */
+static ssize_t vector_file(uint64_t file, const struct iovec *parts, int count, off_t position, bool write) {
+  ssize_t done = 0;
+  for (int i = 0; i < count; i++) {
+    uint64_t at = position < 0 ? CURRENT : (uint64_t)(position + done);
+    ssize_t moved = write ? write_file(file, parts[i].iov_base, parts[i].iov_len, at)
+                          : read_file(file, parts[i].iov_base, parts[i].iov_len, at);
+    if (moved < 0) return done > 0 ? done : -1;
+    done += moved;
+    if ((size_t)moved < parts[i].iov_len) break;
+  }
+  return done;
+}
+
+#define VECTOR(name, write) \
+  EXPORT ssize_t name(int fd, const struct iovec *parts, int count) { \
+    REAL(ssize_t, name, int, const struct iovec *, int); \
+    uint64_t file = file_of(fd); \
+    return file ? vector_file(file, parts, count, -1, write) : real(fd, parts, count); \
+  }
+VECTOR(readv, false)
+VECTOR(writev, true)
+
+#define PVECTOR(name, write) \
+  EXPORT ssize_t name(int fd, const struct iovec *parts, int count, off_t position) { \
+    REAL(ssize_t, name, int, const struct iovec *, int, off_t); \
+    uint64_t file = file_of(fd); \
+    return file ? vector_file(file, parts, count, position, write) : real(fd, parts, count, position); \
+  }
+PVECTOR(preadv, false)
+PVECTOR(preadv64, false)
+PVECTOR(pwritev, true)
+PVECTOR(pwritev64, true)
+
+#define PVECTOR2(name, write) \
+  EXPORT ssize_t name(int fd, const struct iovec *parts, int count, off_t position, int flags) { \
+    REAL(ssize_t, name, int, const struct iovec *, int, off_t, int); \
+    uint64_t file = file_of(fd); \
+    return file ? vector_file(file, parts, count, position, write) : real(fd, parts, count, position, flags); \
+  }
+PVECTOR2(preadv2, false)
+PVECTOR2(preadv64v2, false)
+PVECTOR2(pwritev2, true)
+PVECTOR2(pwritev64v2, true)
+
 #define LSEEK(name) \
   EXPORT off_t name(int fd, off_t offset, int whence) { \
     REAL(off_t, name, int, off_t, int); \
@@ -287,6 +364,33 @@ EXPORT int munmap(void *address, size_t length) {
   return real(address, length);
 }
 
+static void moved(void *from, size_t length, void *to) {
+  struct request request = new_request(OP_MOVE);
+  struct reply reply;
+  request.a = (uint64_t)from;
+  request.b = length;
+  request.c = (uint64_t)to;
+  call(&request, NULL, &reply, NULL, 0, NULL);
+}
+
+EXPORT void *mremap(void *address, size_t length, size_t new_length, int flags, ...) {
+  REAL(void *, mremap, void *, size_t, size_t, int, ...);
+  va_list list;
+  va_start(list, flags);
+  void *target = flags & MREMAP_FIXED ? va_arg(list, void *) : NULL;
+  va_end(list);
+  if (is_region(address, length)) {
+    errno = EFAULT; /* VM_DONTEXPAND */
+    return MAP_FAILED;
+  }
+  if (target) forget_range(target, new_length);
+  if (new_length < length) forget_range((char *)address + new_length, length - new_length);
+  void *result = real(address, length, new_length, flags, target);
+  if (result != MAP_FAILED && result != address && is_watched())
+    moved(address, length < new_length ? length : new_length, result);
+  return result;
+}
+
 EXPORT int mprotect(void *address, size_t length, int prot) {
   REAL(int, mprotect, void *, size_t, int);
   int result = real(address, length, prot);
@@ -300,12 +404,26 @@ EXPORT int madvise(void *address, size_t length, int advice) {
   return real(address, length, advice);
 }
 
+/* openat2 has no function of its own in the C library. Other system calls made this way go past this library. */
+EXPORT long syscall(long number, ...) {
+  va_list list;
+  long a[6];
+  va_start(list, number);
+  for (int i = 0; i < 6; i++) a[i] = va_arg(list, long);
+  va_end(list);
+  if (!kernel) kernel = (long (*)(long, ...))next_symbol("syscall");
+  const struct open_how *how = (const struct open_how *)a[2];
+  if (number == SYS_openat2 && run_directory && how && (size_t)a[3] >= sizeof *how && !how->resolve)
+    return open_any(real_openat, (int)a[0], (const char *)a[1], (int)how->flags, (mode_t)how->mode);
+  return kernel(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
 /* Locked pages, VFIO's and the program's, count together against RLIMIT_MEMLOCK. */
 static long locked_pages(void) {
   char text[8192];
-  int fd = (int)syscall(SYS_openat, AT_FDCWD, "/proc/self/status", O_RDONLY | O_CLOEXEC);
-  ssize_t length = fd < 0 ? -1 : syscall(SYS_read, fd, text, sizeof text - 1);
-  if (fd >= 0) syscall(SYS_close, fd);
+  int fd = (int)kernel(SYS_openat, AT_FDCWD, "/proc/self/status", O_RDONLY | O_CLOEXEC);
+  ssize_t length = fd < 0 ? -1 : kernel(SYS_read, fd, text, sizeof text - 1);
+  if (fd >= 0) kernel(SYS_close, fd);
   text[length > 0 ? length : 0] = 0;
   char *line = strstr(text, "\nVmLck:");
   return line ? atol(line + 7) / (PAGE / 1024) : 0;

@@ -92,11 +92,11 @@ static struct {
 
 static void protect(int prot) {
   uintptr_t first = stepping.start & ~(PAGE - 1), end = (stepping.start + stepping.length + PAGE - 1) & ~(PAGE - 1);
-  syscall(SYS_mprotect, first, end - first, prot);
+  kernel(SYS_mprotect, first, end - first, prot);
 }
 
 static bool start_step(void *context, const struct region *region, uintptr_t address) {
-  int nobody = 0, me = (int)syscall(SYS_gettid);
+  int nobody = 0, me = (int)kernel(SYS_gettid);
   while (!atomic_compare_exchange_strong(&stepping.owner, &nobody, me)) {
     nobody = 0;
     sched_yield();
@@ -117,7 +117,7 @@ static bool start_step(void *context, const struct region *region, uintptr_t add
 }
 
 static void on_step(int number, siginfo_t *info, void *context) {
-  if (atomic_load(&stepping.owner) != (int)syscall(SYS_gettid)) return pass_on(&other_traps, number, info, context);
+  if (atomic_load(&stepping.owner) != (int)kernel(SYS_gettid)) return pass_on(&other_traps, number, info, context);
   int saved = errno;
   uint64_t after[WINDOW / 8];
   memcpy(after, (void *)stepping.start, stepping.length);
@@ -156,7 +156,31 @@ static void on_fault(int number, siginfo_t *info, void *context) {
   errno = saved;
 }
 
+/* A blocked SIGSEGV would be the end of a program that touches a register. */
+static const sigset_t *without_traps(const sigset_t *set, sigset_t *copy) {
+  if (!set || !run_directory) return set;
+  *copy = *set;
+  sigdelset(copy, SIGSEGV);
+  sigdelset(copy, SIGTRAP);
+  return copy;
+}
+
+#define MASK(name) \
+  EXPORT int name(int how, const sigset_t *restrict new, sigset_t *restrict old) { \
+    REAL(int, name, int, const sigset_t *, sigset_t *); \
+    sigset_t copy; \
+    return real(how, how == SIG_UNBLOCK ? new : without_traps(new, &copy), old); \
+  }
+MASK(sigprocmask)
+MASK(pthread_sigmask)
+
 EXPORT int sigaction(int number, const struct sigaction *restrict new, struct sigaction *restrict old) {
+  struct sigaction open;
+  if (new) {
+    open = *new;
+    without_traps(&new->sa_mask, &open.sa_mask);
+    new = &open;
+  }
   if ((number != SIGSEGV && number != SIGTRAP) || !atomic_load(&trapping)) return real_sigaction(number, new, old);
   struct sigaction *own = number == SIGSEGV ? &others : &other_traps, before = *own;
   if (new) *own = *new;
@@ -206,7 +230,7 @@ void *map_region(uint64_t file, void *address, size_t length, int prot, int flag
   request.d = (uint64_t)prot | (flags & MAP_SHARED ? SHARED_FLAG : 0);
   int64_t mapping = call(&request, NULL, &reply, NULL, 0, NULL);
   if (mapping < 0) {
-    syscall(SYS_munmap, place, length);
+    kernel(SYS_munmap, place, length);
     return MAP_FAILED;
   }
   region->length = length;
@@ -216,12 +240,23 @@ void *map_region(uint64_t file, void *address, size_t length, int prot, int flag
   return place;
 }
 
+static bool overlaps(const struct region *region, uintptr_t from, size_t length) {
+  uintptr_t start = atomic_load(&region->start);
+  return start && from < start + region->length && start < from + length;
+}
+
+bool is_region(void *address, size_t length) {
+  for (int i = 0; i < REGIONS; i++)
+    if (overlaps(&regions[i], (uintptr_t)address, length)) return true;
+  return false;
+}
+
 void forget_range(void *address, size_t length) {
   uintptr_t from = (uintptr_t)address;
   bool mapped = false;
   for (int i = 0; i < REGIONS; i++) {
+    if (!overlaps(&regions[i], from, length)) continue;
     uintptr_t start = atomic_load(&regions[i].start);
-    if (!start || start + regions[i].length <= from || from + length <= start) continue;
     mapped = true;
     if (from <= start && start + regions[i].length <= from + length) atomic_store(&regions[i].start, 0);
   }

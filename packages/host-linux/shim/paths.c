@@ -6,13 +6,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "shim.h"
@@ -29,34 +30,90 @@ static bool begins(const char *path, const char *prefix) {
   return strncmp(path, prefix, length) == 0 && (path[length] == 0 || path[length] == '/');
 }
 
-const char *redirect(const char *path, char *buffer) {
-  if (!run_directory || !path || path[0] != '/') return path;
-  for (size_t i = 0; i < sizeof PREFIXES / sizeof *PREFIXES; i++) {
-    if (!begins(path, PREFIXES[i])) continue;
-    int length = snprintf(buffer, PATH_MAX, "%s/root%s", run_directory, path);
-    return length < PATH_MAX ? buffer : path;
+static bool is_shown(const char *path) {
+  for (size_t i = 0; i < sizeof PREFIXES / sizeof *PREFIXES; i++)
+    if (begins(path, PREFIXES[i])) return true;
+  return false;
+}
+
+static bool is_node(const char *path) {
+  return begins(path, "/dev/vfio") || begins(path, "/dev/kmsg");
+}
+
+/* Adds `path` to `to`, of which `used` bytes are there, without "//" and "/./". False: too long. */
+static bool append(char *to, size_t used, const char *path) {
+  bool relative = path[0] != '/';
+  if (relative) to[used++] = '/';
+  for (; *path; path++) {
+    if (used > 0 && to[used - 1] == '/' && (*path == '/' || (*path == '.' && (path[1] == '/' || path[1] == 0)))) continue;
+    if (used + 1 >= PATH_MAX) return false;
+    to[used++] = *path;
   }
+  to[used] = 0;
+  return true;
+}
+
+/* Directory of the tree's that relative paths begin at, in `to`; its length, or 0 when it is elsewhere. */
+static size_t start_of(int directory, char *to, size_t root) {
+  char link[64] = "/proc/self/cwd";
+  if (directory != AT_FDCWD) snprintf(link, sizeof link, "/proc/self/fd/%d", directory);
+  int saved = errno;
+  long length = kernel(SYS_readlinkat, AT_FDCWD, link, to + root, PATH_MAX - root - 1);
+  errno = saved;
+  if (length < (long)root || memcmp(to, to + root, root) != 0) return 0;
+  memmove(to, to + root, (size_t)length);
+  return (size_t)length;
+}
+
+const char *locate(int directory, const char *path, struct place *place) {
+  place->seen = place->node = NULL;
+  if (!run_directory || !path || !*path) return path;
+  size_t root = (size_t)snprintf(place->buffer, sizeof place->buffer, "%s/root", run_directory), used = root;
+  if (path[0] != '/') used = start_of(directory, place->buffer, root);
+  if (used == 0 || !append(place->buffer, used, path)) return path;
+  const char *seen = place->buffer + root;
+  if (!is_shown(seen)) return path;
+  place->seen = seen;
+  if (is_node(seen)) place->node = seen;
+  return place->buffer;
+}
+
+/* What the program may see of a path that a call has returned: the tree's root is "/". */
+static char *as_seen(char *path) {
+  if (!path || !run_directory) return path;
+  char root[PATH_MAX];
+  size_t length = (size_t)snprintf(root, sizeof root, "%s/root", run_directory);
+  if (strncmp(path, root, length) == 0 && path[length] == '/') memmove(path, path + length, strlen(path + length) + 1);
   return path;
 }
 
-bool is_device_node(const char *path) {
-  return run_directory && path && (begins(path, "/dev/vfio") || begins(path, "/dev/kmsg"));
-}
-
-/* /dev/vfio/vfio has the number of its driver, groups have those of theirs. */
-static void as_node(const char *path, mode_t *mode, dev_t *number) {
-  if (!is_device_node(path) || !S_ISREG(*mode)) return;
+void as_node(const char *path, mode_t *mode, dev_t *number) {
   *mode = S_IFCHR | (*mode & 0777);
   const char *name = strrchr(path, '/') + 1;
-  *number = strcmp(name, "vfio") == 0 ? makedev(10, 196) : makedev(511, (unsigned)atoi(name));
+  *number = strcmp(name, "vfio") == 0 ? makedev(10, 196) : strcmp(name, "kmsg") == 0 ? makedev(1, 11) : makedev(511, (unsigned)atoi(name));
+}
+
+/* Devices' descriptors are anonymous inodes: rights, and no type. */
+static void as_file(int fd, mode_t *mode, dev_t *number) {
+  char name[PATH_MAX];
+  if (!name_of(fd, name, sizeof name)) return;
+  *mode = 0600;
+  *number = 0;
+  if (is_node(name)) as_node(name, mode, number);
+}
+
+/* A descriptor that is a file of the bridge's when `path` is empty, a node when it leads to one. */
+static void as_seen_at(int directory, const char *path, int flags, const struct place *place, mode_t *mode, dev_t *number) {
+  if (place->node && S_ISREG(*mode)) as_node(place->node, mode, number);
+  else if (path && !*path && flags & AT_EMPTY_PATH) as_file(directory, mode, number);
 }
 
 #define STAT(name, type) \
   EXPORT int name(const char *path, struct type *into) { \
     REAL(int, name, const char *, struct type *); \
-    char buffer[PATH_MAX]; \
-    int result = real(redirect(path, buffer), into); \
-    if (result == 0) as_node(path, &into->st_mode, &into->st_rdev); \
+    struct place place; \
+    int result = real(locate(AT_FDCWD, path, &place), into); \
+    if (result == 0) as_seen_at(AT_FDCWD, path, 0, &place, &into->st_mode, &into->st_rdev); \
     return result; \
   }
 STAT(stat, stat)
@@ -67,9 +124,9 @@ STAT(lstat64, stat64)
 #define XSTAT(name, type) \
   EXPORT int name(int version, const char *path, struct type *into) { \
     REAL(int, name, int, const char *, struct type *); \
-    char buffer[PATH_MAX]; \
-    int result = real(version, redirect(path, buffer), into); \
-    if (result == 0) as_node(path, &into->st_mode, &into->st_rdev); \
+    struct place place; \
+    int result = real(version, locate(AT_FDCWD, path, &place), into); \
+    if (result == 0) as_seen_at(AT_FDCWD, path, 0, &place, &into->st_mode, &into->st_rdev); \
     return result; \
   }
 XSTAT(__xstat, stat)
@@ -80,22 +137,53 @@ XSTAT(__lxstat64, stat64)
 #define STATAT(name, type) \
   EXPORT int name(int directory, const char *path, struct type *into, int flags) { \
     REAL(int, name, int, const char *, struct type *, int); \
-    char buffer[PATH_MAX]; \
-    int result = real(directory, redirect(path, buffer), into, flags); \
-    if (result == 0) as_node(path, &into->st_mode, &into->st_rdev); \
+    struct place place; \
+    int result = real(directory, locate(directory, path, &place), into, flags); \
+    if (result == 0) as_seen_at(directory, path, flags, &place, &into->st_mode, &into->st_rdev); \
     return result; \
   }
 STATAT(fstatat, stat)
 STATAT(fstatat64, stat64)
 
+#define XSTATAT(name, type) \
+  EXPORT int name(int version, int directory, const char *path, struct type *into, int flags) { \
+    REAL(int, name, int, int, const char *, struct type *, int); \
+    struct place place; \
+    int result = real(version, directory, locate(directory, path, &place), into, flags); \
+    if (result == 0) as_seen_at(directory, path, flags, &place, &into->st_mode, &into->st_rdev); \
+    return result; \
+  }
+XSTATAT(__fxstatat, stat)
+XSTATAT(__fxstatat64, stat64)
+
+#define FSTAT(name, type) \
+  EXPORT int name(int fd, struct type *into) { \
+    REAL(int, name, int, struct type *); \
+    int result = real(fd, into); \
+    if (result == 0 && S_ISSOCK(into->st_mode)) as_file(fd, &into->st_mode, &into->st_rdev); \
+    return result; \
+  }
+FSTAT(fstat, stat)
+FSTAT(fstat64, stat64)
+
+#define FXSTAT(name, type) \
+  EXPORT int name(int version, int fd, struct type *into) { \
+    REAL(int, name, int, int, struct type *); \
+    int result = real(version, fd, into); \
+    if (result == 0 && S_ISSOCK(into->st_mode)) as_file(fd, &into->st_mode, &into->st_rdev); \
+    return result; \
+  }
+FXSTAT(__fxstat, stat)
+FXSTAT(__fxstat64, stat64)
+
 EXPORT int statx(int directory, const char *restrict path, int flags, unsigned mask, struct statx *restrict into) {
   REAL(int, statx, int, const char *, int, unsigned, struct statx *);
-  char buffer[PATH_MAX];
-  int result = real(directory, redirect(path, buffer), flags, mask, into);
+  struct place place;
+  int result = real(directory, locate(directory, path, &place), flags, mask, into);
   if (result == 0) {
     mode_t mode = into->stx_mode;
     dev_t number = makedev(into->stx_rdev_major, into->stx_rdev_minor);
-    as_node(path, &mode, &number);
+    as_seen_at(directory, path, flags, &place, &mode, &number);
     into->stx_mode = (uint16_t)mode;
     into->stx_rdev_major = major(number);
     into->stx_rdev_minor = minor(number);
@@ -103,28 +191,32 @@ EXPORT int statx(int directory, const char *restrict path, int flags, unsigned m
   return result;
 }
 
-EXPORT int access(const char *path, int mode) {
-  REAL(int, access, const char *, int);
-  char buffer[PATH_MAX];
-  return real(redirect(path, buffer), mode);
-}
+#define ACCESS(name) \
+  EXPORT int name(const char *path, int mode) { \
+    REAL(int, name, const char *, int); \
+    struct place place; \
+    return real(locate(AT_FDCWD, path, &place), mode); \
+  }
+ACCESS(access)
+ACCESS(euidaccess)
+ACCESS(eaccess)
 
 EXPORT int faccessat(int directory, const char *path, int mode, int flags) {
   REAL(int, faccessat, int, const char *, int, int);
-  char buffer[PATH_MAX];
-  return real(directory, redirect(path, buffer), mode, flags);
+  struct place place;
+  return real(directory, locate(directory, path, &place), mode, flags);
 }
 
 EXPORT ssize_t readlink(const char *path, char *into, size_t size) {
   REAL(ssize_t, readlink, const char *, char *, size_t);
-  char buffer[PATH_MAX];
-  return real(redirect(path, buffer), into, size);
+  struct place place;
+  return real(locate(AT_FDCWD, path, &place), into, size);
 }
 
 EXPORT ssize_t readlinkat(int directory, const char *path, char *into, size_t size) {
   REAL(ssize_t, readlinkat, int, const char *, char *, size_t);
-  char buffer[PATH_MAX];
-  return real(directory, redirect(path, buffer), into, size);
+  struct place place;
+  return real(directory, locate(directory, path, &place), into, size);
 }
 
 EXPORT ssize_t __readlink_chk(const char *path, char *into, size_t size, size_t room) {
@@ -132,35 +224,80 @@ EXPORT ssize_t __readlink_chk(const char *path, char *into, size_t size, size_t 
   return readlink(path, into, size);
 }
 
-EXPORT DIR *opendir(const char *path) {
-  REAL(DIR *, opendir, const char *);
-  char buffer[PATH_MAX];
-  return real(redirect(path, buffer));
+EXPORT ssize_t __readlinkat_chk(int directory, const char *path, char *into, size_t size, size_t room) {
+  if (size > room) abort();
+  return readlinkat(directory, path, into, size);
 }
 
-typedef int (*filter)(const struct dirent *);
-typedef int (*order)(const struct dirent **, const struct dirent **);
-EXPORT int scandir(const char *restrict path, struct dirent ***restrict list, filter select, order compare) {
-  REAL(int, scandir, const char *, struct dirent ***, filter, order);
-  char buffer[PATH_MAX];
-  return real(redirect(path, buffer), list, select, compare);
+#define GETXATTR(name) \
+  EXPORT ssize_t name(const char *path, const char *attribute, void *value, size_t size) { \
+    REAL(ssize_t, name, const char *, const char *, void *, size_t); \
+    struct place place; \
+    return real(locate(AT_FDCWD, path, &place), attribute, value, size); \
+  }
+GETXATTR(getxattr)
+GETXATTR(lgetxattr)
+
+#define LISTXATTR(name) \
+  EXPORT ssize_t name(const char *path, char *list, size_t size) { \
+    REAL(ssize_t, name, const char *, char *, size_t); \
+    struct place place; \
+    return real(locate(AT_FDCWD, path, &place), list, size); \
+  }
+LISTXATTR(listxattr)
+LISTXATTR(llistxattr)
+
+EXPORT DIR *opendir(const char *path) {
+  REAL(DIR *, opendir, const char *);
+  struct place place;
+  return real(locate(AT_FDCWD, path, &place));
 }
+
+#define SCANDIR(name, type) \
+  EXPORT int name(const char *restrict path, struct type ***restrict list, int (*filter)(const struct type *), \
+                  int (*order)(const struct type **, const struct type **)) { \
+    REAL(int, name, const char *, struct type ***, int (*)(const struct type *), \
+         int (*)(const struct type **, const struct type **)); \
+    struct place place; \
+    return real(locate(AT_FDCWD, path, &place), list, filter, order); \
+  }
+SCANDIR(scandir, dirent)
+SCANDIR(scandir64, dirent64)
+
+/* Names of a pattern's matches come back as the program has asked for them. */
+#define GLOB(name, type) \
+  EXPORT int name(const char *restrict pattern, int flags, int (*error)(const char *, int), type *restrict into) { \
+    REAL(int, name, const char *, int, int (*)(const char *, int), type *); \
+    struct place place; \
+    int result = real(locate(AT_FDCWD, pattern, &place), flags, error, into); \
+    size_t first = flags & GLOB_DOOFFS ? into->gl_offs : 0; \
+    for (size_t i = 0; result == 0 && i < into->gl_pathc; i++) as_seen(into->gl_pathv[first + i]); \
+    return result; \
+  }
+GLOB(glob, glob_t)
+GLOB(glob64, glob64_t)
 
 EXPORT int chdir(const char *path) {
   REAL(int, chdir, const char *);
-  char buffer[PATH_MAX];
-  return real(redirect(path, buffer));
+  struct place place;
+  return real(locate(AT_FDCWD, path, &place));
+}
+
+EXPORT char *getcwd(char *into, size_t size) {
+  REAL(char *, getcwd, char *, size_t);
+  return as_seen(real(into, size));
+}
+
+EXPORT char *__getcwd_chk(char *into, size_t size, size_t room) {
+  if (size > room) abort();
+  return getcwd(into, size);
 }
 
 /* A path that a link led to is the program's own again. */
 EXPORT char *realpath(const char *restrict path, char *restrict into) {
   REAL(char *, realpath, const char *, char *);
-  char buffer[PATH_MAX];
-  char *found = real(redirect(path, buffer), into);
-  if (!found || !run_directory) return found;
-  size_t length = (size_t)snprintf(buffer, sizeof buffer, "%s/root", run_directory);
-  if (strncmp(found, buffer, length) == 0 && found[length] == '/') memmove(found, found + length, strlen(found + length) + 1);
-  return found;
+  struct place place;
+  return as_seen(real(locate(AT_FDCWD, path, &place), into));
 }
 
 EXPORT char *__realpath_chk(const char *restrict path, char *restrict into, size_t room) {

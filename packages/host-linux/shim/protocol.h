@@ -29,6 +29,9 @@ enum op {
   OP_LOCK_CHECK,  /* a = bytes that mlock wants */
   OP_LOCK_ADD,    /* a = pages that mlock or munlock has added or taken away */
   OP_SYNC,        /* something was closed: answers when it has been released */
+  OP_NAME,        /* payload of the reply: what the file is called */
+  OP_SLEEP,       /* a = nanoseconds that the program skips */
+  OP_MOVE,        /* a = address, b = bytes, c = address now: the pages have moved */
 };
 
 #define CURRENT UINT64_MAX

@@ -10,7 +10,7 @@ const PAGE_SIZE = 4096;
 
 interface Frame {
   readonly files: ProcessFiles;
-  readonly page: bigint;
+  page: bigint;
   /** The page has left the process: these are its bytes. */
   bytes?: Uint8Array;
 }
@@ -50,6 +50,12 @@ export class LiveFrames implements BusRegion {
     const bytes = new Uint8Array(PAGE_SIZE);
     frame.files.read(frame.page, bytes);
     frame.bytes = bytes;
+  }
+
+  /** The process has the page at another address now. */
+  move(pa: number, page: bigint): void {
+    const frame = this.#frames[this.#index(pa)];
+    if (frame) frame.page = page;
   }
 
   free(pa: number): void {

@@ -69,6 +69,18 @@ export class LiveMm extends MmStruct {
     this.#stale = true;
   }
 
+  /** mremap has moved pages: out of every table; those that are pinned are where the process has them now. */
+  async move(start: bigint, length: bigint, target: bigint): Promise<void> {
+    const [first, limit] = [Number(start >> PAGE_SHIFT), Number((start + length + 0xfffn) >> PAGE_SHIFT)];
+    await this.mmapLock.with(async () => {
+      this.mappings.pages.forEach(first, limit, (page, { pa }) => {
+        if (this.#pins.has(pa)) this.frames.move(pa, target + (BigInt(page - first) << PAGE_SHIFT));
+      });
+      await this.mappings.remove(first, limit);
+    });
+    this.#stale = true;
+  }
+
   /** The mapping of an address; asks the process again before it says that there is none. */
   findVma(address: bigint): MapsEntry | undefined {
     const known = findEntry(this.#maps, address);

@@ -14,6 +14,7 @@ interface Options {
   readonly record?: string;
   readonly inject: string;
   readonly expectClean?: boolean;
+  readonly skipSleeps?: boolean;
 }
 
 /** Lines of faults that are shown. */
@@ -32,6 +33,7 @@ export function runCommand(): Command {
       "--expect-clean",
       "fail when a DMA was refused, the kernel complained, or something is still held at the end",
     )
+    .option("--skip-sleeps", "sleeps of the program take no time: the machine's clock goes on by as much")
     .addHelpText("after", `\nInjections:\n${injections.join("\n")}`)
     .passThroughOptions()
     .action(run);
@@ -51,7 +53,7 @@ async function run(program: string, args: readonly string[], options: Options): 
   const stopRecording = options.record === undefined ? () => {} : startRecording(platform, options.record);
   const faults = options.expectClean ? collectFaults(platform) : [];
   for (const name of injections) INJECTIONS[name].apply(platform);
-  const result = await runSession({ machine, program: path, args });
+  const result = await runSession({ machine, program: path, args, skipSleeps: options.skipSleeps });
   stopRecording();
   const complaints = complaintsAbout(program, result, options.expectClean === true, faults);
   for (const line of complaints) process.stderr.write(`iommukit: ${line}\n`);

@@ -18,6 +18,8 @@ export interface SessionOptions {
   /** Path of the program, and its arguments. */
   readonly program: string;
   readonly args: readonly string[];
+  /** The program's sleeps take no time: the machine's clock goes on by as much. */
+  readonly skipSleeps?: boolean;
 }
 
 export interface SessionResult {
@@ -32,7 +34,7 @@ export interface SessionResult {
 }
 
 /** @throws UsageError without a C compiler */
-export async function runSession({ machine, program, args }: SessionOptions): Promise<SessionResult> {
+export async function runSession({ machine, program, args, skipSleeps = false }: SessionOptions): Promise<SessionResult> {
   const { platform, kernel, bystanders } = machine;
   const shim = shimOrAdvice();
   const directory = mkdtempSync(join(tmpdir(), "iommukit-"));
@@ -45,7 +47,12 @@ export async function runSession({ machine, program, args }: SessionOptions): Pr
     mkdirSync(join(directory, "root"));
     layOutTree(platform, join(directory, "root"), bystanders);
     const preload = [shim.library, process.env.LD_PRELOAD].filter(Boolean).join(":");
-    const status = await runChild(program, args, { LD_PRELOAD: preload, IOMMUKIT_RUN: directory, IOMMUKIT_KEY: key });
+    const status = await runChild(program, args, {
+      LD_PRELOAD: preload,
+      IOMMUKIT_RUN: directory,
+      IOMMUKIT_KEY: key,
+      IOMMUKIT_SKIP_SLEEPS: skipSleeps ? "1" : undefined,
+    });
     await bridge.close();
     const leaks = await platform.close();
     return { status, loaded: existsSync(join(directory, "loaded")), leaks, errors: bridge.errors };

@@ -159,6 +159,9 @@ export class Bridge implements ConnectionHandler {
       case Op.SYNC:
         await this.settle();
         return DONE;
+      case Op.SLEEP:
+        await this.#time.skip(Number(request.a));
+        return DONE;
     }
     const caller = this.#caller(request);
     const reply = await this.#time.run(() => this.#operate(caller, request), caller.task.name);
@@ -253,6 +256,11 @@ export class Bridge implements ConnectionHandler {
       case Op.FORGET:
         await mm.forget(request.a, request.a + request.b);
         return DONE;
+      case Op.MOVE:
+        await mm.move(request.a, request.b, request.c);
+        return DONE;
+      case Op.NAME:
+        return { payload: Buffer.from(this.#file(request).ops.name) };
       case Op.PROTECT:
         await mm.refresh();
         return DONE;

@@ -21,6 +21,9 @@ export const Op = {
   LOCK_CHECK: 13,
   LOCK_ADD: 14,
   SYNC: 15,
+  NAME: 16,
+  SLEEP: 17,
+  MOVE: 18,
 } as const;
 
 /** Position of a read or write: the file's own. */

@@ -1,5 +1,5 @@
 /** What programs find of devices and groups under /sys and /dev/vfio, laid out as files and links. */
-import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import type { Device, IommuGroup, PciBar, PciFunction, Platform, ReservedRegion } from "@iommukit/core";
 
@@ -24,7 +24,7 @@ export function layOutTree(platform: Platform, root: string, bystanders: readonl
   for (const device of [...platform.devices.values(), ...bystanders]) layOutDevice(tree, device);
   for (const group of new Set([...platform.devices.values()].flatMap(({ group: own }) => own ?? [])))
     layOutGroup(tree, group);
-  for (const path of platform.kernel.nodes.keys()) tree.file(path, "");
+  for (const path of platform.kernel.nodes.keys()) tree.node(path);
 }
 
 class Tree {
@@ -37,6 +37,12 @@ class Tree {
   file(path: string, content: string | Uint8Array): void {
     this.directory(dirname(path));
     writeFileSync(join(this.root, path), content);
+  }
+
+  /** A program may open it; who it runs as does not matter. */
+  node(path: string): void {
+    this.file(path, "");
+    chmodSync(join(this.root, path), 0o666);
   }
 
   link(path: string, target: string): void {
