@@ -24,8 +24,7 @@ const DIFFERENCES: readonly Difference[] = [
       same({ faults: asQemu(header, expected, faultsOf(written)) }, { faults: faultsOf(expected) }),
   },
   {
-    reason:
-      "which faults the kernel prints depends on its rate limit, so on the machine's speed; 7.3 writes the PCI segment",
+    reason: "which faults the kernel prints depends on its rate limit, so on the machine's speed",
     allows: ({ config }, expected, written) => !config.endsWith("-faults") && onlyFaultsDiffer(expected, written),
   },
   {

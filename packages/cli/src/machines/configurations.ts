@@ -28,11 +28,11 @@ interface IntelOptions {
   readonly cachingMode: boolean;
   readonly snoop: boolean;
   readonly remapping: boolean;
-  /** Up to 6.12, mappings without READ can be read. */
-  readonly writeImpliesRead: boolean;
+  /** Of Linux 7.3: mappings without READ cannot be read, and messages name PCI segments. */
+  readonly linux73: boolean;
 }
 
-function intel({ bits, cachingMode, snoop, remapping, writeImpliesRead }: IntelOptions): IommuPlugin {
+function intel({ bits, cachingMode, snoop, remapping, linux73 }: IntelOptions): IommuPlugin {
   const preset: VtdPreset = {
     ...presets["qemu-11-q35"],
     name: `qemu-7.2-q35-${bits}`,
@@ -47,7 +47,8 @@ function intel({ bits, cachingMode, snoop, remapping, writeImpliesRead }: IntelO
     mode: "legacy",
     strict: cachingMode,
     reservedMemory: [isaWindow(LPC_BRIDGE)],
-    writeImpliesRead,
+    writeImpliesRead: !linux73,
+    segmentInMessages: linux73,
   });
 }
 
@@ -55,7 +56,7 @@ function intel({ bits, cachingMode, snoop, remapping, writeImpliesRead }: IntelO
 const LPC_BRIDGE = 0xf8;
 
 /** QEMU 7.2's SMMUv3 has stage 1 alone. */
-function arm(): IommuPlugin {
+function arm(profile: ProfileName): IommuPlugin {
   const base = PRESETS["qemu-11-virt"];
   const preset: Smmuv3Preset = {
     ...base,
@@ -64,7 +65,7 @@ function arm(): IommuPlugin {
     idr0: base.idr0 & ~1,
   };
   // The name that Linux gives it stands in its messages.
-  return { ...smmuv3({ preset }), name: "9050000.smmuv3" };
+  return { ...smmuv3({ preset, decodeEvents: profile === "linux-7.3" }), name: "9050000.smmuv3" };
 }
 
 interface Family {
@@ -78,7 +79,12 @@ const FAMILIES: Readonly<Record<string, Family>> = {
   intel: { words: ["aw39", "aw48", "cm39", "cm48", "snoop", "noir", "unsafe", "pt", "faults"], make: x86 },
   smmuv3: {
     words: ["pt", "faults"],
-    make: (words) => ({ iommu: arm(), params: {}, passthrough: words.has("pt"), dynamicMsix: false }),
+    make: (words, header) => ({
+      iommu: arm(profileOf(header)),
+      params: {},
+      passthrough: words.has("pt"),
+      dynamicMsix: false,
+    }),
   },
   noiommu: { words: [], make: () => ({ iommu: undefined, params: {}, passthrough: false, dynamicMsix: true }) },
 };
@@ -91,7 +97,7 @@ function x86(words: ReadonlySet<string>, header: TranscriptHeader): Configuratio
     cachingMode: !words.has("aw39") && !words.has("aw48"),
     snoop: words.has("snoop"),
     remapping: !words.has("noir"),
-    writeImpliesRead: profile !== "linux-7.3",
+    linux73: profile === "linux-7.3",
   });
   return {
     iommu,

@@ -34,7 +34,12 @@ export interface SessionResult {
 }
 
 /** @throws UsageError without a C compiler */
-export async function runSession({ machine, program, args, skipSleeps = false }: SessionOptions): Promise<SessionResult> {
+export async function runSession({
+  machine,
+  program,
+  args,
+  skipSleeps = false,
+}: SessionOptions): Promise<SessionResult> {
   const { platform, kernel, bystanders } = machine;
   const shim = shimOrAdvice();
   const directory = mkdtempSync(join(tmpdir(), "iommukit-"));

@@ -85,7 +85,7 @@ export class EventHandler implements RecordHandler {
   }
 
   #decoded(id: number, event: Int32Array): string[] {
-    const hex = (value: number | bigint) => (value ? `0x${value.toString(16)}` : "0");
+    const hex = (value: number | bigint) => `0x${value.toString(16)}`;
     const sid = F_TRANSLATION.StreamID.get(event);
     const ssid = F_TRANSLATION.SSV.get(event) ? F_TRANSLATION.SubstreamID.get(event) : 0;
     const client = this.streams.find(sid)?.device.name ?? "(unassigned sid)";

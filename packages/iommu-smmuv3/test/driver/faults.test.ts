@@ -51,13 +51,13 @@ describe("event log", () => {
       m.log();
       m.translate(device, 0x1008n, Access.WRITE);
       expect((await settled(m)).slice(5)).toEqual([
-        "event: F_PERMISSION client: 0000:00:05.0 sid: 0x28 ssid: 0 iova: 0x1008 ipa: 0",
-        'unpriv data write s1 "Input address caused fault" stag: 0',
+        "event: F_PERMISSION client: 0000:00:05.0 sid: 0x28 ssid: 0x0 iova: 0x1008 ipa: 0x0",
+        'unpriv data write s1 "Input address caused fault" stag: 0x0',
       ]);
       m.translate({ ...device, dev: { rid: 0x99 } as never }, 0n, Access.READ);
       expect(await settled(m)).toEqual([]);
       m.translate({ ...device, dev: { rid: 0x100_0000 } as never }, 0n, Access.READ);
-      expect((await settled(m)).at(-1)).toBe("event: C_BAD_STREAMID client: (unassigned sid) sid: 0x1000000 ssid: 0");
+      expect((await settled(m)).at(-1)).toBe("event: C_BAD_STREAMID client: (unassigned sid) sid: 0x1000000 ssid: 0x0");
     });
   });
 

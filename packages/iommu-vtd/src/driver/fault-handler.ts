@@ -29,7 +29,9 @@ export class FaultHandler {
 
   /** Runs in interrupt context. */
   handle(): void {
-    const { mmio, kernel, features } = this.unit;
+    const { mmio, kernel, features, options } = this.unit;
+    // The n-th unit translates for segment n.
+    const segment = options.segmentInMessages ? (options.index ?? 0) : undefined;
     const status = mmio.read32(FSTS.offset);
     if (status !== 0) kernel.printk(`DMAR: DRHD: handling fault status reg ${status.toString(16)}`);
     if ((status & FSTS.PPF.lowMask) === 0) return;
@@ -40,20 +42,21 @@ export class FaultHandler {
       const words = Int32Array.from({ length: FRCD.words }, (_, i) => mmio.read32(offset + i * 4) | 0);
       if (!FRCD.F.decode(words)) break;
       mmio.write32(offset + 12, FRCD.F.lowMask >>> 0);
-      kernel.printk(faultLine(words));
+      kernel.printk(faultLine(words, segment));
       index = (index + 1) % count;
     }
     mmio.write32(FSTS.offset, FSTS.PFO.lowMask);
   }
 }
 
-/** The message of one fault record. */
-export function faultLine(words: Int32Array): string {
+/** The message of one fault record; `segment` stands before the device where one is given. */
+export function faultLine(words: Int32Array, segment?: number): string {
   const { FR, FI, SID, PP, PV, T1 } = FRCD.decode(words);
   const known = faultReason(FR);
   const text = known?.linux ? known.meaning : "Unknown";
   const reason = `[fault reason 0x${FR.toString(16).padStart(2, "0")}] ${text}`;
-  const device = `${byte(SID >>> 8)}:${byte((SID >>> 3) & 0x1f)}.${SID & 7}`;
+  const bus = segment === undefined ? "" : `${segment.toString(16).padStart(4, "0")}:`;
+  const device = `${bus}${byte(SID >>> 8)}:${byte((SID >>> 3) & 0x1f)}.${SID & 7}`;
   const address = BigInt(FI);
   if (known?.linux && FR >= INTERRUPT_FAULTS && FR < SCALABLE_FAULTS) {
     return `DMAR: [INTR-REMAP] Request device [${device}] fault index 0x${(address >> 48n).toString(16)} ${reason}`;

@@ -12,6 +12,8 @@ export interface VtdDriverOptions {
   readonly flushQueue?: FlushQueueOptions;
   /** Linux up to 6.12: a write-only mapping of the second stage is readable. */
   readonly writeImpliesRead?: boolean;
+  /** Linux 7.3: fault messages name the device with its PCI segment. */
+  readonly segmentInMessages?: boolean;
   /** Linux: AW stands in every PASID table entry, also where there is no second stage and the field is reserved. */
   readonly widthAlways?: boolean;
   /** RMRR. */

@@ -39,6 +39,13 @@ describe("faultLine", () => {
   ])("%s", (expected, fields) => {
     expect(line(fields)).toBe(expected);
   });
+
+  it("names the device with its PCI segment as Linux 7.3 does", () => {
+    const words = FRCD.encode({ F: true, SID: 0x28, FI: 0x20_0000, FR: 5 });
+    expect(faultLine(words, 0)).toBe(
+      "DMAR: [DMA Write NO_PASID] Request device [0000:00:05.0] fault addr 0x200000 [fault reason 0x05] PTE Write access is not set",
+    );
+  });
 });
 
 describe("the fault event", () => {
