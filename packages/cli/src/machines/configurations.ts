@@ -71,7 +71,7 @@ function arm(profile: ProfileName): IommuPlugin {
 interface Family {
   /** What a name may go on with. `faults`: the recorder paused, which is not the machine's affair. */
   readonly words: readonly string[];
-  make(words: ReadonlySet<string>, header: TranscriptHeader): Configuration;
+  readonly make: (words: ReadonlySet<string>, header: TranscriptHeader) => Configuration;
 }
 
 /** A configuration is named after its IOMMU and what is set otherwise: "intel-aw48-snoop", "smmuv3-faults". */
