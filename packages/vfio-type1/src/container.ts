@@ -4,7 +4,7 @@
  */
 import { type DeviceNode, type FileOps, IommuError, Mutex, type Task, type UserPointer } from "@iommukit/core";
 import type { VfioGroup } from "./group.js";
-import { attachGroup, detachGroup, releaseIommu } from "./type1/attach.js";
+import { attachEmulatedGroup, attachGroup, detachGroup, releaseIommu } from "./type1/attach.js";
 import { type1Extension, type1Ioctl } from "./type1/type1-ioctl.js";
 import { VfioIommu } from "./type1/vfio-iommu.js";
 import {
@@ -66,7 +66,7 @@ export class VfioContainer implements FileOps {
     const attached: VfioGroup[] = [];
     try {
       for (const group of this.#groups) {
-        await attachGroup(iommu, group.iommuGroup);
+        await attach(iommu, group);
         attached.push(group);
       }
     } catch (error) {
@@ -97,7 +97,7 @@ export class VfioContainer implements FileOps {
     await this.#lock.with(async () => {
       await group.claimDma();
       try {
-        if (this.#iommu) await attachGroup(this.#iommu, group.iommuGroup);
+        if (this.#iommu) await attach(this.#iommu, group);
       } catch (error) {
         await group.releaseDma();
         throw error;
@@ -131,4 +131,8 @@ export class VfioContainer implements FileOps {
     const groups = [...this.#groups].map(({ iommuGroup }) => iommuGroup.id);
     return `a container is ${this.#open ? "open" : "closed"} with groups [${groups.join(", ")}] and ${this.#iommu?.dmas.all().length ?? 0} mappings`;
   }
+}
+
+function attach(iommu: VfioIommu, { emulated, iommuGroup }: VfioGroup): Promise<void> {
+  return emulated ? attachEmulatedGroup(iommu, iommuGroup) : attachGroup(iommu, iommuGroup);
 }

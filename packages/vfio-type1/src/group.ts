@@ -14,6 +14,7 @@ import {
 } from "@iommukit/core";
 import { VfioContainer } from "./container.js";
 import { VfioDevice } from "./device/vfio-device.js";
+import { EmulatedDevice, type EmulatedDriver } from "./emulated/emulated-device.js";
 import { GroupFlags, GroupStatus } from "./uapi/device-structs.js";
 import {
   VFIO_GROUP_GET_DEVICE_FD,
@@ -30,6 +31,14 @@ const HARMLESS_DRIVERS: ReadonlySet<string> = new Set([VFIO_PCI, "pci-stub", "pc
 
 const PAGE = 4096;
 
+/** What a group's descriptor hands out. */
+interface GroupDevice {
+  readonly name: string;
+  readonly opened: boolean;
+  /** Under the group's lock; the group is in a container with an IOMMU. */
+  open(): Promise<FileOps>;
+}
+
 /** A group's open file. */
 export interface GroupFile extends FileOps {
   readonly group: VfioGroup;
@@ -40,6 +49,8 @@ export class VfioGroup implements DeviceNode {
   /** group->group_lock: container, users, device list. */
   readonly lock: Mutex;
   readonly #devices = new Map<Device, VfioDevice>();
+  /** The one device of a group that exists for it: no IOMMU stands in front of it. */
+  #emulated: EmulatedDevice | undefined;
   #container: VfioContainer | undefined;
   /** The open file, and every device that is open: the group is let go when all are closed. */
   #users = 0;
@@ -54,6 +65,16 @@ export class VfioGroup implements DeviceNode {
 
   get container(): VfioContainer | undefined {
     return this.#container;
+  }
+
+  /** A group of a device without DMA of its own. */
+  get emulated(): boolean {
+    return this.#emulated !== undefined;
+  }
+
+  addEmulated(name: string, driver: EmulatedDriver): EmulatedDevice {
+    this.#emulated = new EmulatedDevice(this, name, driver);
+    return this.#emulated;
   }
 
   get busy(): boolean {
@@ -135,6 +156,7 @@ export class VfioGroup implements DeviceNode {
 
   /** iommu_group_claim_dma_owner. @throws IommuError EPERM a kernel driver does DMA in the group */
   async claimDma(): Promise<void> {
+    if (this.emulated) return;
     const obstacle = this.#obstacle();
     if (obstacle)
       throw new IommuError(
@@ -144,17 +166,18 @@ export class VfioGroup implements DeviceNode {
     await this.vfio.groups.claimDmaOwner(this.iommuGroup, this);
   }
 
-  releaseDma(): Promise<void> {
-    return this.vfio.groups.releaseDmaOwner(this.iommuGroup);
+  async releaseDma(): Promise<void> {
+    if (!this.emulated) await this.vfio.groups.releaseDmaOwner(this.iommuGroup);
   }
 
   async #unsetContainer(): Promise<number> {
     if (!this.#container) throw new IommuError("EINVAL", `group ${this.iommuGroup.id} has no container`);
-    const open = [...this.#devices.values()].filter(({ opened }) => opened);
+    const devices: GroupDevice[] = [...this.#devices.values(), ...(this.#emulated ? [this.#emulated] : [])];
+    const open = devices.filter(({ opened }) => opened);
     if (open.length > 0)
       throw new IommuError(
         "EBUSY",
-        `${open.map(({ device }) => device.name).join(", ")} in group ${this.iommuGroup.id} is open`,
+        `${open.map(({ name }) => name).join(", ")} in group ${this.iommuGroup.id} is open`,
       );
     await this.#leaveContainer();
     return 0;
@@ -162,18 +185,21 @@ export class VfioGroup implements DeviceNode {
 
   async #getDeviceFd(task: Task, arg: UserPointer): Promise<number> {
     const name = await userString(arg);
-    const device = this.iommuGroup.devices.find(
-      (candidate) => candidate.name === name && candidate.driver === VFIO_PCI,
-    );
+    const device = this.#find(name);
     if (!device)
       throw new IommuError("ENODEV", `group ${this.iommuGroup.id} has no device "${name}" bound to ${VFIO_PCI}`);
-    const vfioDevice = this.#vfioDevice(device);
     const file = await this.lock.with(() => {
       if (!this.#container?.iommu)
         throw new IommuError("EINVAL", `group ${this.iommuGroup.id} is in no container with an IOMMU`);
-      return vfioDevice.open();
+      return device.open();
     });
     return task.fds.install(new OpenFile(file, O.RDWR | O.CLOEXEC));
+  }
+
+  #find(name: string): GroupDevice | undefined {
+    if (this.#emulated?.name === name) return this.#emulated;
+    const device = this.iommuGroup.devices.find((each) => each.name === name && each.driver === VFIO_PCI);
+    return device && this.#vfioDevice(device);
   }
 
   #vfioDevice(device: Device): VfioDevice {

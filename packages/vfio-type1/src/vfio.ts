@@ -6,6 +6,7 @@ import {
   type Device,
   Groups,
   InterruptController,
+  IommuError,
   type IommuGroup,
   Kernel,
   PhysicalMemory,
@@ -17,6 +18,7 @@ import {
 } from "@iommukit/core";
 import { inject, injectable } from "tsyringe";
 import type { VfioContainer } from "./container.js";
+import type { EmulatedDevice, EmulatedDriver } from "./emulated/emulated-device.js";
 import { VfioGroup } from "./group.js";
 import { PROFILES, type Profile } from "./profile.js";
 import { prepareMessage } from "./type1/msi-cookie.js";
@@ -79,6 +81,21 @@ export class Vfio implements Type1Environment {
     if (group.devices.some((other) => other !== device && other.driver === VFIO_PCI)) return;
     this.#groups.delete(group);
     this.kernel.nodes.delete(vfioGroup.path);
+  }
+
+  /** vfio_register_emulated_iommu_dev: a device that `driver` plays, in a group of its own. */
+  registerEmulated(name: string, driver: EmulatedDriver): EmulatedDevice {
+    const group = new VfioGroup(this, this.groups.allocate());
+    this.#groups.set(group.iommuGroup, group);
+    this.kernel.nodes.set(group.path, group);
+    return group.addEmulated(name, driver);
+  }
+
+  /** @throws IommuError EBUSY a program has it, or its group, open */
+  unregisterEmulated({ name, group }: EmulatedDevice): void {
+    if (group.busy) throw new IommuError("EBUSY", `${name} is in use`);
+    this.#groups.delete(group.iommuGroup);
+    this.kernel.nodes.delete(group.path);
   }
 
   /** Every device of the platform that is in a group. */

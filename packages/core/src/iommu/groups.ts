@@ -33,7 +33,7 @@ export class Groups {
     const { iommu, pci } = device;
     if (!iommu) throw new IommuError("ENODEV", `${device.name} is behind no IOMMU`);
     const group =
-      pciDeviceGroup(pci, (other) => this.#byFunction.get(other), this.#byFunction.keys()) ?? this.#create();
+      pciDeviceGroup(pci, (other) => this.#byFunction.get(other), this.#byFunction.keys()) ?? this.allocate();
     await group.mutex.with(async () => {
       this.all.set(group.id, group);
       this.#byFunction.set(pci, group);
@@ -50,7 +50,8 @@ export class Groups {
     return group;
   }
 
-  #create(): IommuGroup {
+  /** iommu_group_alloc: a group for what no IOMMU stands in front of. */
+  allocate(): IommuGroup {
     const id = this.#nextId++;
     return new IommuGroup(id, new Mutex(this.scheduler, this.trace, `group ${id}->mutex`));
   }

@@ -60,6 +60,10 @@ export class VfioDevice {
     this.#closed = new WaitQueue(vfio.scheduler, `vfio ${device.name} to be closed`);
   }
 
+  get name(): string {
+    return this.device.name;
+  }
+
   get opened(): boolean {
     return this.#users > 0;
   }

@@ -1,13 +1,14 @@
 /** Groups come to and leave a container (F21–F23, F35). */
 import { hex, type IommuDomain, IommuError, type IommuGroup, iommuUnmap, isErrno } from "@iommukit/core";
 import { disableGroup, forget, replayBind } from "./bind-group.js";
+import { markAllDirty } from "./dirty-bitmap.js";
 import { stop } from "./dirty-pages.js";
 import { removeRun } from "./dma-unmap.js";
 import { allocDomain, protFor, VfioDomain, VfioIommuGroup } from "./domain.js";
 import { tryAttachGroup } from "./domain-match.js";
 import { takenAway } from "./iova-ranges.js";
 import { unmapDoorbells } from "./msi-cookie.js";
-import { mapRuns } from "./pinning.js";
+import { mapRuns, pinAndMap, unmapAndUnpin } from "./pinning.js";
 import { invalid } from "./range-checks.js";
 import type { VfioIommu } from "./vfio-iommu.js";
 
@@ -19,12 +20,7 @@ import type { VfioIommu } from "./vfio-iommu.js";
  */
 export async function attachGroup(iommu: VfioIommu, iommuGroup: IommuGroup): Promise<void> {
   await iommu.lock.with(async () => {
-    if (iommu.vaddrInvalid > 0)
-      throw new IommuError(
-        "EBUSY",
-        `${iommu.vaddrInvalid} mappings wait for a new vaddr; their memory cannot be pinned`,
-      );
-    if (iommu.findGroup(iommuGroup)) throw invalid(`group ${iommuGroup.id} is in the container already`);
+    checkNewcomer(iommu, iommuGroup);
     const group = new VfioIommuGroup(iommuGroup);
     const domain = allocDomain(group);
     try {
@@ -37,6 +33,21 @@ export async function attachGroup(iommu: VfioIommu, iommuGroup: IommuGroup): Pro
     await settle(iommu, group, new VfioDomain(domain, protFor(group), enforceCoherency(iommu, domain)));
     iommu.refresh();
   });
+}
+
+/** A group of an emulated device: no domain, no DMA; what its driver pins is all that it needs (F26). @throws IommuError EBUSY, EINVAL */
+export async function attachEmulatedGroup(iommu: VfioIommu, iommuGroup: IommuGroup): Promise<void> {
+  await iommu.lock.with(() => {
+    checkNewcomer(iommu, iommuGroup);
+    iommu.emulatedGroups.add(iommuGroup);
+  });
+}
+
+function checkNewcomer(iommu: VfioIommu, iommuGroup: IommuGroup): void {
+  if (iommu.vaddrInvalid > 0)
+    throw new IommuError("EBUSY", `${iommu.vaddrInvalid} mappings wait for a new vaddr; their memory cannot be pinned`);
+  if (iommu.findGroup(iommuGroup) || iommu.emulatedGroups.has(iommuGroup))
+    throw invalid(`group ${iommuGroup.id} is in the container already`);
 }
 
 /** iommu_enable_nesting: the container's addresses are a guest's, translated at stage 2. @throws IommuError */
@@ -92,15 +103,22 @@ function checkRegions(iommu: VfioIommu, group: VfioIommuGroup, mine: VfioDomain)
 
 /** vfio_iommu_replay and replay_bind on a domain that is new to the container. */
 async function replay(iommu: VfioIommu, group: VfioIommuGroup, mine: VfioDomain): Promise<void> {
-  const done: { readonly iova: bigint; readonly size: bigint }[] = [];
+  const undo: (() => Promise<unknown>)[] = [];
+  const options = { ...iommu.env.params, zeroPageUncharged: iommu.profile.zeroPageUncharged };
   try {
     for (const dma of iommu.dmas.all()) {
-      await mapRuns(dma, mine, iommu.env.params);
-      done.push(dma);
+      if (dma.mapped) {
+        await mapRuns(dma, mine, options);
+        undo.push(() => iommuUnmap(mine.domain, dma.iova, dma.size));
+      } else {
+        // The container's first domain: until now nothing but what drivers of emulated devices asked for was pinned.
+        await pinAndMap(dma, dma.size, [mine], options);
+        undo.push(() => unmapAndUnpin(dma, [mine]));
+      }
     }
     await replayBind(iommu, group);
   } catch (error) {
-    for (const { iova, size } of done.reverse()) await iommuUnmap(mine.domain, iova, size);
+    for (const step of undo.reverse()) await step();
     throw error;
   }
 }
@@ -108,8 +126,11 @@ async function replay(iommu: VfioIommu, group: VfioIommuGroup, mine: VfioDomain)
 /** The last group takes everything with it: mappings, bound processes, dirty tracking. */
 export async function detachGroup(iommu: VfioIommu, iommuGroup: IommuGroup): Promise<void> {
   await iommu.lock.with(async () => {
+    if (iommu.emulatedGroups.delete(iommuGroup)) return dropUnused(iommu);
     const found = iommu.findGroup(iommuGroup);
     if (!found) return;
+    // What it wrote, nobody could see: it counts as dirty for whoever asks later (V-5).
+    if (iommu.dirtyTracking) for (const dma of iommu.dmas.all()) markAllDirty(dma, iommu.pgsize);
     const { domain, group } = found;
     // Bonds first, while the group is still in the domain in which they were made; detaching would remove them as well.
     await disableGroup(iommu, group);
@@ -122,7 +143,7 @@ export async function detachGroup(iommu: VfioIommu, iommuGroup: IommuGroup): Pro
 
 async function dropDomain(iommu: VfioIommu, domain: VfioDomain): Promise<void> {
   if (iommu.domains.length === 1) {
-    await removeAll(iommu);
+    await dropUnused(iommu, domain);
     await forgetAll(iommu);
   } else {
     for (const { iova, size } of iommu.dmas.all()) await iommuUnmap(domain.domain, iova, size);
@@ -130,6 +151,18 @@ async function dropDomain(iommu: VfioIommu, domain: VfioDomain): Promise<void> {
   iommu.domains.splice(iommu.domains.indexOf(domain), 1);
   await unmapDoorbells(domain);
   domain.domain.ops.domainFree(domain.domain);
+}
+
+/**
+ * The last group has gone, or the last domain: with no group left every mapping goes, and when only emulated devices are
+ * left, what their drivers have not pinned is unpinned (vfio_iommu_unmap_unpin_reaccount, F20).
+ */
+async function dropUnused(iommu: VfioIommu, last?: VfioDomain): Promise<void> {
+  if (iommu.emulatedGroups.size > 0) {
+    if (last) for (const dma of iommu.dmas.all()) await unmapAndUnpin(dma, [last]);
+  } else if (last || iommu.domains.length === 0) {
+    await removeAll(iommu);
+  }
 }
 
 function removeAll(iommu: VfioIommu): Promise<void> {

@@ -1,27 +1,46 @@
 /**
  * The dirty bits of one mapping and their way into the user's bitmap (F25). A vfio-pci device cannot tell what it wrote, so
- * every mapped page counts as dirty.
+ * every mapped page counts as dirty; an emulated device writes only what its driver pins, or writes for it.
  *
  * A mapping that does not start at a multiple of 64 pages from the asked IOVA shares its first word with what is before
  * it: that word is read back from the user and joined. Kernels shift the stored bitmap itself for that, and later clear only
  * as many bits as the mapping has pages: what the shift moved beyond them is reported at a later GET (`staleDirtyBits`).
  */
-import type { UserPointer } from "@iommukit/core";
+import { PAGE_SIZE, type UserPointer } from "@iommukit/core";
 import type { VfioDma } from "./dma.js";
 
 const WORD = 64n;
 const ALL = 0xffff_ffff_ffff_ffffn;
 
-/** With one spare word for the shift. */
-export function allocBitmap(size: bigint, pgsize: bigint): BigUint64Array {
-  return new BigUint64Array(words(size / pgsize) + 1);
+/** Begins to keep the mapping's dirty bits, with one spare word for the shift: what drivers have pinned is dirty. */
+export function allocBitmap(dma: VfioDma, pgsize: bigint): void {
+  dma.bitmap = new BigUint64Array(words(dma.size / pgsize) + 1);
+  markPinned(dma, pgsize);
+}
+
+/** vfio_dma_populate_bitmap: a page that a driver holds may be written at any time. */
+function markPinned(dma: VfioDma, pgsize: bigint): void {
+  for (const page of dma.external.keys()) markDirty(dma, page * PAGE_SIZE, 1, pgsize);
+}
+
+/** Bytes of the mapping have been written, or may be. */
+export function markDirty({ bitmap }: VfioDma, offset: number, length: number, pgsize: bigint): void {
+  if (!bitmap) return;
+  const size = Number(pgsize);
+  for (let page = Math.floor(offset / size); page * size < offset + length; page++)
+    bitmap[page >>> 6] |= 1n << BigInt(page & 63);
+}
+
+/** Its domains go away: what devices wrote through them was not recorded. */
+export function markAllDirty({ bitmap, size, mapped }: VfioDma, pgsize: bigint): void {
+  if (bitmap && mapped) setBits(bitmap, size / pgsize);
 }
 
 function words(bits: bigint): number {
   return Number((bits + WORD - 1n) / WORD);
 }
 
-/** update_user_bitmap: marks everything dirty and copies it out. @throws IommuError EFAULT */
+/** update_user_bitmap: copies the bits out; those of a mapping that a domain translates are all set. @throws IommuError EFAULT */
 export async function reportDirty(
   user: UserPointer,
   dma: VfioDma,
@@ -33,8 +52,8 @@ export async function reportDirty(
   const first = (dma.iova - base) / pgsize;
   const shift = first % WORD;
   const offset = Number(first / WORD) * 8;
-  const stored = dma.bitmap ?? allocBitmap(dma.size, pgsize);
-  setBits(stored, pages);
+  const stored = dma.bitmap ?? new BigUint64Array(words(pages) + 1);
+  if (dma.mapped) setBits(stored, pages);
   const bits = stale ? stored : stored.slice();
   if (shift !== 0n) {
     shiftLeft(bits, shift, words(pages + shift));
@@ -43,9 +62,10 @@ export async function reportDirty(
   await user.copyTo(toBytes(bits, words(pages + shift)), offset);
 }
 
-/** After a GET: only what is dirty for good stays set, which is nothing here. Bits beyond the last page are not touched. */
+/** After a GET: what drivers hold stays dirty. Bits beyond the last page are not touched. */
 export function clearDirty(dma: VfioDma, pgsize: bigint): void {
   if (dma.bitmap) clearBits(dma.bitmap, dma.size / pgsize);
+  markPinned(dma, pgsize);
 }
 
 function setBits(bits: BigUint64Array, count: bigint): void {

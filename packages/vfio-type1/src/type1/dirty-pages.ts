@@ -28,7 +28,7 @@ export async function dirtyPages(iommu: VfioIommu, arg: UserPointer): Promise<nu
 
 function start(iommu: VfioIommu): void {
   if (iommu.dirtyTracking) return;
-  for (const dma of iommu.dmas.all()) dma.bitmap = allocBitmap(dma.size, iommu.pgsize);
+  for (const dma of iommu.dmas.all()) allocBitmap(dma, iommu.pgsize);
   iommu.dirtyTracking = true;
 }
 

@@ -79,7 +79,7 @@ async function addMapping(
     throw error;
   }
   iommu.dmas.insert(dma);
-  if (iommu.dirtyTracking) dma.bitmap = allocBitmap(size, iommu.pgsize);
+  if (iommu.dirtyTracking) allocBitmap(dma, iommu.pgsize);
 }
 
 function ownerOf(task: Task): DmaOwner {
@@ -94,7 +94,7 @@ function updateVaddr(iommu: VfioIommu, task: Task, map: MapRequest, dma: VfioDma
     throw invalid(`the mapping at ${hex(dma.iova)} has a valid vaddr, or another size than ${hex(map.size)}`);
   const owner = ownerOf(task);
   if (owner.mm !== dma.owner.mm) {
-    const pages = chargedPages(dma.pages);
+    const pages = chargedPages(dma);
     charge(owner, pages);
     uncharge(dma.owner, pages);
     owner.mm.mmgrab();

@@ -1,9 +1,10 @@
-/** VFIO_IOMMU_UNMAP_DMA (F15–F19): whole mappings, their dirty bits before they go, or only their vaddr. */
-import { hex, type UserPointer } from "@iommukit/core";
+/** VFIO_IOMMU_UNMAP_DMA (F15–F19): whole mappings, their dirty bits before they go, or only their vaddr. The caller may wait for drivers. */
+import { hex, IommuError, type UserPointer } from "@iommukit/core";
 import { decodeStruct, encodeStruct, U64_MAX } from "../uapi/struct.js";
 import { Bitmap, DmaUnmap, DmaUnmapFlags } from "../uapi/type1-structs.js";
 import { reportDirty } from "./dirty-bitmap.js";
 import type { VfioDma } from "./dma.js";
+import { dropExternal, notifyDmaUnmap } from "./external.js";
 import { unmapAndUnpin } from "./pinning.js";
 import { checkBitmapSize, checkUserRange, checkWrap, invalid } from "./range-checks.js";
 import type { VfioIommu } from "./vfio-iommu.js";
@@ -59,6 +60,8 @@ async function unmapRange(
   arg: UserPointer,
 ): Promise<bigint> {
   const { pgsize } = iommu;
+  if ((flags & DmaUnmapFlags.VADDR) !== 0 && iommu.emulatedGroups.size > 0)
+    throw new IommuError("EBUSY", "the container has emulated devices, whose drivers may pin pages at any time");
   const all = (flags & DmaUnmapFlags.ALL) !== 0;
   if ((iova & (pgsize - 1n)) !== 0n) throw invalid(`iova ${hex(iova)} is not a multiple of ${pgsize}`);
   if (all && (iova !== 0n || asked !== 0n)) throw invalid("ALL takes no range: iova and size must be 0");
@@ -70,17 +73,42 @@ async function unmapRange(
   if (bitmap && !iommu.dirtyTracking) throw invalid("dirty tracking is off");
   if (bitmap && bitmap.pgsize !== pgsize) throw invalid(`a bitmap for pages of ${bitmap.pgsize}; pages have ${pgsize}`);
   const size = all ? U64_MAX : asked;
-  if (iommu.v2 && !all && iommu.dmas.bisects(iova, size))
-    throw invalid(`[${hex(iova)}, +${hex(size)}) starts or ends inside of a mapping`);
-  const chosen = iommu.dmas.overlapping(iova, size);
-  // v1 takes any range, but one that starts inside of a mapping ends the search there.
-  if (!iommu.v2 && chosen.length > 0 && iova > chosen[0].iova) return 0n;
-  if ((flags & DmaUnmapFlags.VADDR) !== 0) return invalidateVaddr(iommu, chosen);
   const report = async (dma: VfioDma) => {
     if (bitmap) await reportDirty(arg.at(bitmap.data), dma, iova, pgsize, iommu.profile.staleDirtyBits);
   };
-  await removeRun(iommu, chosen, report);
-  return chosen.reduce((sum, dma) => sum + dma.size, 0n);
+  const notified = new Map<VfioDma, number>();
+  for (let unmapped = 0n; ; ) {
+    if (iommu.v2 && !all && iommu.dmas.bisects(iova, size))
+      throw invalid(`[${hex(iova)}, +${hex(size)}) starts or ends inside of a mapping`);
+    const chosen = iommu.dmas.overlapping(iova, size);
+    // v1 takes any range, but one that starts inside of a mapping ends the search there.
+    if (!iommu.v2 && chosen.length > 0 && iova > chosen[0].iova) return unmapped;
+    if ((flags & DmaUnmapFlags.VADDR) !== 0) return invalidateVaddr(iommu, chosen);
+    const held = chosen.findIndex(({ external }) => external.size > 0);
+    const free = held < 0 ? chosen : chosen.slice(0, held);
+    await removeRun(iommu, free, report);
+    unmapped += totalSize(free);
+    if (held < 0) return unmapped;
+    await askToUnpin(iommu, chosen[held], notified);
+  }
+}
+
+/** How often drivers are asked to unpin one mapping before it is their bug. */
+const MAX_RETRIES = 10;
+
+/** Drops iommu->lock meanwhile: everything has to be looked at anew afterwards (F17). */
+async function askToUnpin(iommu: VfioIommu, dma: VfioDma, notified: Map<VfioDma, number>): Promise<void> {
+  const times = notified.get(dma) ?? 0;
+  if (times > MAX_RETRIES)
+    throw new Error(
+      `BUG: after ${times} calls of dma_unmap drivers still hold pages of the mapping at ${hex(dma.iova)}`,
+    );
+  notified.set(dma, times + 1);
+  await notifyDmaUnmap(iommu, dma);
+}
+
+function totalSize(dmas: readonly VfioDma[]): bigint {
+  return dmas.reduce((sum, { size }) => sum + size, 0n);
 }
 
 function invalidateVaddr(iommu: VfioIommu, chosen: readonly VfioDma[]): bigint {
@@ -88,7 +116,7 @@ function invalidateVaddr(iommu: VfioIommu, chosen: readonly VfioDma[]): bigint {
   if (twice) throw invalid(`the vaddr of the mapping at ${hex(twice.iova)} is invalid already`);
   for (const dma of chosen) dma.vaddrInvalid = true;
   iommu.vaddrInvalid += chosen.length;
-  return chosen.reduce((sum, { size }) => sum + size, 0n);
+  return totalSize(chosen);
 }
 
 /**
@@ -105,6 +133,7 @@ export async function removeRun(
     for (const dma of run) {
       await report(dma);
       await unmapAndUnpin(dma, iommu.domains);
+      dropExternal(iommu, dma);
       if (dma.vaddrInvalid) iommu.vaddrInvalid--;
       iommu.dmaAvail++;
       dma.owner.mm.mmdrop();

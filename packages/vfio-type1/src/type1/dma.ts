@@ -17,9 +17,18 @@ export interface DmaPage {
   readonly charged: boolean;
 }
 
+/** vfio_pfn: a page that drivers of emulated devices hold, and how many times they have pinned it. */
+export interface ExternalPage {
+  readonly pinned: PinnedPage;
+  users: number;
+}
+
 export class VfioDma {
   size = 0n;
+  /** What an IOMMU's domains hold; empty while the container has none. */
   readonly pages: DmaPage[] = [];
+  /** pfn_list, by page of the mapping. A page is charged once, whoever holds it. */
+  readonly external = new Map<number, ExternalPage>();
   /** UNMAP with VADDR: the memory behind it is about to come back at another address. */
   vaddrInvalid = false;
   /** Dirty bits while tracking is on: one for each page, and 64 spare ones for shifting. */
@@ -32,6 +41,11 @@ export class VfioDma {
     readonly prot: number,
     public owner: DmaOwner,
   ) {}
+
+  /** iommu_mapped: domains translate it. */
+  get mapped(): boolean {
+    return this.pages.length > 0;
+  }
 
   /** Inclusive; a mapping may end at 2^64 - 1. */
   get last(): bigint {

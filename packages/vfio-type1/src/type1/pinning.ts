@@ -1,7 +1,10 @@
-/** vfio_pin_map_dma and vfio_unmap_unpin: pages pinned one by one, mapped in physically contiguous runs (F14, F18). */
+/**
+ * vfio_pin_map_dma and vfio_unmap_unpin: pages pinned one by one, mapped in physically contiguous runs (F14, F18). Nothing
+ * is pinned for a container without domains.
+ */
 import { hex, IommuProt, iommuMap, iommuUnmap, PAGE_SIZE } from "@iommukit/core";
 import { charge, uncharge } from "./accounting.js";
-import type { DmaPage, VfioDma } from "./dma.js";
+import type { VfioDma } from "./dma.js";
 import type { VfioDomain } from "./domain.js";
 
 export interface PinOptions {
@@ -27,9 +30,10 @@ export async function pinAndMap(
   domains: readonly VfioDomain[],
   options: PinOptions,
 ): Promise<void> {
+  dma.size = size;
+  if (domains.length === 0) return;
   try {
-    await pinAll(dma, size, options.zeroPageUncharged);
-    dma.size = size;
+    await pinAll(dma, options.zeroPageUncharged);
     const mapped: VfioDomain[] = [];
     try {
       for (const domain of domains) {
@@ -46,13 +50,13 @@ export async function pinAndMap(
   }
 }
 
-/** Pages are charged as they are pinned, so that the limit stops the loop and not only its end. */
-async function pinAll(dma: VfioDma, size: bigint, keepZeroPage?: boolean): Promise<void> {
+/** Pages are charged as they are pinned, so that the limit stops the loop and not only its end; those of drivers are already. */
+async function pinAll(dma: VfioDma, keepZeroPage?: boolean): Promise<void> {
   const write = (dma.prot & IommuProt.WRITE) !== 0;
-  for (let done = 0n; done < size; done += BigInt(PAGE_SIZE)) {
+  for (let done = 0n; done < dma.size; done += BigInt(PAGE_SIZE)) {
     const pinned = await dma.owner.mm.pin(dma.vaddr + done, write, keepZeroPage);
     const charged = !pinned.reserved;
-    if (charged) {
+    if (charged && !dma.external.has(dma.pages.length)) {
       try {
         charge(dma.owner, 1);
       } catch (error) {
@@ -89,8 +93,12 @@ function* runs(dma: VfioDma, { disableHugepages }: PinOptions): Generator<Run> {
   }
 }
 
-/** Out of every domain, then out of every TLB and ATC, and only then unpinned: never the other way round (F18). */
+/**
+ * Out of every domain, then out of every TLB and ATC, and only then unpinned: never the other way round (F18). What drivers
+ * hold stays theirs, and charged.
+ */
 export async function unmapAndUnpin(dma: VfioDma, domains: readonly VfioDomain[]): Promise<void> {
+  if (!dma.mapped) return;
   for (const { domain } of domains) {
     const unmapped = await iommuUnmap(domain, dma.iova, dma.size);
     if (unmapped !== dma.size)
@@ -102,11 +110,13 @@ export async function unmapAndUnpin(dma: VfioDma, domains: readonly VfioDomain[]
 }
 
 function unpinAll(dma: VfioDma): void {
-  uncharge(dma.owner, chargedPages(dma.pages));
+  uncharge(dma.owner, dma.pages.filter(({ charged }, page) => charged && !dma.external.has(page)).length);
   for (const { pinned } of dma.pages) pinned.unpin();
   dma.pages.length = 0;
 }
 
-export function chargedPages(pages: readonly DmaPage[]): number {
-  return pages.reduce((sum, { charged }) => sum + (charged ? 1 : 0), 0);
+/** What the mapping costs its owner: for a move to another one. */
+export function chargedPages({ pages, external }: VfioDma): number {
+  const others = [...external.keys()].filter((page) => !pages[page]?.charged);
+  return pages.filter(({ charged }) => charged).length + others.length;
 }

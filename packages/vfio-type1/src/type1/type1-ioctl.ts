@@ -56,7 +56,8 @@ export function type1Extension(profile: Profile, extension: bigint, iommu?: Vfio
     case BigInt(VfioExtension.TYPE1_NESTING_IOMMU):
       return profile.nesting === "none" ? 0 : 1;
     case BigInt(VfioExtension.UPDATE_VADDR):
-      return iommu ? 1 : 0;
+      // Drivers of emulated devices cannot pin while a vaddr is on its way.
+      return iommu && iommu.emulatedGroups.size === 0 ? 1 : 0;
     case BigInt(VfioExtension.DMA_CC_IOMMU):
       return iommu && coherent(iommu) ? 1 : 0;
     default:

@@ -42,6 +42,13 @@ export interface Type1Environment {
 
 const PAGE_MASK = U64_MAX & ~BigInt(PAGE_SIZE - 1);
 
+/** An open device whose driver may pin pages. */
+export interface Pinner {
+  readonly name: string;
+  /** dma_unmap: the range is about to go; whoever has pinned pages there unpins them before it returns (F17). */
+  dmaUnmap(iova: bigint, size: bigint): Promise<void>;
+}
+
 export class VfioIommu {
   /** iommu->lock: everything below but `mms`. */
   readonly lock: Mutex;
@@ -49,6 +56,12 @@ export class VfioIommu {
   readonly mmLock: Mutex;
   /** Newest first, as list_add puts them. */
   readonly domains: VfioDomain[] = [];
+  /** emulated_iommu_groups: groups without DMA of their own; their drivers pin what they need. */
+  readonly emulatedGroups = new Set<IommuGroup>();
+  /** device_list: open devices whose drivers may pin pages. */
+  readonly pinners = new Set<Pinner>();
+  /** Held while drivers are told to unpin, and by whoever takes a device off the list. iommu->lock is taken inside of it. */
+  readonly pinnersLock: Mutex;
   readonly dmas: DmaList;
   readonly mms: VfioMm[] = [];
   /** Mappings that may still be made. */
@@ -65,6 +78,7 @@ export class VfioIommu {
     readonly nesting: boolean,
   ) {
     this.lock = new Mutex(env.scheduler, env.trace, "iommu->lock");
+    this.pinnersLock = new Mutex(env.scheduler, env.trace, "iommu->device_list_lock");
     this.mmLock = new Mutex(env.scheduler, env.trace, "iommu->mm_lock", "spin");
     this.dmas = new DmaList(env.profile.losesMappingsAtTop);
     this.dmaAvail = env.params.dmaEntryLimit;
