@@ -32,6 +32,7 @@ export * from "./kernel/random.js";
 export * from "./kernel/scheduler.js";
 export * from "./kernel/srcu.js";
 export * from "./kernel/task.js";
+export * from "./kernel/timer-heap.js";
 export * from "./kernel/user-memory.js";
 export * from "./kernel/wait-queue.js";
 export * from "./kernel/work-queue.js";

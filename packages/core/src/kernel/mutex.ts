@@ -27,6 +27,16 @@ export class Mutex {
   lock(): Promise<void> {
     const thread = this.scheduler.current;
     if (thread === null) throw new Error(`${this.name}: taken outside of a thread`);
+    return this.scheduler.preemptive ? this.#lockLater(thread) : this.#take(thread);
+  }
+
+  /** Between the wish for a lock and the lock anybody may come. */
+  async #lockLater(thread: Thread): Promise<void> {
+    await this.scheduler.point(`lock ${this.name}`);
+    await this.#take(thread);
+  }
+
+  #take(thread: Thread): Promise<void> {
     if (this.#owner === null) {
       this.#acquire(thread);
       return DONE;

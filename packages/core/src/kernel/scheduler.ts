@@ -7,6 +7,9 @@
  * the hardware stand still again when it has finished.
  */
 import { token } from "../platform/token.js";
+import { type Timer, TimerHeap } from "./timer-heap.js";
+
+export type { Timer } from "./timer-heap.js";
 
 /** A unit of hardware that works step by step: a queue consumer, a DMA engine. */
 export interface HardwareUnit {
@@ -15,15 +18,13 @@ export interface HardwareUnit {
   step(): boolean;
 }
 
-export interface Timer {
-  cancel(): void;
-}
-
 export interface Scheduler {
   /** Virtual nanoseconds since the platform started. */
   readonly now: number;
   /** The running thread; null outside of `run`, in timers and in interrupt context. */
   readonly current: Thread | null;
+  /** Points may let another thread run, and hardware works later than it is kicked: somebody explores interleavings. */
+  readonly preemptive: boolean;
   /** Runs `body` as a thread and the world with it until it ends. For callers outside of the world. */
   run<T>(body: () => Promise<T>, name?: string): Promise<T>;
   /** Starts a kernel or user thread. */
@@ -78,6 +79,7 @@ const DONE = Promise.resolve();
 export class VirtualTimeScheduler implements Scheduler {
   now = 0;
   current: Thread | null = null;
+  readonly preemptive = false;
   readonly #ready: Thread[] = [];
   readonly #parked = new Set<Thread>();
   readonly #idlers: Thread[] = [];
@@ -229,84 +231,4 @@ export class VirtualTimeScheduler implements Scheduler {
       timer.callback();
     }
   }
-}
-
-interface Pending extends Timer {
-  readonly at: number;
-  readonly order: number;
-  readonly callback: () => void;
-  state: "set" | "cancelled" | "gone";
-}
-
-/** Cancelled timers that may wait in the heap for their time before they are looked for. */
-const CANCELLED = 64;
-
-/** Binary heap of timers; equal times fire in the order in which they were set. */
-class TimerHeap {
-  #heap: Pending[] = [];
-  #cancelled = 0;
-  #order = 0;
-
-  add(at: number, callback: () => void): Timer {
-    const timer: Pending = { at, order: this.#order++, callback, state: "set", cancel: () => this.#cancel(timer) };
-    const heap = this.#heap;
-    let i = heap.push(timer) - 1;
-    for (let parent = (i - 1) >> 1; i > 0 && before(timer, heap[parent]); parent = (i - 1) >> 1) {
-      heap[i] = heap[parent];
-      i = parent;
-    }
-    heap[i] = timer;
-    return timer;
-  }
-
-  #cancel(timer: Pending): void {
-    if (timer.state !== "set") return;
-    timer.state = "cancelled";
-    if (++this.#cancelled > CANCELLED && this.#cancelled > this.#heap.length / 2) this.#purge();
-  }
-
-  /** A sorted array is a heap. */
-  #purge(): void {
-    this.#heap = this.#heap.filter(({ state }) => state === "set").sort((a, b) => (before(a, b) ? -1 : 1));
-    this.#cancelled = 0;
-  }
-
-  get next(): number | undefined {
-    while (this.#heap[0]?.state === "cancelled") {
-      this.#removeFirst();
-      this.#cancelled--;
-    }
-    return this.#heap[0]?.at;
-  }
-
-  take(): Pending | undefined {
-    for (;;) {
-      const first = this.#removeFirst();
-      if (first === undefined) return undefined;
-      const { state } = first;
-      first.state = "gone";
-      if (state === "set") return first;
-      this.#cancelled--;
-    }
-  }
-
-  #removeFirst(): Pending | undefined {
-    const heap = this.#heap;
-    const first = heap[0];
-    const last = heap.pop();
-    if (last === undefined || first === last) return first;
-    let i = 0;
-    for (let child = 1; child < heap.length; child = 2 * i + 1) {
-      if (child + 1 < heap.length && before(heap[child + 1], heap[child])) child++;
-      if (!before(heap[child], last)) break;
-      heap[i] = heap[child];
-      i = child;
-    }
-    heap[i] = last;
-    return first;
-  }
-}
-
-function before(a: Pending, b: Pending): boolean {
-  return a.at < b.at || (a.at === b.at && a.order < b.order);
 }

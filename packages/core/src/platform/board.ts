@@ -5,7 +5,7 @@ import { AddressDecoder, doorbell, SystemBus } from "../bus/system-bus.js";
 import { Groups } from "../iommu/groups.js";
 import { BoardInterrupts, DOORBELL_BASE, DOORBELL_SIZE, InterruptController } from "../kernel/interrupts.js";
 import { Kernel } from "../kernel/kernel.js";
-import { Scheduler, VirtualTimeScheduler } from "../kernel/scheduler.js";
+import { type HardwareUnit, Scheduler, VirtualTimeScheduler } from "../kernel/scheduler.js";
 import { FirstFitPages, PageAllocator, type PageAllocatorOptions } from "../memory/page-allocator.js";
 import { type MemoryRegion, PhysicalMemory, SlabMemory } from "../memory/physical-memory.js";
 import { type AddressSpaceOptions, AddressSpaces } from "../mm/address-spaces.js";
@@ -64,7 +64,17 @@ export function createBoard(options: BoardOptions): DependencyContainer {
 }
 
 function interruptDelay(scheduler: Scheduler, latency = 0) {
+  if (scheduler.preemptive) return (callback: () => void) => scheduler.kick(interrupt(callback));
   return latency > 0 ? (callback: () => void) => void scheduler.timer(latency, callback) : undefined;
+}
+
+/** A signal on its way to the processor. */
+function interrupt(callback: () => void): HardwareUnit {
+  const step = () => {
+    callback();
+    return false;
+  };
+  return { name: "interrupt", step };
 }
 
 /** The functions of one segment by requester id: where an IOMMU's messages go. */

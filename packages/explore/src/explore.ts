@@ -1,0 +1,95 @@
+/** A campaign: runs a scenario under a search until something is found or nothing is left, and shrinks what is found. */
+import type { Finding } from "./finding.js";
+import { Bench, type RunResult, scheduleOf } from "./run.js";
+import type { Machine, Scenario } from "./scenario.js";
+import type { Chooser } from "./schedule/chooser.js";
+import { ReplayChooser } from "./schedule/replay-chooser.js";
+import { formatSchedule, type Schedule } from "./schedule/schedule.js";
+import type { Search } from "./search/search.js";
+import { shrink } from "./search/shrink.js";
+
+export interface Discovery {
+  readonly findings: readonly Finding[];
+  /** Shrunk, as text for `replay`. */
+  readonly schedule: string;
+  /** Differences from the default schedule before and after shrinking. */
+  readonly found: number;
+  readonly shrunk: number;
+}
+
+export interface Campaign {
+  readonly scenario: string;
+  readonly schedules: number;
+  /** Nothing is left to try within the search's bounds. */
+  readonly complete: boolean;
+  readonly discovery?: Discovery;
+}
+
+export interface ExploreOptions {
+  readonly variants?: readonly string[];
+  /** Ends the campaign when it says so, between two runs. */
+  readonly stop?: () => boolean;
+}
+
+/** Runs on one machine before it is made anew. */
+const REUSE = 512;
+
+export async function explore<M extends Machine>(
+  scenario: Scenario<M>,
+  search: Search,
+  { variants = [], stop = () => false }: ExploreOptions = {},
+): Promise<Campaign> {
+  const laboratory = new Laboratory(scenario, variants);
+  let schedules = 0;
+  for (let chooser = search.next(); chooser && !stop(); chooser = search.next()) {
+    const result = await laboratory.run(chooser);
+    schedules++;
+    if (result.findings.length > 0) {
+      const discovery = await laboratory.examine(result);
+      return { scenario: scenario.name, schedules, complete: false, discovery };
+    }
+    search.done(result);
+  }
+  return { scenario: scenario.name, schedules, complete: search.next() === undefined };
+}
+
+/** Machines of one scenario: used again as long as they come out of a run as they went in. */
+export class Laboratory<M extends Machine> {
+  #bench: Bench<M> | undefined;
+  #runs = 0;
+
+  constructor(
+    private readonly scenario: Scenario<M>,
+    private readonly variants: readonly string[] = [],
+  ) {}
+
+  async run(chooser: Chooser): Promise<RunResult> {
+    if (!this.#bench?.clean || this.#runs++ >= REUSE) {
+      this.#bench = await Bench.boot(this.scenario, this.variants);
+      this.#runs = 1;
+    }
+    return this.#bench.run(chooser);
+  }
+
+  /** One schedule on a machine that nobody has used. */
+  async replay(schedule: Schedule): Promise<RunResult> {
+    const bench = await Bench.boot(this.scenario, this.variants);
+    return bench.run(new ReplayChooser(schedule));
+  }
+
+  async examine(result: RunResult): Promise<Discovery> {
+    const { rule } = result.findings[0];
+    const schedule = scheduleOf(result.taken);
+    const fails = async (tried: Schedule) => (await this.replay(tried)).findings.some((finding) => finding.rule === rule);
+    if (!(await fails(schedule))) {
+      const findings = result.findings.map((finding) => ({
+        ...finding,
+        what: `${finding.what}; seen on a machine that had been used before, not on a new one`,
+      }));
+      return { findings, schedule: formatSchedule(schedule), found: schedule.size, shrunk: schedule.size };
+    }
+    const shrunk = await shrink(schedule, fails);
+    const { findings } = await this.replay(shrunk);
+    return { findings, schedule: formatSchedule(shrunk), found: schedule.size, shrunk: shrunk.size };
+  }
+}

@@ -1,0 +1,23 @@
+/** A checker listens to the trace for breaches of one rule. */
+import type { Platform, TraceEvents, TraceName } from "@iommukit/core";
+import type { Finding } from "../finding.js";
+
+export type Listeners = { readonly [K in TraceName]?: (event: TraceEvents[K]) => void };
+
+/** What a checker knows of the machine that it watches. */
+export interface Watched {
+  readonly platform: Platform;
+  /** The thread that runs; "hardware" when none does. */
+  readonly actor: () => string;
+  readonly report: (finding: Finding) => void;
+}
+
+export interface Checker {
+  readonly listeners: Listeners;
+  /** A run begins; what was noted before is forgotten. */
+  begin(): void;
+  /** The run has come to rest. */
+  end(): void;
+}
+
+export type CheckerFactory = (watched: Watched) => Checker;

@@ -1,0 +1,11 @@
+/** Who decides at each choice of a run. Possibility 0 is what happens when nobody explores. */
+import type { Actor } from "./actor.js";
+
+export interface Chooser {
+  /** Which of several actors goes on. `actors[0]` is the one that runs now, or has waited longest. */
+  next(actors: readonly Actor[], at: number): number;
+  /** Which of `count` values a choice takes: the age of a fetch beat, whether an allocation fails. */
+  value(count: number, at: number): number;
+}
+
+export const DEFAULT_CHOOSER: Chooser = { next: () => 0, value: () => 0 };

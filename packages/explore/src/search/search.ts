@@ -1,0 +1,10 @@
+/** A search proposes one chooser after the other, and learns from what came of it. */
+import type { RunResult } from "../run.js";
+import type { Chooser } from "../schedule/chooser.js";
+
+export interface Search {
+  /** The next run's chooser; undefined when there is nothing left to try. */
+  next(): Chooser | undefined;
+  /** What came of it. */
+  done(result: RunResult): void;
+}
