@@ -7,6 +7,7 @@ import { ReplayChooser } from "./schedule/replay-chooser.js";
 import { formatSchedule, type Schedule } from "./schedule/schedule.js";
 import type { Search } from "./search/search.js";
 import { shrink } from "./search/shrink.js";
+import { Timeline } from "./timeline.js";
 
 export interface Discovery {
   readonly findings: readonly Finding[];
@@ -75,6 +76,15 @@ export class Laboratory<M extends Machine> {
   async replay(schedule: Schedule): Promise<RunResult> {
     const bench = await Bench.boot(this.scenario, this.variants);
     return bench.run(new ReplayChooser(schedule));
+  }
+
+  /** As replay, with the run as text. */
+  async show(schedule: Schedule): Promise<{ readonly result: RunResult; readonly timeline: string }> {
+    const bench = await Bench.boot(this.scenario, this.variants);
+    const timeline = new Timeline(bench.machine.platform, bench.scheduler);
+    const result = await bench.run(new ReplayChooser(schedule));
+    timeline.stop();
+    return { result, timeline: timeline.render() };
   }
 
   async examine(result: RunResult): Promise<Discovery> {

@@ -1,6 +1,9 @@
 export * from "./explore.js";
 export * from "./finding.js";
+export * from "./memory/versioned-memory.js";
 export * from "./run.js";
+export * from "./sanitizer/checker.js";
+export * from "./sanitizer/sanitizer.js";
 export * from "./scenario.js";
 export * from "./schedule/actor.js";
 export * from "./schedule/chooser.js";
@@ -13,3 +16,4 @@ export * from "./search/random-search.js";
 export * from "./search/exhaustive-search.js";
 export * from "./search/search.js";
 export * from "./search/shrink.js";
+export * from "./timeline.js";

@@ -2,7 +2,7 @@
 import type { Platform, PlatformOptions } from "@iommukit/core";
 
 /** What a scenario passes on to `createPlatform`. */
-export type MachineOptions = Required<Pick<PlatformOptions, "scheduler" | "memory" | "variants">>;
+export type MachineOptions = Required<Pick<PlatformOptions, "scheduler" | "memory" | "variants" | "pages">>;
 
 export interface Machine {
   readonly platform: Platform;

@@ -70,6 +70,15 @@ export class Atc {
     return this.#perShift.reduce((sum, count) => sum + count, 0);
   }
 
+  /** Entries of one address space. */
+  count(pasid: number): number {
+    let count = 0;
+    for (let at = 0; at < this.#words.length; at += WORDS) {
+      if (this.#words[at + SHIFT] !== 0 && this.#words[at + PASID] === pasid) count++;
+    }
+    return count;
+  }
+
   get capacity(): number {
     return this.geometry.sets * this.geometry.ways;
   }

@@ -212,8 +212,16 @@ export class DmaTransfer {
     const pa = physical(this.#paHi, this.#paLo);
     const answered = (this.access & Access.WRITE) !== 0 ? this.bus.write(pa, part) : this.bus.read(pa, part);
     if (!answered) return DmaStatus.BUS_ERROR;
+    if (this.trace.enabled) this.#traceMove(pa, count);
     this.skip(count);
     return DmaStatus.OK;
+  }
+
+  #traceMove(pa: number, length: number): void {
+    const { bdf: device, requesterId: rid } = this.requester;
+    const write = (this.access & Access.WRITE) !== 0;
+    const address = join64(this.hi, this.lo);
+    this.trace.emit("dma:moved", { device, rid, pasid: this.pasid, address, pa, length, write });
   }
 
   #deliver(): number {

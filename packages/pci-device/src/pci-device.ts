@@ -248,6 +248,12 @@ export abstract class PciDevice extends PciFunctionBase implements RequesterPort
     this.interrupts.reset();
     this.#decoder.update();
     this.resetDevice(kind);
+    const { trace } = this.ports;
+    if (trace.enabled) trace.emit("device:reset", { device: this.bdf, rid: this.rid, kind });
+  }
+
+  cachedTranslations(pasid: number): number {
+    return this.ats?.atc.count(pasid) ?? 0;
   }
 
   override remove(): void {
@@ -256,5 +262,7 @@ export abstract class PciDevice extends PciFunctionBase implements RequesterPort
     this.dma.cancelAll();
     this.ats?.reset();
     if (this.physicalFunction === undefined) this.pri?.reset();
+    const { trace } = this.ports;
+    if (trace.enabled) trace.emit("device:reset", { device: this.bdf, rid: this.rid, kind: "removal" });
   }
 }

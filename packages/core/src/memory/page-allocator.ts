@@ -4,6 +4,7 @@
  */
 import { IommuError } from "../kernel/errno.js";
 import { token } from "../platform/token.js";
+import type { Tracer } from "../trace/tracer.js";
 import { PAGE_SIZE } from "./address.js";
 import type { MemoryRegion, PhysicalMemory } from "./physical-memory.js";
 
@@ -22,6 +23,8 @@ export interface PageAllocator {
 export const PageAllocator = token<PageAllocator>("PageAllocator");
 
 export interface PageAllocatorOptions {
+  /** Freed runs that are kept back: a run is given out again when so many others have been freed after it. None by default. */
+  readonly quarantine?: number;
   /** Byte that fills freed pages; none by default. */
   readonly poison?: number;
   /** Asked before each allocation; true makes it fail with ENOMEM. */
@@ -37,6 +40,7 @@ export class FirstFitPages implements PageAllocator {
   /** Freed runs by size: pages → addresses, reused last in, first out. */
   readonly #free = new Map<string, number[]>();
   readonly #used = new Map<number, Run>();
+  readonly #quarantine: { readonly key: string; readonly pa: number }[] = [];
   #region = 0;
   #next: number;
 
@@ -44,6 +48,7 @@ export class FirstFitPages implements PageAllocator {
     private readonly memory: PhysicalMemory,
     private readonly regions: readonly MemoryRegion[] = memory.regions,
     private readonly options: PageAllocatorOptions = {},
+    private readonly trace?: Tracer,
   ) {
     // Page 0 is never given out: an address of 0 must stay recognisable as "none".
     this.#next = Math.max(regions[0].base, PAGE_SIZE);
@@ -61,6 +66,7 @@ export class FirstFitPages implements PageAllocator {
     this.#used.set(pa, { pages, owner });
     this.#alignOf.set(pa, align);
     this.memory.fill(pa, pages * PAGE_SIZE, 0);
+    if (this.trace?.enabled) this.trace.emit("page:allocated", { address: pa, pages, owner });
     return pa;
   }
 
@@ -85,10 +91,17 @@ export class FirstFitPages implements PageAllocator {
     if (!run) throw new Error(`free of page 0x${pa.toString(16)}, which is not allocated`);
     this.#used.delete(pa);
     if (this.options.poison !== undefined) this.memory.fill(pa, run.pages * PAGE_SIZE, this.options.poison);
-    const key = `${run.pages}/${this.#alignOf.get(pa)}`;
-    const list = this.#free.get(key);
-    if (list) list.push(pa);
-    else this.#free.set(key, [pa]);
+    if (this.trace?.enabled) this.trace.emit("page:freed", { address: pa, ...run });
+    this.#quarantine.push({ key: `${run.pages}/${this.#alignOf.get(pa)}`, pa });
+    if (this.#quarantine.length > (this.options.quarantine ?? 0)) this.#release();
+  }
+
+  #release(): void {
+    const oldest = this.#quarantine.shift();
+    if (oldest === undefined) return;
+    const list = this.#free.get(oldest.key);
+    if (list) list.push(oldest.pa);
+    else this.#free.set(oldest.key, [oldest.pa]);
   }
 
   ownerOf(pa: number): string | undefined {

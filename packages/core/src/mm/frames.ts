@@ -99,7 +99,6 @@ export class Frames {
     if (frame.pa === this.#zero) this.#zero = undefined;
     if (--run.live > 0) return;
     this.pages.free(run.pa);
-    if (this.trace.enabled) this.trace.emit("page:freed", { address: run.pa, pages: run.pages, owner: run.owner });
   }
 
   /** Whether only one mapping holds the page's bytes: its owner may write them in place. */

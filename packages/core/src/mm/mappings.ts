@@ -254,6 +254,9 @@ export class Mappings {
       trace.emit("mm:unmapped", { mm: this.mm.id, start: addressOf(range.first), end: addressOf(range.limit) });
     }
     await this.#notify(range);
+    if (trace.enabled) {
+      trace.emit("mm:notified", { mm: this.mm.id, start: addressOf(range.first), end: addressOf(range.limit) });
+    }
     for (const { table, tables } of emptied) table.release(tables);
   }
 

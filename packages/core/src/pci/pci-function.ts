@@ -32,6 +32,8 @@ export interface PciFunction {
   onIntx(listener: (asserted: boolean) => void): void;
   /** Power and link are gone, after the function was unplugged or without warning: nothing of it answers any more. */
   remove?(): void;
+  /** Entries of its address translation cache with that PASID; for reports and checks. */
+  cachedTranslations?(pasid: number): number;
   /** Bridges between this function and the root complex, nearest first. */
   readonly upstream: readonly PciFunction[];
   /** What its requests carry when they reach the IOMMU, where a bridge puts its own id there; `rid` when absent (I14). */

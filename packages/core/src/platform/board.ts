@@ -41,7 +41,7 @@ export function createBoard(options: BoardOptions): DependencyContainer {
   const scheduler = options.scheduler ?? new VirtualTimeScheduler();
   const trace = new Tracer(() => scheduler.now);
   const memory = options.memory ?? new SlabMemory(options.ram ?? DEFAULT_RAM);
-  const pages = new FirstFitPages(memory, memory.regions, options.pages);
+  const pages = new FirstFitPages(memory, memory.regions, options.pages, trace);
   const bus = new AddressDecoder(memory);
   const interrupts = new BoardInterrupts(interruptDelay(scheduler, options.interruptLatency));
   const spaces = new AddressSpaces(memory, bus, pages, scheduler, trace, options.mm);

@@ -118,6 +118,10 @@ export class SvaCore implements Sva {
     return this.ioMms.of(mm);
   }
 
+  ioMmWithPasid(pasid: number): IoMm | undefined {
+    return this.ioMms.withPasid(pasid);
+  }
+
   domainBonds(domain: IommuDomain): ReadonlySet<Bond> {
     return this.bonds.ofDomain(domain);
   }

@@ -36,6 +36,8 @@ export interface Sva extends FaultSink {
   /** The address space with that PASID, with a user reference taken (mmget); the caller calls mmput or mmputAsync. */
   iommuSvaFind(pasid: number): Mm | undefined;
   ioMmOf(mm: Mm): IoMm | undefined;
+  /** The same by PASID; without a reference, for reports and checks. */
+  ioMmWithPasid(pasid: number): IoMm | undefined;
   /** domain->mm_list: the bonds of the domain's devices (B2). */
   domainBonds(domain: IommuDomain): ReadonlySet<Bond>;
   /** Drivers register how to drain their hardware queue into the fault queue (E9, S30). */

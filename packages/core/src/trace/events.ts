@@ -13,6 +13,12 @@ interface Request {
   readonly address: bigint;
 }
 
+interface PageRun {
+  readonly address: number;
+  readonly pages: number;
+  readonly owner: string;
+}
+
 interface LockEvent {
   readonly lock: string;
   readonly kind: "mutex" | "spin";
@@ -29,6 +35,16 @@ export interface TraceEvents {
     readonly length: number;
     readonly write: boolean;
     readonly status: number;
+  };
+  /** Bytes of one translated range have moved between the device and memory. `address` is what the device asked for. */
+  "dma:moved": {
+    readonly device: string;
+    readonly rid: number;
+    readonly pasid: number;
+    readonly address: bigint;
+    readonly pa: number;
+    readonly length: number;
+    readonly write: boolean;
   };
   "translate:completed": Request & {
     readonly access: number;
@@ -88,6 +104,8 @@ export interface TraceEvents {
     readonly prgi: number;
     readonly code: string;
   };
+  /** A function has forgotten everything: what it asked, what it cached, what was under way. */
+  "device:reset": { readonly device: string; readonly rid: number; readonly kind: string };
   "stall:opened": Request & { readonly stag: number };
   "stall:resolved": { readonly unit: string; readonly rid: number; readonly stag: number; readonly action: string };
 
@@ -134,8 +152,11 @@ export interface TraceEvents {
   "mm:released": { readonly mm: number };
   /** A callback of one notifier starts. */
   "notifier:called": { readonly mm: number; readonly callback: string; readonly start: bigint; readonly end: bigint };
-  /** Process memory goes back to the allocator: `pages` of 4 KiB, 512 for a huge page. */
-  "page:freed": { readonly address: number; readonly pages: number; readonly owner: string };
+  /** Everybody has been told, and nobody may use the entries any more. */
+  "mm:notified": { readonly mm: number; readonly start: bigint; readonly end: bigint };
+  /** Pages of 4 KiB, contiguous; what they are for. */
+  "page:allocated": PageRun;
+  "page:freed": PageRun;
 
   // SVA and VFIO.
   "pasid:allocated": { readonly pasid: number; readonly mm: number };
@@ -172,4 +193,6 @@ export interface TraceEvents {
     readonly size: number;
   };
   "iommu:unmapped": { readonly unit: string; readonly domain: number; readonly iova: bigint; readonly size: number };
+  /** The driver says that nothing holds translations of what was unmapped in [start, end] any more. */
+  "iommu:synced": { readonly unit: string; readonly domain: number; readonly start: bigint; readonly end: bigint };
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { FirstFitPages, SlabMemory } from "../../src/index.js";
+import { FirstFitPages, SlabMemory, Tracer } from "../../src/index.js";
 
 describe("SlabMemory", () => {
   it("keeps bytes across a slab border and refuses what is not RAM", () => {
@@ -41,5 +41,26 @@ describe("FirstFitPages", () => {
     expect(Object.fromEntries(pages.usage())).toEqual({ b: 4, c: 1 });
     expect(() => pages.free(a + 4096)).toThrow("not allocated");
     expect(() => pages.alloc(1000, "d")).toThrow("ENOMEM");
+  });
+
+  it("keeps freed pages back for as long as the quarantine is, and tells of both", () => {
+    const memory = new SlabMemory([{ base: 0x1000_0000, size: 0x10_0000 }]);
+    const trace = new Tracer(() => 0);
+    const told: string[] = [];
+    trace.on("page:allocated", ({ address, pages, owner }) => told.push(`${owner} +${pages} at ${address.toString(16)}`));
+    trace.on("page:freed", ({ address, pages, owner }) => told.push(`${owner} -${pages} at ${address.toString(16)}`));
+    const pages = new FirstFitPages(memory, memory.regions, { quarantine: 1 }, trace);
+    const a = pages.alloc(1, "a");
+    pages.free(a);
+    const b = pages.alloc(1, "b");
+    pages.free(b);
+    expect(pages.alloc(1, "c")).toBe(a);
+    expect(told).toEqual([
+      "a +1 at 10000000",
+      "a -1 at 10000000",
+      "b +1 at 10001000",
+      "b -1 at 10001000",
+      "c +1 at 10000000",
+    ]);
   });
 });

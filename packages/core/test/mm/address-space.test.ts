@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { Access, PageFlag } from "../../src/index.js";
+import { Access, PageFlag, type TraceRecord } from "../../src/index.js";
 import { Listener, lookup, readBytes, withMm } from "./world.js";
 
 const hex = (value: bigint) => `0x${value.toString(16)}`;
@@ -80,17 +80,14 @@ describe("mmap, munmap and faults", () => {
         mm.registerNotifier(listener);
       }
       await mm.munmap(at, 2 * 4096);
-      expect(order).toEqual(
-        [
-          "first starts, page pid 7 anon",
-          "first ends",
-          "second starts, page pid 7 anon",
-          "second ends",
-          "first",
-          "second",
-        ].slice(0, 4),
-      );
-      expect(records.map(({ name }) => name)).toEqual([
+      expect(order).toEqual([
+        "first starts, page pid 7 anon",
+        "first ends",
+        "second starts, page pid 7 anon",
+        "second ends",
+      ]);
+      const ofTables = (record: TraceRecord) => record.name === "page:freed" && record.owner !== "pid 7 anon";
+      expect(records.filter((record) => !ofTables(record)).map(({ name }) => name)).toEqual([
         "mm:unmapped",
         "notifier:called",
         "notifier:called",

@@ -28,7 +28,7 @@ export class World {
 
   constructor(options: WorldOptions = {}) {
     this.memory = new SlabMemory([{ base: 0x1_0000_0000, size: options.ram ?? 0x1000_0000 }]);
-    this.pages = new FirstFitPages(this.memory, this.memory.regions, { poison: 0x6b, ...options });
+    this.pages = new FirstFitPages(this.memory, this.memory.regions, { poison: 0x6b, ...options }, this.trace);
     this.bus = new AddressDecoder(this.memory);
     this.spaces = new AddressSpaces(this.memory, this.bus, this.pages, this.scheduler, this.trace, options);
   }

@@ -9,6 +9,8 @@ export interface Watched {
   readonly platform: Platform;
   /** The thread that runs; "hardware" when none does. */
   readonly actor: () => string;
+  /** Calls back when a thread goes to sleep: what for. */
+  readonly parked: (listener: (thread: string, reason: string) => void) => void;
   readonly report: (finding: Finding) => void;
 }
 

@@ -1,19 +1,51 @@
 /** All checkers on one machine. */
-import type { Platform, Scheduler, TraceName } from "@iommukit/core";
+import type { Platform, TraceName } from "@iommukit/core";
 import type { Finding } from "../finding.js";
+import type { ExploringScheduler } from "../schedule/exploring-scheduler.js";
+import { accounting } from "./accounting.js";
 import type { Checker, CheckerFactory } from "./checker.js";
+import { domainTranslations } from "./domain-translations.js";
+import { freedMemory } from "./freed-memory.js";
+import { invalidationOrder } from "./invalidation-order.js";
 import { leaks } from "./leaks.js";
+import { lockOrder } from "./lock-order.js";
+import { pageResponses } from "./page-responses.js";
+import { pasidReuse } from "./pasid-reuse.js";
+import { processTranslations } from "./process-translations.js";
+import { tornEntries } from "./torn-entries.js";
 
-export const CHECKERS: readonly CheckerFactory[] = [leaks];
+export const CHECKERS: readonly CheckerFactory[] = [
+  freedMemory,
+  processTranslations,
+  domainTranslations,
+  pageResponses,
+  pasidReuse,
+  accounting,
+  lockOrder,
+  tornEntries,
+  invalidationOrder,
+  leaks,
+];
+
+/** What a sanitizer needs of a scheduler: who runs, and who goes to sleep. */
+export type Watchable = Pick<ExploringScheduler, "current" | "onPark">;
 
 export class Sanitizer {
   readonly #checkers: readonly Checker[];
   #findings: Finding[] = [];
 
-  constructor(platform: Platform, scheduler: Scheduler, factories: readonly CheckerFactory[] = CHECKERS) {
-    const actor = () => scheduler.current?.name ?? "hardware";
-    const report = (finding: Finding) => void this.#findings.push(finding);
-    this.#checkers = factories.map((make) => make({ platform, actor, report }));
+  constructor(platform: Platform, scheduler: Watchable, factories: readonly CheckerFactory[] = CHECKERS) {
+    const sleepers: ((thread: string, reason: string) => void)[] = [];
+    scheduler.onPark = ({ name, waitsFor }) => {
+      for (const listener of sleepers) listener(name, waitsFor);
+    };
+    const watched = {
+      platform,
+      actor: () => scheduler.current?.name ?? "hardware",
+      parked: (listener: (thread: string, reason: string) => void) => void sleepers.push(listener),
+      report: (finding: Finding) => void this.#findings.push(finding),
+    };
+    this.#checkers = factories.map((make) => make(watched));
     for (const { listeners } of this.#checkers) {
       for (const [name, listener] of Object.entries(listeners)) {
         platform.trace.on(name as TraceName, listener as (event: unknown) => void);

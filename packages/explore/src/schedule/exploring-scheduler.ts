@@ -47,6 +47,8 @@ export class ExploringScheduler implements Scheduler {
   decisions: Decisions = { counts: [], taken: [] };
   /** Told before each step of somebody else than before. */
   onSwitch: ((actor: Actor) => void) | undefined;
+  /** Told when a thread goes to sleep. */
+  onPark: ((thread: Thread) => void) | undefined;
   #chooser: Chooser = DEFAULT_CHOOSER;
   #exploring = false;
   #limit = Number.POSITIVE_INFINITY;
@@ -159,6 +161,7 @@ export class ExploringScheduler implements Scheduler {
     const thread = this.#running(reason);
     thread.waitsFor = reason;
     this.#parked.add(thread);
+    this.onPark?.(thread);
     return this.#suspend(thread);
   }
 

@@ -39,6 +39,8 @@ const SW_MSI: ReservedRegion = {
   prot: IommuProt.WRITE | IommuProt.NOEXEC | IommuProt.MMIO,
 };
 
+const ALL_OF_64_BITS = 2n ** 64n - 1n;
+
 @injectable()
 export class Smmuv3Driver implements IommuOps {
   readonly name = "arm-smmu-v3";
@@ -181,11 +183,17 @@ export class Smmuv3Driver implements IommuOps {
   }
 
   iotlbSync(domain: IommuDomain, gather: IotlbGather): Promise<void> {
-    return this.#domain(domain).sync(gather);
+    return this.#synced(domain, gather.start, gather.end, this.#domain(domain).sync(gather));
   }
 
   flushIotlbAll(domain: IommuDomain): Promise<void> {
-    return this.#domain(domain).flushAll();
+    return this.#synced(domain, 0n, ALL_OF_64_BITS, this.#domain(domain).flushAll());
+  }
+
+  #synced(domain: IommuDomain, start: bigint, end: bigint, done: Promise<void>): Promise<void> {
+    const { trace, name } = this.context;
+    if (!trace.enabled || start > end) return done;
+    return done.then(() => trace.emit("iommu:synced", { unit: name, domain: domain.id, start, end }));
   }
 
   iovaToPhys(domain: IommuDomain, iova: bigint): number | undefined {

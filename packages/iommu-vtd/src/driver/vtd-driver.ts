@@ -44,6 +44,8 @@ import { reservedRegions } from "./reserved-regions.js";
 import { ProcessBinding } from "./sva.js";
 import type { Unit } from "./unit.js";
 
+const ALL_OF_64_BITS = 2n ** 64n - 1n;
+
 @injectable()
 export class VtdDriver implements IommuOps {
   readonly name = "intel-iommu";
@@ -253,11 +255,18 @@ export class VtdDriver implements IommuOps {
     const freelist = gather.freelist ?? [];
     if (gather.queued && target.flushQueue) return target.flushQueue.queue(() => table.release(freelist));
     await this.#on.invalidation.flushRange(target, gather.start, gather.end, freelist.length === 0);
+    this.#traceSynced(domain, gather.start, gather.end);
     table.release(freelist);
   }
 
-  flushIotlbAll(domain: IommuDomain): Promise<void> {
-    return this.#on.invalidation.flushAll(domain as VtdDomain);
+  async flushIotlbAll(domain: IommuDomain): Promise<void> {
+    await this.#on.invalidation.flushAll(domain as VtdDomain);
+    this.#traceSynced(domain, 0n, ALL_OF_64_BITS);
+  }
+
+  #traceSynced(domain: IommuDomain, start: bigint, end: bigint): void {
+    const { trace, name } = this.#unit;
+    if (trace.enabled) trace.emit("iommu:synced", { unit: name, domain: domain.id, start, end });
   }
 
   iovaToPhys(domain: IommuDomain, iova: bigint): number | undefined {

@@ -40,6 +40,9 @@ export interface QueueParts {
   readonly respond: (response: PrgResponse) => void;
 }
 
+/** Memory is fetched 16 bytes at a time. */
+const BEAT_WORDS = 4;
+
 export class InvalidationQueue implements HardwareUnit {
   readonly name: string;
   readonly deviceTlb: DeviceTlb;
@@ -162,10 +165,13 @@ export class InvalidationQueue implements HardwareUnit {
   #fetch(pa: number, shift: number): boolean {
     const { memory } = this.parts.ports;
     const count = 1 << (shift - 2);
-    const view = memory.view(hiOf(pa), loOf(pa), count);
-    if (view === null) return false;
-    const at = memory.viewAt;
-    for (let i = 0; i < WIDE_WORDS; i++) this.#descriptor[i] = i < count ? view[at + i] : 0;
+    this.#descriptor.fill(0, count);
+    // Software fills a slot before the tail passes it: no beat of a descriptor can be older than another.
+    for (let beat = 0; beat < count; beat += BEAT_WORDS) {
+      const view = memory.view(hiOf(pa), loOf(pa) + beat * 4, BEAT_WORDS);
+      if (view === null) return false;
+      for (let i = 0; i < BEAT_WORDS; i++) this.#descriptor[beat + i] = view[memory.viewAt + i];
+    }
     return true;
   }
 

@@ -1,0 +1,28 @@
+/** I-4: pages are charged while they are pinned. At rest every process that is left has the charge that it had before. */
+import type { CheckerFactory } from "./checker.js";
+
+export const accounting: CheckerFactory = ({ platform, report }) => {
+  const before = new Map<object, number>();
+  const charges = () => [...platform.kernel.tasks.values()].flatMap(({ mm }) => (mm ? [mm] : []));
+  return {
+    listeners: {
+      "ioctl:returned": ({ pid, request }) => {
+        const lockedVm = platform.kernel.tasks.get(pid)?.mm?.lockedVm ?? 0;
+        if (lockedVm < 0)
+          report({ rule: "I-4", what: `pid ${pid} is charged for ${lockedVm} pages after ioctl 0x${request.toString(16)}` });
+      },
+    },
+    begin() {
+      before.clear();
+      for (const mm of charges()) before.set(mm, mm.lockedVm);
+    },
+    end() {
+      for (const mm of charges()) {
+        const more = mm.lockedVm - (before.get(mm) ?? 0);
+        if (more === 0) continue;
+        const should = "what is unpinned is uncharged, in the process that was charged (F20)";
+        report({ rule: "I-4", what: `${mm.owner} is charged for ${more} pages more than before`, should });
+      }
+    },
+  };
+};

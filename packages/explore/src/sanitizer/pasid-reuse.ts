@@ -1,0 +1,43 @@
+/** I-3: a PASID is free when nothing speaks of it any more: no page request, no group being handled, no ATC entry, no stall. */
+import type { CheckerFactory } from "./checker.js";
+
+const should = "the PASID is given back after the queues are drained and every cache is invalidated (D3)";
+
+export const pasidReuse: CheckerFactory = ({ platform, report }) => {
+  /** PASID → what waits, as text. */
+  const requests = new Map<number, Set<string>>();
+  const of = (pasid: number) => {
+    const set = requests.get(pasid) ?? new Set();
+    requests.set(pasid, set);
+    return set;
+  };
+  return {
+    listeners: {
+      "pri:requested": ({ unit, pasid, prgi, access }) => {
+        if (platform.devices.has(unit) && access !== 0) of(pasid).add(`page request group ${prgi} of ${unit}`);
+      },
+      "pri:answered": ({ rid, pasid, prgi }) => {
+        for (const { name, rid: own } of platform.devices.values()) {
+          if (own === rid) of(pasid).delete(`page request group ${prgi} of ${name}`);
+        }
+      },
+      "stall:opened": ({ unit, pasid, stag }) => void of(pasid).add(`stalled transaction ${stag} of ${unit}`),
+      "stall:resolved": ({ unit, stag }) => {
+        for (const set of requests.values()) set.delete(`stalled transaction ${stag} of ${unit}`);
+      },
+      "pasid:freed": ({ pasid }) => {
+        for (const what of of(pasid)) report({ rule: "I-3", what: `PASID ${pasid} is free, and ${what} is open`, should });
+        for (const [name, device] of platform.devices) {
+          const cached = device.pci.cachedTranslations?.(pasid) ?? 0;
+          if (cached > 0)
+            report({ rule: "I-3", what: `PASID ${pasid} is free, and the ATC of ${name} has ${cached} entries of it`, should });
+        }
+        const bonds = [...(platform.sva.ioMmWithPasid(pasid)?.devices ?? [])];
+        for (const { device } of bonds)
+          report({ rule: "I-3", what: `PASID ${pasid} is free, and ${device.name} is bound with it`, should });
+      },
+    },
+    begin: () => requests.clear(),
+    end: () => {},
+  };
+};
