@@ -9,6 +9,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   doctor: async () => (await import("./commands/doctor.js")).doctorCommand(),
   replay: async () => (await import("./commands/replay.js")).replayCommand(),
   run: async () => (await import("./commands/run.js")).runCommand(),
+  explore: async () => (await import("./commands/explore.js")).exploreCommand(),
   compare: async () => (await import("./commands/compare.js")).compareCommand(),
   completion: async () => (await import("./commands/completion.js")).completionCommand(() => createProgram()),
 };

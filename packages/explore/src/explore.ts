@@ -90,7 +90,8 @@ export class Laboratory<M extends Machine> {
   async examine(result: RunResult): Promise<Discovery> {
     const { rule } = result.findings[0];
     const schedule = scheduleOf(result.taken);
-    const fails = async (tried: Schedule) => (await this.replay(tried)).findings.some((finding) => finding.rule === rule);
+    const fails = async (tried: Schedule) =>
+      (await this.replay(tried)).findings.some((finding) => finding.rule === rule);
     if (!(await fails(schedule))) {
       const findings = result.findings.map((finding) => ({
         ...finding,

@@ -70,11 +70,17 @@ export class Timeline {
         this.#held.set(record.thread, [...(this.#held.get(record.thread) ?? []), record.lock]);
         break;
       case "lock:released":
-        this.#held.set(record.thread, (this.#held.get(record.thread) ?? []).filter((lock) => lock !== record.lock));
+        this.#held.set(
+          record.thread,
+          (this.#held.get(record.thread) ?? []).filter((lock) => lock !== record.lock),
+        );
         break;
       case "table:written":
         this.#written.delete(record.address);
-        this.#written.set(record.address, `${record.by} ${record.table} @ ${hex(record.address)} = ${hex(record.value)}`);
+        this.#written.set(
+          record.address,
+          `${record.by} ${record.table} @ ${hex(record.address)} = ${hex(record.value)}`,
+        );
         break;
       case "tlb:filled":
         this.#cached.push(
@@ -91,9 +97,13 @@ export class Timeline {
 
   /** The text, with the state at the end. */
   render(): string {
-    const body = this.#lines.map(({ software, text }) => (software ? text : `${" ".repeat(LEFT)}| ${text.trimStart()}`));
+    const body = this.#lines.map(({ software, text }) =>
+      software ? text : `${" ".repeat(LEFT)}| ${text.trimStart()}`,
+    );
     const threads = this.scheduler.waiting.map(({ name, waitsFor }) => `  ${name} waits for ${waitsFor}`);
-    const locks = [...this.#held].filter(([, held]) => held.length > 0).map(([who, held]) => `  ${who} holds ${held.join(", ")}`);
+    const locks = [...this.#held]
+      .filter(([, held]) => held.length > 0)
+      .map(([who, held]) => `  ${who} holds ${held.join(", ")}`);
     const tables = [...this.#written.values()].slice(-LAST).map((text) => `  ${text}`);
     const caches = this.#cached.slice(-LAST).map((text) => `  ${text}`);
     return [

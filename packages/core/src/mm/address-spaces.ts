@@ -44,7 +44,7 @@ export class AddressSpaces implements MmFactory, SimulatedEnvironment {
     readonly trace: Tracer,
     options: AddressSpaceOptions = {},
   ) {
-    this.frames = new Frames(pages, trace);
+    this.frames = new Frames(pages);
     this.workers = new WorkQueue(scheduler, "events", Number.POSITIVE_INFINITY);
     this.x86Levels = options.x86Levels ?? 4;
     this.addressBits = options.addressBits ?? 47;

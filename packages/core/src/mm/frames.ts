@@ -5,7 +5,6 @@
 
 import { PAGE_SIZE } from "../memory/address.js";
 import type { PageAllocator } from "../memory/page-allocator.js";
-import type { Tracer } from "../trace/tracer.js";
 import { BLOCK_PAGES } from "./page-number.js";
 
 /** Why a page is held: mapped by an address space, pinned for DMA, or part of a file. */
@@ -38,10 +37,7 @@ export class Frames {
   readonly #frames = new Map<number, Frame>();
   #zero: number | undefined;
 
-  constructor(
-    private readonly pages: PageAllocator,
-    private readonly trace: Tracer,
-  ) {}
+  constructor(private readonly pages: PageAllocator) {}
 
   /** A zeroed page, held once. @throws IommuError ENOMEM */
   alloc(owner: string, hold: Hold): number {

@@ -47,7 +47,9 @@ describe("FirstFitPages", () => {
     const memory = new SlabMemory([{ base: 0x1000_0000, size: 0x10_0000 }]);
     const trace = new Tracer(() => 0);
     const told: string[] = [];
-    trace.on("page:allocated", ({ address, pages, owner }) => told.push(`${owner} +${pages} at ${address.toString(16)}`));
+    trace.on("page:allocated", ({ address, pages, owner }) =>
+      told.push(`${owner} +${pages} at ${address.toString(16)}`),
+    );
     trace.on("page:freed", ({ address, pages, owner }) => told.push(`${owner} -${pages} at ${address.toString(16)}`));
     const pages = new FirstFitPages(memory, memory.regions, { quarantine: 1 }, trace);
     const a = pages.alloc(1, "a");

@@ -103,7 +103,11 @@ export class VersionedMemory extends SlabMemory {
       this.#copyBeat(pa, beat, now, start, chosen === 0 ? this.#clock + 1 : moments[chosen - 1]);
     }
     this.viewAt = 0;
-    this.onFetch?.({ address: pa, words: scratch.slice(0, words), torn: mixed && !this.#ever(pa, words, now, start, moments) });
+    this.onFetch?.({
+      address: pa,
+      words: scratch.slice(0, words),
+      torn: mixed && !this.#ever(pa, words, now, start, moments),
+    });
     return scratch;
   }
 

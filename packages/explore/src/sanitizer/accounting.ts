@@ -9,7 +9,10 @@ export const accounting: CheckerFactory = ({ platform, report }) => {
       "ioctl:returned": ({ pid, request }) => {
         const lockedVm = platform.kernel.tasks.get(pid)?.mm?.lockedVm ?? 0;
         if (lockedVm < 0)
-          report({ rule: "I-4", what: `pid ${pid} is charged for ${lockedVm} pages after ioctl 0x${request.toString(16)}` });
+          report({
+            rule: "I-4",
+            what: `pid ${pid} is charged for ${lockedVm} pages after ioctl 0x${request.toString(16)}`,
+          });
       },
     },
     begin() {

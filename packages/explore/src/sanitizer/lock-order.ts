@@ -41,7 +41,12 @@ export const lockOrder: CheckerFactory = ({ report, parked }) => {
 
   parked((thread, reason) => {
     const spin = held.get(thread)?.find(({ kind }) => kind === "spin");
-    if (spin) report({ rule: "I-5", what: `${thread} sleeps (${reason}) with spinlock ${spin.lock}`, should: "a spinlock's holder does not sleep" });
+    if (spin)
+      report({
+        rule: "I-5",
+        what: `${thread} sleeps (${reason}) with spinlock ${spin.lock}`,
+        should: "a spinlock's holder does not sleep",
+      });
   });
 
   return {
@@ -53,7 +58,13 @@ export const lockOrder: CheckerFactory = ({ report, parked }) => {
       },
       "lock:released": ({ lock, thread }) => {
         const list = held.get(thread) ?? [];
-        held.set(thread, list.toSpliced(list.findLastIndex((one) => one.lock === lock), 1));
+        held.set(
+          thread,
+          list.toSpliced(
+            list.findLastIndex((one) => one.lock === lock),
+            1,
+          ),
+        );
       },
     },
     begin: () => held.clear(),

@@ -4,7 +4,8 @@ import type { CheckerFactory } from "./checker.js";
 export const pageResponses: CheckerFactory = ({ platform, report }) => {
   /** "device PASID index" of groups that wait. */
   const open = new Map<string, number>();
-  const key = (rid: number, pasid: number, prgi: number) => `requester 0x${rid.toString(16)} PASID ${pasid} group ${prgi}`;
+  const key = (rid: number, pasid: number, prgi: number) =>
+    `requester 0x${rid.toString(16)} PASID ${pasid} group ${prgi}`;
   const should = "the IOMMU driver answers the last request of a group once (PCIe 10.4.2, E5)";
   const forget = (rid: number) => {
     for (const name of open.keys()) if (name.startsWith(`requester 0x${rid.toString(16)} `)) open.delete(name);
@@ -20,7 +21,8 @@ export const pageResponses: CheckerFactory = ({ platform, report }) => {
       "pri:answered": ({ rid, pasid, prgi }) => {
         const name = open.has(key(rid, pasid, prgi)) ? key(rid, pasid, prgi) : key(rid, -1, prgi);
         const count = open.get(name) ?? 0;
-        if (count === 0) report({ rule: "I-2", what: `a response to ${key(rid, pasid, prgi)}, which does not wait for one`, should });
+        if (count === 0)
+          report({ rule: "I-2", what: `a response to ${key(rid, pasid, prgi)}, which does not wait for one`, should });
         else if (count === 1) open.delete(name);
         else open.set(name, count - 1);
       },

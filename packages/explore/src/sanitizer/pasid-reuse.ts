@@ -26,11 +26,16 @@ export const pasidReuse: CheckerFactory = ({ platform, report }) => {
         for (const set of requests.values()) set.delete(`stalled transaction ${stag} of ${unit}`);
       },
       "pasid:freed": ({ pasid }) => {
-        for (const what of of(pasid)) report({ rule: "I-3", what: `PASID ${pasid} is free, and ${what} is open`, should });
+        for (const what of of(pasid))
+          report({ rule: "I-3", what: `PASID ${pasid} is free, and ${what} is open`, should });
         for (const [name, device] of platform.devices) {
           const cached = device.pci.cachedTranslations?.(pasid) ?? 0;
           if (cached > 0)
-            report({ rule: "I-3", what: `PASID ${pasid} is free, and the ATC of ${name} has ${cached} entries of it`, should });
+            report({
+              rule: "I-3",
+              what: `PASID ${pasid} is free, and the ATC of ${name} has ${cached} entries of it`,
+              should,
+            });
         }
         const bonds = [...(platform.sva.ioMmWithPasid(pasid)?.devices ?? [])];
         for (const { device } of bonds)

@@ -9,7 +9,11 @@ export const tornEntries: CheckerFactory = ({ platform, report }) => {
       if (!torn || (words[0] & 1) === 0) return;
       const shown = [...words].map((word) => (word >>> 0).toString(16).padStart(8, "0")).join(" ");
       const what = `the entry at 0x${address.toString(16)} was fetched as ${shown}, which it never was`;
-      report({ rule: "I-6", what, should: "software clears the valid bit, invalidates, changes the entry, and sets it again" });
+      report({
+        rule: "I-6",
+        what,
+        should: "software clears the valid bit, invalidates, changes the entry, and sets it again",
+      });
     };
   }
   return { listeners: {}, begin: () => {}, end: () => {} };

@@ -242,7 +242,10 @@ export class ExploringScheduler implements Scheduler {
         if (!this.#passTime()) return;
         continue;
       }
-      if (++this.steps > this.#limit) return this.#abandon(new LivelockError(this.steps - 1, actor.name));
+      if (++this.steps > this.#limit) {
+        this.#abandon(new LivelockError(this.steps - 1, actor.name));
+        return;
+      }
       this.onSwitch?.(actor);
       if (isThread(actor)) {
         this.current = actor;

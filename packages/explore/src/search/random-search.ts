@@ -34,7 +34,9 @@ export class RandomSearch implements Search {
     const run = this.#run;
     this.#run += this.shard.of;
     const seed = Math.imul(this.seed, 0x9e37_79b1) ^ Math.imul(run + 1, 0x85eb_ca6b);
-    return run % 2 === 0 ? new RandomChooser(seed) : new PctChooser(seed, DEPTHS[(run >> 1) % DEPTHS.length], this.#choices);
+    return run % 2 === 0
+      ? new RandomChooser(seed)
+      : new PctChooser(seed, DEPTHS[(run >> 1) % DEPTHS.length], this.#choices);
   }
 
   done({ counts }: RunResult): void {

@@ -21,7 +21,8 @@ export const unmapDma: ScenarioDefinition = {
         actors: {
           unmap: () => app.memory.munmap(at, 2 * 4096),
           device: async () => {
-            for (let i = 0n; i < 3n; i++) await m.dma.dma.write(pasid, at + (i % 2n) * PAGE, new Uint8Array(8), { onFault: "report" });
+            for (let i = 0n; i < 3n; i++)
+              await m.dma.dma.write(pasid, at + (i % 2n) * PAGE, new Uint8Array(8), { onFault: "report" });
           },
         },
         settle: () => app.task.exit(),

@@ -1,0 +1,189 @@
+/** `iommukit explore`: interleavings of exit, unbind, fault, invalidation and reset, searched and replayed. */
+import { availableParallelism } from "node:os";
+import { KNOWN_VARIANTS } from "@iommukit/core";
+import { describeFinding, parseSchedule, type Shard } from "@iommukit/explore";
+import { Command, InvalidArgumentError } from "commander";
+import { UsageError } from "../errors.js";
+import { BACKEND_NAMES, type BackendName } from "../explore/backends.js";
+import { merged, readResults } from "../explore/merge.js";
+import { performAll } from "../explore/pool.js";
+import { SCENARIOS } from "../explore/scenarios/index.js";
+import { backendsOf, type SearchOptions, scenarioNamed, show, type Task, type TaskResult } from "../explore/task.js";
+import { type Row, type RowResult, rowResult, zooMarkdown, zooRows } from "../explore/zoo.js";
+
+interface Options {
+  readonly list?: boolean;
+  readonly all?: boolean;
+  readonly variant: readonly string[];
+  readonly backend?: BackendName;
+  readonly bound: number;
+  readonly runs: number;
+  readonly seed: number;
+  readonly shard: Shard;
+  readonly threads: number;
+  readonly replay?: string;
+  readonly merge?: readonly string[];
+  readonly json?: boolean;
+}
+
+const count = (text: string) => {
+  if (!/^\d+$/.test(text)) throw new InvalidArgumentError("a number is wanted.");
+  return Number(text);
+};
+
+function shard(text: string): Shard {
+  const [, index, of] = /^(\d+)\/(\d+)$/.exec(text) ?? [];
+  if (index === undefined || Number(index) < 1 || Number(index) > Number(of))
+    throw new InvalidArgumentError("i/n with 1 <= i <= n is wanted.");
+  return { index: Number(index), of: Number(of) };
+}
+
+function variant(name: string, before: readonly string[]): readonly string[] {
+  if (!Object.hasOwn(KNOWN_VARIANTS, name))
+    throw new InvalidArgumentError(`one of ${Object.keys(KNOWN_VARIANTS).join(", ")} is wanted.`);
+  return [...before, name];
+}
+
+function backend(name: string): string {
+  if (!BACKEND_NAMES.includes(name as BackendName))
+    throw new InvalidArgumentError(`one of ${BACKEND_NAMES.join(", ")} is wanted.`);
+  return name;
+}
+
+function schedule(text: string): string {
+  try {
+    parseSchedule(text);
+  } catch (error) {
+    throw new InvalidArgumentError((error as Error).message);
+  }
+  return text;
+}
+
+export function exploreCommand(): Command {
+  return new Command("explore")
+    .description("search the interleavings of a scenario for broken rules, and replay what is found")
+    .argument("[scenario]")
+    .option("--list", "the scenarios, and the known bugs that each finds")
+    .option("--all", "each known bug is found with its variant on, nothing with all of them off")
+    .option("--variant <name>", "switch a known bug on (S-2, L-13, …); may be repeated", variant, [])
+    .option("--backend <name>", "behind this IOMMU only", backend)
+    .option("--bound <n>", "try every schedule with at most n choices that differ from the default", count, 2)
+    .option("--runs <n>", "then so many random schedules", count, 2000)
+    .option("--seed <n>", "of the random schedules", count, 1)
+    .option("--shard <i/n>", "do the i-th of n parts of the campaign", shard, { index: 1, of: 1 })
+    .option("--threads <n>", "worker threads", count, availableParallelism())
+    .option("--replay <schedule>", "one schedule, step by step", schedule)
+    .option("--merge <file...>", "put the --json output of shards together")
+    .option("--json", "machine-readable")
+    .action(run);
+}
+
+async function run(name: string | undefined, options: Options): Promise<void> {
+  if (options.list) return list(options);
+  if (options.merge) return report(merged(options.merge.map(readResults)), options);
+  if (options.all) return all(options);
+  if (name === undefined) throw new UsageError("a scenario is wanted, or --all; --list names them");
+  const definition = scenarioNamed(name);
+  const backends = options.backend ? [options.backend] : backendsOf(definition);
+  if (options.replay !== undefined) return replay(name, backends[0], options);
+  const tasks = backends.flatMap((one) => searches(options).flatMap((search) => parts(name, one, search, options)));
+  await report(merged([await performAll(tasks, options.threads)]), options);
+}
+
+function list({ json }: Options): void {
+  if (json) {
+    const rows = SCENARIOS.map(({ name, summary, finds, ...rest }) => ({
+      name,
+      summary,
+      finds: Object.keys(finds),
+      backends: backendsOf({ name, summary, finds, ...rest }),
+    }));
+    console.log(JSON.stringify(rows, null, 2));
+    return;
+  }
+  const width = Math.max(...SCENARIOS.map(({ name }) => name.length));
+  for (const { name, summary, finds } of SCENARIOS) {
+    const bugs = Object.keys(finds);
+    console.log(`${name.padEnd(width)}  ${summary}${bugs.length > 0 ? ` (finds ${bugs.join(", ")})` : ""}`);
+  }
+}
+
+function searches({ bound, seed, runs }: Options): readonly SearchOptions[] {
+  return [{ kind: "exhaustive", bound } as const, { kind: "random", seed, runs } as const];
+}
+
+/** The shard that was asked for, cut once more for the threads. */
+function parts(scenario: string, on: BackendName, search: SearchOptions, options: Options): readonly Task[] {
+  const { index, of } = options.shard;
+  const threads = Math.max(1, options.threads);
+  return Array.from({ length: threads }, (_, thread) => ({
+    scenario,
+    backend: on,
+    variants: options.variant,
+    search,
+    shard: { index: (index - 1) * threads + thread + 1, of: of * threads },
+  }));
+}
+
+async function replay(
+  scenario: string,
+  on: BackendName,
+  { replay: text = "", variant: variants, json }: Options,
+): Promise<void> {
+  const { result, timeline } = await show({ scenario, backend: on, variants }, text);
+  if (json)
+    console.log(
+      JSON.stringify({ scenario, backend: on, variants, schedule: text, ...result, timeline: timeline.split("\n") }),
+    );
+  else {
+    console.log(timeline);
+    console.log(
+      result.findings.length === 0 ? "\nnothing is wrong" : `\n${result.findings.map(describeFinding).join("\n")}`,
+    );
+  }
+  process.exitCode = result.findings.length > 0 ? 1 : 0;
+}
+
+async function report(results: readonly TaskResult[], { json }: Options): Promise<void> {
+  if (json) console.log(JSON.stringify(results, null, 2));
+  for (const { task, schedules, milliseconds, complete, discovery } of results) {
+    const { scenario, backend: on, search, variants } = task;
+    const how = search.kind === "exhaustive" ? `at most ${search.bound} switches` : `random, seed ${search.seed}`;
+    const rate = milliseconds > 0 ? `${Math.round((schedules / milliseconds) * 1000)} a second and thread` : "";
+    if (!json)
+      console.log(
+        `${scenario} behind ${on}, ${how}: ${schedules} schedules${complete && search.kind === "exhaustive" ? " (all)" : ""}, ${rate}`,
+      );
+    if (!discovery || json) continue;
+    for (const finding of discovery.findings) console.log(`  ${describeFinding(finding)}`);
+    console.log(`  ${discovery.found} switches, shrunk to ${discovery.shrunk}; again with`);
+    const bugs = variants.map((one) => ` --variant ${one}`).join("");
+    console.log(`    iommukit explore ${scenario} --backend ${on}${bugs} --replay "${discovery.schedule}"\n`);
+    console.log((await show(task, discovery.schedule)).timeline);
+  }
+  process.exitCode = results.some(({ discovery }) => discovery) ? 1 : 0;
+}
+
+async function all(options: Options): Promise<void> {
+  const wanted = (row: Row) => options.backend === undefined || row.tasks[0].backend === options.backend;
+  const rows = zooRows(searches(options)).filter(wanted);
+  const results: RowResult[] = [];
+  // One search after the other, each for all rows that have found nothing yet, so that the threads have work.
+  const done = rows.map(() => [] as TaskResult[]);
+  for (let step = 0; step < searches(options).length; step++) {
+    const open = rows.map((_, at) => at).filter((at) => !done[at].some(({ discovery }) => discovery));
+    const answers = await performAll(
+      open.map((at) => rows[at].tasks[step]),
+      options.threads,
+    );
+    for (const [i, at] of open.entries()) done[at].push(answers[i]);
+  }
+  for (const [at, row] of rows.entries()) results.push(rowResult(row, done[at]));
+  console.log(options.json ? JSON.stringify(results, null, 2) : zooMarkdown(results));
+  const wrong = results.filter(({ right }) => !right);
+  for (const { variant: bug, scenario, backend: on, found } of wrong)
+    process.stderr.write(
+      `iommukit: ${scenario} behind ${on}: ${bug === undefined ? `found ${found}` : `${bug} was not found`}\n`,
+    );
+  process.exitCode = wrong.length > 0 ? 1 : 0;
+}
