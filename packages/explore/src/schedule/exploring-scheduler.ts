@@ -133,12 +133,12 @@ export class ExploringScheduler implements Scheduler {
     for (const { reject } of mains) reject(error);
   }
 
-  point(_name: string): Promise<void> {
+  point(_name: string): Promise<void> | undefined {
     const thread = this.current;
-    if (thread === null || !this.#exploring || this.#ready.length === 0) return DONE;
+    if (thread === null || !this.#exploring || this.#ready.length === 0) return undefined;
     this.#ready.unshift(thread);
     const next = this.#take();
-    if (next === thread) return DONE;
+    if (next === thread) return undefined;
     // The one that was passed over has just been at the head.
     this.#ready.push(this.#ready.shift() as Actor);
     return this.#suspend(thread, next);
