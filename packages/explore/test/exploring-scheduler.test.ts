@@ -98,7 +98,7 @@ describe("the exploring scheduler", () => {
         const { decisions, steps } = await run(chooser);
         search.done({ findings: [], ...decisions, steps });
       } catch (error) {
-        expect(error).toBeInstanceOf(DeadlockError);
+        if (!(error instanceof DeadlockError)) throw error;
         deadlocks.push(String(error));
       }
     }

@@ -2,7 +2,6 @@
 import { type Device, type DevicePlugin, parseBdf } from "@iommukit/core";
 import {
   type DevicePorts,
-  DmaStatus,
   devicePorts,
   type FunctionOptions,
   PciDevice,
@@ -51,9 +50,4 @@ const portsOf = (container: Parameters<typeof devicePorts>[0]): DevicePorts => d
 export function dmaOf(device: Device): DmaDevice {
   if (device.pci instanceof DmaDevice) return device.pci;
   throw new Error(`${device.name} is no DMA device of a scenario`);
-}
-
-/** The name of a DmaStatus. */
-export function statusName(status: number): string {
-  return Object.entries(DmaStatus).find(([, value]) => value === status)?.[0] ?? String(status);
 }
