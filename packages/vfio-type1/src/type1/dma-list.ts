@@ -5,9 +5,10 @@
  */
 import { wrap64 } from "../uapi/struct.js";
 import type { VfioDma } from "./dma.js";
+import { SortedChunks } from "./sorted-chunks.js";
 
 export class DmaList {
-  readonly #sorted: VfioDma[] = [];
+  readonly #sorted = new SortedChunks<VfioDma>((a, b) => a.iova < b.iova);
   readonly #lost: VfioDma[] = [];
 
   constructor(private readonly losesTop: boolean) {}
@@ -18,15 +19,12 @@ export class DmaList {
       this.#lost.push(dma);
       return;
     }
-    this.#sorted.splice(this.#lowerBound(dma.iova), 0, dma);
+    this.#sorted.insert(dma);
   }
 
-  /** Neighbours, lowest first, as `overlapping` gives them: taken out in one go. */
-  removeRun(run: readonly VfioDma[]): void {
-    if (run.length === 0) return;
-    const lost = run.filter((dma) => this.#isLost(dma.iova, dma.size));
-    for (const dma of lost) this.#lost.splice(this.#lost.indexOf(dma), 1);
-    if (lost.length < run.length) this.#sorted.splice(this.#lowerBound(run[0].iova), run.length - lost.length);
+  remove(dma: VfioDma): void {
+    if (this.#isLost(dma.iova, dma.size)) this.#lost.splice(this.#lost.indexOf(dma), 1);
+    else this.#sorted.remove(dma);
   }
 
   /** The mapping with the lowest IOVA that overlaps `[start, start + size)`; `size` is at least 1. */
@@ -38,25 +36,19 @@ export class DmaList {
 
   /** The mapping that holds `address`, or else the next above it. */
   firstFrom(address: bigint): VfioDma | undefined {
-    let low = 0;
-    let high = this.#sorted.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.#sorted[middle].last < address) low = middle + 1;
-      else high = middle;
-    }
-    return this.#sorted[low];
+    return this.#sorted.first(({ last }) => last >= address);
   }
 
   /** Every mapping that overlaps the range, lowest first. A copy: the caller may remove them. */
   overlapping(start: bigint, size: bigint): VfioDma[] {
-    const first = this.find(start, size);
-    if (!first) return [];
-    const from = this.#lowerBound(first.iova);
-    const last = start + size - 1n;
-    let to = from;
-    while (to < this.#sorted.length && this.#sorted[to].iova <= last) to++;
-    return this.#sorted.slice(from, to);
+    if (!this.find(start, size)) return [];
+    const end = start + size - 1n;
+    const found: VfioDma[] = [];
+    for (const dma of this.#sorted.from(({ last }) => last >= start)) {
+      if (dma.iova > end) break;
+      found.push(dma);
+    }
+    return found;
   }
 
   /** True when the range starts or ends inside of a mapping. */
@@ -74,16 +66,5 @@ export class DmaList {
 
   #isLost(start: bigint, size: bigint): boolean {
     return this.losesTop && size > 0n && wrap64(start + size) === 0n;
-  }
-
-  #lowerBound(iova: bigint): number {
-    let low = 0;
-    let high = this.#sorted.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.#sorted[middle].iova < iova) low = middle + 1;
-      else high = middle;
-    }
-    return low;
   }
 }

@@ -128,18 +128,13 @@ export async function removeRun(
   run: readonly VfioDma[],
   report: (dma: VfioDma) => Promise<void> = async () => {},
 ): Promise<void> {
-  const gone: VfioDma[] = [];
-  try {
-    for (const dma of run) {
-      await report(dma);
-      await unmapAndUnpin(dma, iommu.domains);
-      dropExternal(iommu, dma);
-      if (dma.vaddrInvalid) iommu.vaddrInvalid--;
-      iommu.dmaAvail++;
-      dma.owner.mm.mmdrop();
-      gone.push(dma);
-    }
-  } finally {
-    iommu.dmas.removeRun(gone);
+  for (const dma of run) {
+    await report(dma);
+    await unmapAndUnpin(dma, iommu.domains);
+    dropExternal(iommu, dma);
+    iommu.dmas.remove(dma);
+    if (dma.vaddrInvalid) iommu.vaddrInvalid--;
+    iommu.dmaAvail++;
+    dma.owner.mm.mmdrop();
   }
 }
