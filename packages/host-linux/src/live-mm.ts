@@ -13,7 +13,7 @@ import {
   type MmEnvironment,
   MmStruct,
   PageFlag,
-  type PinnedPage,
+  type PinnedPages,
   type ResidentPage,
 } from "@iommukit/core";
 import { DeviceMappings } from "./device-mappings.js";
@@ -131,7 +131,7 @@ export class LiveMm extends MmStruct {
   }
 
   /** Holds the frame of a page; what the process does with the page afterwards is its own affair. */
-  async pin(address: bigint, write: boolean): Promise<PinnedPage> {
+  async pin(address: bigint, write: boolean): Promise<PinnedPages> {
     if (this.devices.has(address)) return this.#pinDevice(address, write);
     const result = await this.fault(address, write ? Access.WRITE : Access.READ);
     const page = Number(address >> PAGE_SHIFT);
@@ -141,15 +141,15 @@ export class LiveMm extends MmStruct {
     }
     const { pa } = resident;
     this.#pins.set(pa, (this.#pins.get(pa) ?? 0) + 1);
-    return { pa, reserved: false, unpin: () => this.#unpin(pa) };
+    return { pa, pages: 1, reserved: false, unpin: () => this.#unpin(pa) };
   }
 
   /** A BAR's pages have no struct page: they are mapped for DMA, and cost nothing. */
-  #pinDevice(address: bigint, write: boolean): PinnedPage {
+  #pinDevice(address: bigint, write: boolean): PinnedPages {
     const pa = this.devices.page(address, write);
     if (pa === undefined)
       throw new IommuError("EFAULT", `the BAR at 0x${address.toString(16)} of ${this.owner} does not answer`);
-    return { pa, reserved: true, unpin: () => {} };
+    return { pa, pages: 1, reserved: true, unpin: () => {} };
   }
 
   #unpin(pa: number): void {

@@ -6,11 +6,11 @@ import type { SystemBus } from "../bus/system-bus.js";
 import { isErrno } from "../kernel/errno.js";
 import { PAGE_SIZE } from "../memory/address.js";
 import type { Frames } from "./frames.js";
-import type { FaultResult, PinnedPage } from "./mm.js";
+import type { FaultResult, PinnedPages } from "./mm.js";
 import { type MmEnvironment, MmStruct } from "./mm-struct.js";
 import { BLOCK_PAGES, blockOf, pageOf } from "./page-number.js";
 import { PageFlag } from "./page-table/page-table.js";
-import { pinPage } from "./pin.js";
+import { pinPages } from "./pin.js";
 import type { ResidentPage } from "./resident-pages.js";
 import type { Vma } from "./vma.js";
 import { VmaList } from "./vma-list.js";
@@ -220,7 +220,7 @@ export abstract class DemandPaging extends MmStruct {
     stack.first = page;
   }
 
-  pin(address: bigint, write: boolean, keepZeroPage = false): Promise<PinnedPage> {
-    return this.mmapLock.with(() => pinPage(this, pageOf(address), write, keepZeroPage));
+  pin(address: bigint, write: boolean, keepZeroPage = false, most = 1): Promise<PinnedPages> {
+    return this.mmapLock.with(() => pinPages(this, pageOf(address), most, write, keepZeroPage));
   }
 }

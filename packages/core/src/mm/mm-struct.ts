@@ -8,7 +8,7 @@ import { IommuError, isErrno } from "../kernel/errno.js";
 import { Mutex } from "../kernel/mutex.js";
 import type { WorkQueue } from "../kernel/work-queue.js";
 import { Mappings, type MappingsEnvironment } from "./mappings.js";
-import type { FaultResult, Mm, PinnedPage, VmaInfo } from "./mm.js";
+import type { FaultResult, Mm, PinnedPages, VmaInfo } from "./mm.js";
 import type { MmuNotifier } from "./mmu-notifier.js";
 import { pageOf } from "./page-number.js";
 import { PageFlag, type PageTable, type PageTableFormat } from "./page-table/page-table.js";
@@ -51,7 +51,7 @@ export abstract class MmStruct implements Mm {
   abstract vmas(): readonly VmaInfo[];
   abstract read(address: bigint, into: Uint8Array): Promise<number>;
   abstract write(address: bigint, bytes: Uint8Array): Promise<number>;
-  abstract pin(address: bigint, write: boolean, keepZeroPage?: boolean): Promise<PinnedPage>;
+  abstract pin(address: bigint, write: boolean, keepZeroPage?: boolean, most?: number): Promise<PinnedPages>;
 
   /** Makes a page resident that is not: `mappings.add`. @throws IommuError ENOMEM */
   protected abstract makeResident(vma: VmaInfo, page: number, write: boolean): Promise<FaultResult>;

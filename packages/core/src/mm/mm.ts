@@ -23,9 +23,10 @@ export interface VmaInfo {
 /** VM_FAULT_*: what handle_mm_fault says. */
 export type FaultResult = "ok" | "segv" | "bus" | "oom";
 
-/** A page that the kernel holds for DMA (get_user_pages). */
-export interface PinnedPage {
+/** Pages that the kernel holds for DMA (get_user_pages): contiguous in physical memory too. */
+export interface PinnedPages {
   readonly pa: number;
+  readonly pages: number;
   /** No struct page behind it (device memory): nothing is held, and it does not count against RLIMIT_MEMLOCK. */
   readonly reserved: boolean;
   unpin(): void;
@@ -63,10 +64,10 @@ export interface Mm {
   read(address: bigint, into: Uint8Array): Promise<number>;
   write(address: bigint, bytes: Uint8Array): Promise<number>;
   /**
-   * get_user_pages on one page. @throws IommuError EFAULT
+   * get_user_pages: the page, and at most `most` in all as far as they are alike and contiguous. @throws IommuError EFAULT
    * @param keepZeroPage a read takes the shared zero page as it is, reserved, as kernels before 6.2 do
    */
-  pin(address: bigint, write: boolean, keepZeroPage?: boolean): Promise<PinnedPage>;
+  pin(address: bigint, write: boolean, keepZeroPage?: boolean, most?: number): Promise<PinnedPages>;
 
   /** The table of that format, made on first demand and from then on coherent with the others. */
   pageTable(format: PageTableFormat): PageTable;

@@ -1,32 +1,78 @@
 /** get_user_pages: pages held for DMA, whatever the process does meanwhile. The caller holds the mmap_lock. */
 import { IommuError } from "../kernel/errno.js";
+import { PAGE_SIZE } from "../memory/address.js";
 import type { DemandPaging } from "./demand-paging.js";
-import type { PinnedPage } from "./mm.js";
+import type { PinnedPages } from "./mm.js";
 import { addressOf } from "./page-number.js";
 import { PageFlag } from "./page-table/page-table.js";
 import type { ResidentPage } from "./resident-pages.js";
+import type { Vma } from "./vma.js";
 
-/** pin_user_pages(FOLL_LONGTERM). @throws IommuError EFAULT, ENOMEM */
-export async function pinPage(
+/** pin_user_pages(FOLL_LONGTERM), up to the first page that is elsewhere or cannot be pinned. @throws IommuError EFAULT, ENOMEM */
+export async function pinPages(
+  space: DemandPaging,
+  first: number,
+  most: number,
+  write: boolean,
+  keepZeroPage: boolean,
+): Promise<PinnedPages> {
+  const { frames } = space.environment;
+  const pa = ready(space, first, write, keepZeroPage) ?? (await pinnable(space, first, write, keepZeroPage));
+  const reserved = isReserved(space, first, pa, keepZeroPage);
+  frames.hold(pa, "pins");
+  let pages = 1;
+  for (; pages < most; pages++) {
+    const page = first + pages;
+    const next = ready(space, page, write, keepZeroPage) ?? (await orNothing(space, page, write, keepZeroPage));
+    if (next !== pa + pages * PAGE_SIZE || isReserved(space, page, next, keepZeroPage) !== reserved) break;
+    frames.hold(next, "pins");
+  }
+  let pinned = true;
+  return {
+    pa,
+    pages,
+    reserved,
+    unpin: () => {
+      if (!pinned) throw new Error(`page 0x${pa.toString(16)} is not pinned any more`);
+      pinned = false;
+      for (let page = 0; page < pages; page++) frames.drop(pa + page * PAGE_SIZE, "pins");
+    },
+  };
+}
+
+function isReserved(space: DemandPaging, page: number, pa: number, keepZeroPage: boolean): boolean {
+  const zero = keepZeroPage && isZeroPage(space.mappings.pages.get(page));
+  return zero || space.environment.frames.at(pa) === undefined;
+}
+
+/** A page that another call will say more about when it cannot be pinned. */
+async function orNothing(
   space: DemandPaging,
   page: number,
   write: boolean,
   keepZeroPage: boolean,
-): Promise<PinnedPage> {
-  const pa = await pinnable(space, page, write, keepZeroPage);
+): Promise<number | undefined> {
+  try {
+    return await pinnable(space, page, write, keepZeroPage);
+  } catch (error) {
+    if (error instanceof IommuError) return undefined;
+    throw error;
+  }
+}
+
+/** The page as it is, where nothing has to be faulted in or copied first. */
+function ready(space: DemandPaging, page: number, write: boolean, keepZeroPage: boolean): number | undefined {
+  const vma = space.mmUsers > 0 ? space.vmaList.find(page) : undefined;
+  const resident = space.mappings.pages.get(page);
+  if (!vma || !resident || !(write ? vma.write && (resident.flags & PageFlag.WRITE) !== 0 : vma.read)) return undefined;
+  if (keepZeroPage && isZeroPage(resident)) return resident.pa;
+  return mustCopy(space, vma, resident) ? undefined : resident.pa;
+}
+
+/** What others see as well is copied first, so that the page stays this process's when it writes. */
+function mustCopy(space: DemandPaging, vma: Vma, { pa }: ResidentPage): boolean {
   const { frames } = space.environment;
-  const zero = keepZeroPage && isZeroPage(space.mappings.pages.get(page));
-  frames.hold(pa, "pins");
-  let pinned = true;
-  return {
-    pa,
-    reserved: zero || frames.at(pa) === undefined,
-    unpin: () => {
-      if (!pinned) throw new Error(`page 0x${pa.toString(16)} is not pinned any more`);
-      pinned = false;
-      frames.drop(pa, "pins");
-    },
-  };
+  return !vma.shared && frames.at(pa) !== undefined && !frames.isExclusive(pa);
 }
 
 function isZeroPage(resident: ResidentPage | undefined): boolean {
@@ -48,10 +94,8 @@ async function pinnable(space: DemandPaging, page: number, write: boolean, keepZ
     if (result !== "ok") throw refuse("it lies beyond the end of its file");
   }
   const resident = pages.get(page) as ResidentPage;
-  const { frames } = space.environment;
   if (keepZeroPage && isZeroPage(resident)) return resident.pa;
-  // What others see as well is copied first, so that the page stays this process's when it writes.
-  if (!vma.shared && frames.at(resident.pa) && !frames.isExclusive(resident.pa)) {
+  if (mustCopy(space, vma, resident)) {
     await space.mappings.split(page);
     await space.takeCopy(page, resident, 0);
   }

@@ -79,6 +79,23 @@ describe("get_user_pages", () => {
       await child.mmput();
     }));
 
+  it("of several pages holds those that are contiguous, up to the first that is elsewhere or cannot be pinned", () =>
+    withMm(async (mm) => {
+      await mm.mmap({ length: 6 * 4096, address: at0, populate: true });
+      await mm.mmap({ length: 4096, address: at0 + 6n * 4096n, prot: "r" });
+      // The third page moves away: its old place stays taken, so the copy is somewhere else.
+      const third = await mm.pin(at0 + 2n * 4096n, true);
+      await mm.munmap(at0 + 2n * 4096n, 4096);
+      await mm.mmap({ length: 4096, address: at0 + 2n * 4096n, populate: true });
+      const pins = [];
+      for (let page = 0; page < 6; page += pins.at(-1)?.pages ?? 6)
+        pins.push(await mm.pin(at0 + BigInt(page) * 4096n, true, false, 100));
+      expect(pins.map(({ pages }) => pages)).toEqual([2, 1, 3]);
+      expect(pins.map(({ pa }) => pa)).toEqual([0n, 2n, 3n].map((page) => lookup(mm, at0 + page * 4096n)?.pa));
+      await expect(mm.pin(at0 + 6n * 4096n, true, false, 100)).rejects.toThrow("EFAULT");
+      for (const pin of [...pins, third]) pin.unpin();
+    }));
+
   it("in a huge page holds one page of it, and fork splits the block around it", () =>
     withMm(async (mm) => {
       await mm.mmap({ length: 0x20_0000, address: at0 });

@@ -11,7 +11,7 @@ import {
   type Mm,
   type MmuNotifier,
   type PageTableFormat,
-  type PinnedPage,
+  type PinnedPages,
   type Prot,
 } from "../../src/index.js";
 import { walkPageTable } from "../../src/testing/index.js";
@@ -46,7 +46,7 @@ interface RefPage {
 
 interface RefPin {
   readonly cell: Cell;
-  readonly pin: PinnedPage;
+  readonly pin: PinnedPages;
 }
 
 /** A process, its reference, and a device with one translation cache per format. */

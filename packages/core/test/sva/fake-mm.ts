@@ -1,5 +1,5 @@
 /** An address space of a few VMAs, without pages: the counts, the notifiers and the faults that the SVA core sees. */
-import type { FaultResult, Mm, MmuNotifier, PageTable, PinnedPage, Scheduler, VmaInfo } from "../../src/index.js";
+import type { FaultResult, Mm, MmuNotifier, PageTable, PinnedPages, Scheduler, VmaInfo } from "../../src/index.js";
 
 export function vma(start: bigint, end: bigint, perms = "rw-", name = ""): VmaInfo {
   return {
@@ -92,7 +92,7 @@ export class FakeMm implements Mm {
     return bytes.length;
   }
 
-  async pin(): Promise<PinnedPage> {
+  async pin(): Promise<PinnedPages> {
     throw new Error("not used");
   }
 

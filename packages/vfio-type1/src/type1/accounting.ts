@@ -8,6 +8,7 @@ export function memlockPages(owner: DmaOwner): number {
 
 /** @throws IommuError ENOMEM when the limit would be exceeded; nothing is charged then */
 export function charge(owner: DmaOwner, pages: number): void {
+  if (pages === 0) return;
   const limit = memlockPages(owner);
   if (!owner.lockCap && owner.mm.lockedVm + pages > limit)
     throw new IommuError(

@@ -1,5 +1,5 @@
 /** vfio_dma: one mapping of the caller's memory, with the pages that it pins and the account that pays for them (F14, F20). */
-import type { Mm, PinnedPage, Task } from "@iommukit/core";
+import type { Mm, PinnedPages, Task } from "@iommukit/core";
 
 /** Who is charged for the pages. Kept for the mapping's life: the process may be gone when it is unmapped. */
 export interface DmaOwner {
@@ -11,22 +11,24 @@ export interface DmaOwner {
   readonly lockCap: boolean;
 }
 
-/** A page of a mapping. `charged` is false for memory that is no RAM of the process: BARs, the zero page of old kernels. */
-export interface DmaPage {
-  readonly pinned: PinnedPage;
+/** Pages of a mapping. `charged` is false for memory that is no RAM of the process: BARs, the zero page of old kernels. */
+export interface DmaPages {
+  /** Number of the first within the mapping. */
+  readonly first: number;
+  readonly pinned: PinnedPages;
   readonly charged: boolean;
 }
 
 /** vfio_pfn: a page that drivers of emulated devices hold, and how many times they have pinned it. */
 export interface ExternalPage {
-  readonly pinned: PinnedPage;
+  readonly pinned: PinnedPages;
   users: number;
 }
 
 export class VfioDma {
   size = 0n;
-  /** What an IOMMU's domains hold; empty while the container has none. */
-  readonly pages: DmaPage[] = [];
+  /** What an IOMMU's domains hold, lowest first; empty while the container has none. */
+  readonly pages: DmaPages[] = [];
   /** pfn_list, by page of the mapping. A page is charged once, whoever holds it. */
   readonly external = new Map<number, ExternalPage>();
   /** UNMAP with VADDR: the memory behind it is about to come back at another address. */

@@ -1,10 +1,10 @@
 /**
- * vfio_pin_map_dma and vfio_unmap_unpin: pages pinned one by one, mapped in physically contiguous runs (F14, F18). Nothing
- * is pinned for a container without domains.
+ * vfio_pin_map_dma and vfio_unmap_unpin: pages pinned and mapped in physically contiguous runs (F14, F18). Nothing is pinned
+ * for a container without domains.
  */
 import { hex, IommuProt, iommuMap, iommuUnmap, PAGE_SIZE } from "@iommukit/core";
 import { charge, uncharge } from "./accounting.js";
-import type { VfioDma } from "./dma.js";
+import type { DmaPages, VfioDma } from "./dma.js";
 import type { VfioDomain } from "./domain.js";
 
 export interface PinOptions {
@@ -50,22 +50,34 @@ export async function pinAndMap(
   }
 }
 
+/** VFIO_BATCH_MAX_CAPACITY: pages that are asked for at once. */
+const BATCH = 512;
+
 /** Pages are charged as they are pinned, so that the limit stops the loop and not only its end; those of drivers are already. */
 async function pinAll(dma: VfioDma, keepZeroPage?: boolean): Promise<void> {
   const write = (dma.prot & IommuProt.WRITE) !== 0;
-  for (let done = 0n; done < dma.size; done += BigInt(PAGE_SIZE)) {
-    const pinned = await dma.owner.mm.pin(dma.vaddr + done, write, keepZeroPage);
-    const charged = !pinned.reserved;
-    if (charged && !dma.external.has(dma.pages.length)) {
-      try {
-        charge(dma.owner, 1);
-      } catch (error) {
-        pinned.unpin();
-        throw error;
-      }
+  const total = Number(dma.size / BigInt(PAGE_SIZE));
+  for (let first = 0; first < total; ) {
+    const at = dma.vaddr + BigInt(first * PAGE_SIZE);
+    const pinned = await dma.owner.mm.pin(at, write, keepZeroPage, Math.min(BATCH, total - first));
+    const pages = { first, pinned, charged: !pinned.reserved };
+    try {
+      charge(dma.owner, costOf(dma, pages));
+    } catch (error) {
+      pinned.unpin();
+      throw error;
     }
-    dma.pages.push({ pinned, charged });
+    dma.pages.push(pages);
+    first += pinned.pages;
   }
+}
+
+/** Pages that are charged for the domains: those that drivers hold as well are charged for them. */
+function costOf({ external }: VfioDma, { first, pinned, charged }: DmaPages): number {
+  if (!charged) return 0;
+  let cost = pinned.pages;
+  for (const page of external.keys()) if (page >= first && page < first + pinned.pages) cost--;
+  return cost;
 }
 
 /** Maps a pinned mapping into one domain: for a new mapping, and for a new domain (replay). All or nothing. */
@@ -84,12 +96,14 @@ export async function mapRuns(dma: VfioDma, domain: VfioDomain, options: PinOpti
 
 function* runs(dma: VfioDma, { disableHugepages }: PinOptions): Generator<Run> {
   const { pages } = dma;
+  let { iova } = dma;
   for (let from = 0; from < pages.length; ) {
     const { pa } = pages[from].pinned;
-    let to = from + 1;
-    while (!disableHugepages && to < pages.length && pages[to].pinned.pa === pa + (to - from) * PAGE_SIZE) to++;
-    yield { pa, iova: dma.iova + BigInt(from * PAGE_SIZE), size: BigInt((to - from) * PAGE_SIZE) };
-    from = to;
+    let bytes = 0;
+    while (from < pages.length && pages[from].pinned.pa === pa + bytes) bytes += pages[from++].pinned.pages * PAGE_SIZE;
+    const step = disableHugepages ? PAGE_SIZE : bytes;
+    for (let done = 0; done < bytes; done += step, iova += BigInt(step))
+      yield { pa: pa + done, iova, size: BigInt(step) };
   }
 }
 
@@ -110,13 +124,12 @@ export async function unmapAndUnpin(dma: VfioDma, domains: readonly VfioDomain[]
 }
 
 function unpinAll(dma: VfioDma): void {
-  uncharge(dma.owner, dma.pages.filter(({ charged }, page) => charged && !dma.external.has(page)).length);
+  uncharge(dma.owner, chargedPages(dma) - dma.external.size);
   for (const { pinned } of dma.pages) pinned.unpin();
   dma.pages.length = 0;
 }
 
 /** What the mapping costs its owner: for a move to another one. */
-export function chargedPages({ pages, external }: VfioDma): number {
-  const others = [...external.keys()].filter((page) => !pages[page]?.charged);
-  return pages.filter(({ charged }) => charged).length + others.length;
+export function chargedPages(dma: VfioDma): number {
+  return dma.pages.reduce((sum, pages) => sum + costOf(dma, pages), dma.external.size);
 }
