@@ -23,6 +23,11 @@ export interface FileMapping {
   /** Physical address (RAM or a device's memory) of the page at that byte offset of the mapping; undefined gives SIGBUS. */
   page(offset: number): number | undefined;
   close(): void;
+  /**
+   * Called once, when memory maps it. `revoke` takes its pages out of every address space (unmap_mapping_range): from then on
+   * `page` is asked anew. It takes the mmap_locks.
+   */
+  mapped?(revoke: () => Promise<void>): void;
 }
 
 /** An open file description, shared by dup and fork. */

@@ -4,9 +4,7 @@
  * and change nothing. Not here: swapping, NUMA, hugetlbfs, userfaultfd.
  */
 import { IommuError } from "../kernel/errno.js";
-import type { FileMapping } from "../kernel/file.js";
 import { PAGE_SHIFT, PAGE_SIZE } from "../memory/address.js";
-import { DeviceBacking } from "./backing.js";
 import { DemandPaging, type SimulatedEnvironment } from "./demand-paging.js";
 import { forkAddressSpace } from "./fork.js";
 import { collapseBlock } from "./huge-pages.js";
@@ -152,14 +150,6 @@ export class AddressSpace extends DemandPaging implements VmaOwner {
   async age(address: bigint, length: number): Promise<boolean> {
     const [first, limit] = this.range(address, length);
     return this.locked(() => this.mappings.age(first, limit));
-  }
-
-  /** unmap_mapping_range of a device's memory, before it stops answering. */
-  async zapDevice(mapping: FileMapping): Promise<void> {
-    for (const vma of [...this.vmaList.all]) {
-      if (vma.backing instanceof DeviceBacking && vma.backing.mapping === mapping)
-        await this.zap(vma, 0, Number.POSITIVE_INFINITY);
-    }
   }
 
   zap(vma: Vma, firstIndex: number, limitIndex: number): Promise<void> {

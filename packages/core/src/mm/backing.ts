@@ -17,7 +17,11 @@ export interface Backing {
 export class DeviceBacking implements Backing {
   readonly #vmas = new Set<Vma>();
 
-  constructor(readonly mapping: FileMapping) {}
+  constructor(private readonly mapping: FileMapping) {
+    mapping.mapped?.(async () => {
+      for (const vma of [...this.#vmas]) await vma.owner.zap(vma, 0, Number.POSITIVE_INFINITY);
+    });
+  }
 
   page(index: number): number | undefined {
     return this.mapping.page(index * PAGE_SIZE);

@@ -36,6 +36,10 @@ export class VfioDevice {
   /** Open files and mapped BARs. */
   #users = 0;
   #removed = false;
+  /** How to take the BARs out of every address space that has them mapped. */
+  readonly #revokes = new Set<() => Promise<void>>();
+  /** Memory space is being turned off: nobody gets a page of a BAR. */
+  #revoking = 0;
 
   constructor(
     readonly group: VfioGroup,
@@ -54,6 +58,7 @@ export class VfioDevice {
     this.config = new VirtualConfig(pci, resources, {
       intxDisabled: (disabled) => this.irqs.intx.setDisabled(disabled),
       msiEnabled: () => this.irqs.msi.enabled > 0,
+      memoryDisabled: (write) => this.#unmapped(async () => write()),
       functionLevelReset: () => this.reset(),
     });
     this.regions = new DeviceRegions(pci, resources, this.config, this.irqs.msix);
@@ -127,18 +132,33 @@ export class VfioDevice {
     if (!shared) throw new IommuError("EINVAL", "a BAR is mapped shared");
     this.#get();
     let open = true;
+    let revoke: (() => Promise<void>) | undefined;
+    const gone = () => this.#removed || this.#revoking > 0 || !this.config.memoryEnabled;
     return {
-      page: (at) =>
-        this.#removed || at >= Math.ceil(length / PAGE_SIZE) * PAGE_SIZE || !this.config.memoryEnabled
-          ? undefined
-          : address + at,
+      page: (at) => (gone() || at >= Math.ceil(length / PAGE_SIZE) * PAGE_SIZE ? undefined : address + at),
+      mapped: (how) => {
+        revoke = how;
+        this.#revokes.add(how);
+      },
       close: () => {
         if (!open) return;
         open = false;
+        if (revoke) this.#revokes.delete(revoke);
         // munmap cannot wait for what the last user leaves behind.
         if (this.#dropUser()) this.group.vfio.scheduler.spawn(`vfio ${this.device.name} unmap`, () => this.group.put());
       },
     };
+  }
+
+  /** vfio_pci_zap_and_down_write_memory_lock: `body` runs while no address space has a BAR mapped, or can fault one in (V-12). */
+  async #unmapped(body: () => Promise<void>): Promise<void> {
+    this.#revoking++;
+    try {
+      for (const revoke of [...this.#revokes]) await revoke();
+      await body();
+    } finally {
+      this.#revoking--;
+    }
   }
 
   get #alone(): boolean {
@@ -156,14 +176,14 @@ export class VfioDevice {
   /** @throws IommuError EINVAL when the function cannot be reset by itself */
   async reset(): Promise<void> {
     if (!this.resettable) throw new IommuError("EINVAL", `${this.device.name} cannot be reset by itself`);
-    await pciResetFunction(this.device.pci, this.group.vfio.scheduler, this.#alone);
+    await this.#unmapped(() => pciResetFunction(this.device.pci, this.group.vfio.scheduler, this.#alone));
   }
 
   /** The device is going away: asks for it, waits a while, and then answers ENODEV to whoever still has it open. */
   async remove(): Promise<void> {
     this.irqs.request();
     await this.#closed.waitTimeout(() => !this.opened, REMOVE_PATIENCE);
-    this.#release();
     this.#removed = true;
+    await this.#unmapped(async () => this.#release());
   }
 }

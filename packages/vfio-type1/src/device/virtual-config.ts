@@ -19,6 +19,8 @@ export interface ConfigActions {
   intxDisabled(disabled: boolean): void;
   /** Whether VFIO has MSI enabled: the program cannot do it by writing. */
   msiEnabled(): boolean;
+  /** Runs `write`, which turns memory space off, when nobody has a BAR mapped any more. */
+  memoryDisabled(write: () => void): Promise<void>;
   /** Resets the function, keeping its setup. */
   functionLevelReset(): Promise<void>;
 }
@@ -106,8 +108,15 @@ export class VirtualConfig {
     const lanes = lane << shift;
     const before = this.#words[word];
     this.#words[word] = (before & ~(virt & write & lanes)) | (bits & virt & write & lanes);
-    this.#toDevice(offset, width, bits, lanes & write & ~virt, shift);
+    const toDevice = () => this.#toDevice(offset, width, bits, lanes & write & ~virt, shift);
+    if (this.#disablesMemory(word, bits, lanes)) await this.actions.memoryDisabled(toDevice);
+    else toDevice();
     await this.#sideEffects(word, before, lanes);
+  }
+
+  #disablesMemory(word: number, bits: number, lanes: number): boolean {
+    const enable = TYPE0_HEADER.MemorySpaceEnable.lowMask;
+    return word === COMMAND_WORD && (lanes & enable) !== 0 && (bits & enable) === 0 && this.memoryEnabled;
   }
 
   /** Bits that the program may not write keep what the device shows. */

@@ -1,8 +1,9 @@
 /** Device files: information, configuration space through the permission map, BARs, interrupts as eventfds. */
-import { type AddressSpace, EventFd, InterruptController, O, OpenFile, type Task } from "@iommukit/core";
+import { type AddressSpace, EventFd, InterruptController, O, OpenFile, Random, type Task } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import {
   DmaMap,
+  DmaUnmap,
   encodeStruct,
   IrqSet,
   PciIrq,
@@ -12,10 +13,12 @@ import {
   VFIO_DEVICE_IOEVENTFD,
   VFIO_DEVICE_SET_IRQS,
   VFIO_IOMMU_MAP_DMA,
+  VFIO_IOMMU_UNMAP_DMA,
   VfioContainer,
   type VfioDevice,
+  vfioOf,
 } from "../../src/index.js";
-import { A, closeClean, errnoOf, machine, PAGE } from "../support/machine.js";
+import { A, closeClean, errnoOf, type Machine, machine, PAGE } from "../support/machine.js";
 import { BAR0, MSI_AT, MSIX_AT, TestFunction } from "../support/test-function.js";
 
 const CONFIG = 7;
@@ -168,6 +171,91 @@ describe("a mapped BAR", () => {
   });
 });
 
+describe("a BAR in a program's memory", () => {
+  /** The BAR's first page, mapped; and what the CPU reads there: undefined is a SIGBUS. */
+  async function mapped(device: VfioDevice, pci: TestFunction, task: Task, m: Machine) {
+    vfioOf(m.platform).bus.attach({
+      name: "BAR0",
+      base: BAR0,
+      size: pci.memory.length,
+      read: (offset, into) => pci.readBar(0, offset, into),
+      write: (offset, bytes) => pci.writeBar(0, offset, bytes),
+    });
+    const mm = task.mm as AddressSpace;
+    const mapping = task.fds.get(device.fd).ops.mmap?.(task, 0, 0x1000, true, true);
+    const at = await mm.mmap({ length: 0x1000, shared: true, device: mapping });
+    const load = async (space = mm) => {
+      const byte = new Uint8Array(1);
+      return (await space.read(at, byte)) === 1 ? byte[0] : undefined;
+    };
+    await device.write(0, 0, Uint8Array.of(0x77));
+    return { mm, at, load };
+  }
+  const command = (device: VfioDevice, value: number) => device.write(CONFIG, 4, Uint8Array.of(value));
+
+  it("goes when memory space is turned off, though it was faulted in, from children too, and comes back (V-12)", async () => {
+    await opened(async (device, pci, task, m) => {
+      const { mm, load } = await mapped(device, pci, task, m);
+      const child = await task.fork();
+      expect([await load(), await load(child.mm as AddressSpace)]).toEqual([0x77, 0x77]);
+      const heard: string[] = [];
+      const hear = (callback: string) => async () => void heard.push(callback);
+      mm.registerNotifier({
+        release: hear("release"),
+        invalidateRange: hear("invalidateRange"),
+        changePte: hear("changePte"),
+        clearFlushYoung: async () => false,
+      });
+      await command(device, 0);
+      expect(heard).toEqual(["invalidateRange"]);
+      expect([await load(), await load(child.mm as AddressSpace)]).toEqual([undefined, undefined]);
+      await command(device, 2);
+      expect([await load(), await load(child.mm as AddressSpace)]).toEqual([0x77, 0x77]);
+      await child.exit();
+    });
+  });
+
+  it("is found whole or not at all by threads that fault it in, map it for DMA and turn it off (V-11) (V-12)", async () => {
+    for (let seed = 1; seed <= 20; seed++) {
+      await opened(async (device, pci, task, m) => {
+        const { scheduler } = m.platform;
+        const { at, load } = await mapped(device, pci, task, m);
+        const random = new Random(seed);
+        const pause = () => scheduler.sleep(random.u32() % 50);
+        const map = encodeStruct(DmaMap, { argsz: 32, flags: 3, vaddr: at, iova: 0n, size: PAGE });
+        const outcomes = new Set<string>();
+        let running = 3;
+        const thread = (name: string, step: () => Promise<void>) =>
+          scheduler.spawn(name, async () => {
+            for (let i = 0; i < 40; i++) {
+              await pause();
+              await step();
+            }
+            running--;
+          });
+        thread("cpu", async () => void outcomes.add(`reads ${await load()}`));
+        thread("dma", async () => {
+          const errno = await errnoOf(task.ioctl(3, VFIO_IOMMU_MAP_DMA, map));
+          outcomes.add(`maps: ${errno}`);
+          if (errno !== "success") return;
+          expect(m.domainOf(A).pages.get(0n)).toBe(BAR0);
+          await pause();
+          await task.ioctl(3, VFIO_IOMMU_UNMAP_DMA, encodeStruct(DmaUnmap, { argsz: 24, iova: 0n, size: PAGE }));
+        });
+        thread("config", async () => {
+          await command(device, 0);
+          expect(await load()).toBeUndefined();
+          await pause();
+          await command(device, 2);
+        });
+        while (running > 0) await scheduler.sleep(100);
+        expect([...outcomes].toSorted()).toEqual(["maps: EFAULT", "maps: success", "reads 119", "reads undefined"]);
+        expect(task.mm?.lockedVm).toBe(0);
+      });
+    }
+  });
+});
+
 describe("interrupts", () => {
   it("are counted by what the device has", async () => {
     await opened(async (device) => {
@@ -230,6 +318,44 @@ describe("interrupts", () => {
       pci.setPin(false);
       await device.unmaskIntx();
       expect(event.count).toBe(2n);
+    });
+  });
+
+  it("by INTx never signal while they are masked or after they are disabled, whatever comes at once (V-11)", async () => {
+    await opened(async (device, pci, task, m) => {
+      const random = new Random(11);
+      const { event, fd } = eventFd(task, m);
+      const virtualDisable = (on: boolean) => device.write(CONFIG, 5, Uint8Array.of(on ? 4 : 0));
+      let signalled = 0;
+      for (let i = 0; i < 100; i++) {
+        await device.setIrqs(PciIrq.INTX, [fd]);
+        let [asserted, disabled, masked, expected] = [false, false, false, event.count];
+        for (let k = 0; k < 8; k++) {
+          const step = random.u32() % 4;
+          if (step < 2) asserted = step === 0;
+          if (step === 3) disabled = !disabled;
+          if (step < 2) pci.setPin(asserted);
+          else if (step === 2) await device.unmaskIntx();
+          else await virtualDisable(disabled);
+          if (step >= 2) masked = disabled;
+          if (asserted && !masked) {
+            expected++;
+            masked = true;
+          }
+          expect(event.count).toBe(expected);
+        }
+        signalled = Number(event.count);
+        await virtualDisable(false);
+        const before = event.count;
+        await device.disableIrqs(PciIrq.INTX);
+        pci.setPin(false);
+        pci.setPin(true);
+        await virtualDisable(true);
+        await virtualDisable(false);
+        expect(event.count).toBe(before);
+        pci.setPin(false);
+      }
+      expect(signalled).toBeGreaterThan(50);
     });
   });
 
