@@ -37,13 +37,13 @@ export class ContextTables {
     this.#smContext = reservedMask(SM_CONTEXT_ENTRY, {
       haw,
       missing: [
+        "HPTE",
+        "EPTR",
         ...without(ecap.DT, "DTE"),
         ...without(ecap.PASID, "PASIDE"),
         ...without(ecap.PRS, "PRE"),
         ...without(ecap.RPS, "RID_PASID"),
         ...without(ecap.RPRIVS, "RID_PRIV"),
-        ...without(ecap.PTRS, "EPTR"),
-        ...without(ecap.HPTS, "HPTE"),
       ],
     });
   }

@@ -1,4 +1,8 @@
-/** Protected memory regions (VT-d 11.4.8): while translation is off, device accesses to them are blocked. 2 MiB granularity. */
+/**
+ * Protected memory regions (VT-d 11.4.8), in steps of 2 MiB. While they are enabled, no device reaches them: not with
+ * translation off, not by pass-through, not with translated requests, and here not through tables either, which the
+ * architecture leaves open. Nothing is recorded.
+ */
 import { physical, type RegisterFile } from "@iommukit/core";
 import { PHMBASE, PHMLIMIT, PLMBASE, PLMLIMIT, PMEN } from "../spec/registers.js";
 import type { Capabilities } from "./capabilities.js";
@@ -7,21 +11,31 @@ import type { Capabilities } from "./capabilities.js";
 const GRANULE = 0x20_0000;
 
 export class ProtectedMemory {
+  /** PMEN.PRS */
+  active = false;
+
   constructor(
     private readonly caps: Capabilities,
     private readonly file: RegisterFile,
   ) {
     const { PLMR, PHMR } = caps.cap;
-    const locked = () => PMEN.PRS.get(file.words, PMEN.index) === 1;
-    for (const register of [PLMBASE, PLMLIMIT]) file.guard(register, () => (PLMR && !locked() ? -1 : 0));
-    for (const register of [PHMBASE, PHMLIMIT]) file.guard(register, () => (PHMR && !locked() ? -1 : 0));
+    for (const register of [PLMBASE, PLMLIMIT]) file.guard(register, () => (PLMR && !this.active ? -1 : 0));
+    for (const register of [PHMBASE, PHMLIMIT]) file.guard(register, () => (PHMR && !this.active ? -1 : 0));
     file.guard(PMEN, () => (PLMR || PHMR ? -1 : 0));
-    file.onWrite(PMEN, () => PMEN.PRS.setPair(file.words, PMEN.index, 0, PMEN.EPM.get(file.words, PMEN.index)));
+    file.onWrite(PMEN, () => {
+      const enabled = PMEN.EPM.get(file.words, PMEN.index);
+      PMEN.PRS.setPair(file.words, PMEN.index, 0, enabled);
+      this.active = enabled === 1;
+    });
+  }
+
+  reset(): void {
+    this.active = false;
   }
 
   blocks(hi: number, lo: number): boolean {
+    if (!this.active) return false;
     const { words } = this.file;
-    if (PMEN.PRS.get(words, PMEN.index) === 0) return false;
     const at = physical(hi, lo);
     const { PLMR, PHMR } = this.caps.cap;
     const low =

@@ -47,18 +47,20 @@ for (const { code, translatedRequest } of FAULT_REASONS) if (translatedRequest =
 
 export class RequestPath {
   readonly #request = new Request();
-
   readonly #lookup: TranslationLookup;
   readonly #global: GlobalCommand;
+  readonly #protected: ProtectedMemory;
 
   constructor(private readonly parts: RequestParts) {
     this.#lookup = parts.lookup;
     this.#global = parts.global;
+    this.#protected = parts.protectedMemory;
   }
 
   /** @returns TranslationStatus */
   translate(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
-    if (this.#global.translating && this.#lookup.hit(rid, pasid, hi, lo, access, out)) return OK;
+    const quick = this.#global.translating && !this.#protected.active;
+    if (quick && this.#lookup.hit(rid, pasid, hi, lo, access, out)) return OK;
     return this.#inFull(rid, pasid, hi, lo, access, out);
   }
 
@@ -102,6 +104,7 @@ export class RequestPath {
       faults.report(fault, request);
       return TranslationStatus.FAULT;
     }
+    if (protectedMemory.blocks(lookup.hi, lookup.lo)) return TranslationStatus.ABORTED;
     return answer(out, lookup.hi, lookup.lo, lookup.shift, permsOf(lookup.rights, request.supervisor));
   }
 
@@ -123,7 +126,10 @@ export class RequestPath {
   #translated(request: Request, out: Translation): number {
     if (!this.parts.global.translating || request.pasid !== NO_PASID) return TranslationStatus.UNSUPPORTED;
     const fault = this.#checkTranslated(request);
-    if (fault === 0) return answer(out, request.hi, request.lo, 12, ANY);
+    if (fault === 0) {
+      if (this.parts.protectedMemory.blocks(request.hi, request.lo)) return TranslationStatus.ABORTED;
+      return answer(out, request.hi, request.lo, 12, ANY);
+    }
     this.parts.faults.report(fault, request);
     return TRANSLATED_ABORTS[fault] === 1 ? TranslationStatus.FAULT : TranslationStatus.UNSUPPORTED;
   }

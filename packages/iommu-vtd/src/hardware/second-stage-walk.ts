@@ -12,8 +12,7 @@ import { inInterruptRange } from "./request.js";
 import { PagingStructureCache, pageMask } from "./translation-cache.js";
 
 /** Permissions of a second-stage translation, as the entries have them. */
-export const SsRight = { R: 1, W: 2, X: 4 } as const;
-const ALL = SsRight.R | SsRight.W | SsRight.X;
+export const SsRight = { R: SS.R.lowMask, W: SS.W.lowMask } as const;
 const READ_WRITE = SsRight.R | SsRight.W;
 /** How often an entry that changes under a bit update is read again. */
 const RETRIES = 8;
@@ -95,7 +94,7 @@ export class SecondStageWalk {
     let level = top;
     let tableHi = entry.ssHi;
     let tableLo = entry.ssLo;
-    let rights = ALL;
+    let rights = READ_WRITE;
     for (let cached = 2; cached <= top; cached++) {
       const slot = this.cache.find(entry.did, -1, cached, hi, lo);
       if (slot < 0) continue;

@@ -70,6 +70,7 @@ export class VtdHardware implements IommuChip {
   readonly #faults: FaultRecording;
   readonly #global: GlobalCommand;
   readonly #pages: PageRequests;
+  readonly #protected: ProtectedMemory;
   readonly #path: RequestPath;
 
   constructor(ports: ChipPorts, { name, preset }: VtdHardwareOptions) {
@@ -140,6 +141,7 @@ export class VtdHardware implements IommuChip {
       interrupts: this.interrupts,
       faults: this.#faults,
     });
+    this.#protected = new ProtectedMemory(caps, file);
     this.#path = new RequestPath({
       unit: name,
       caps,
@@ -156,7 +158,7 @@ export class VtdHardware implements IommuChip {
       faults: this.#faults,
       global: this.#global,
       interrupts: this.interrupts,
-      protectedMemory: new ProtectedMemory(caps, file),
+      protectedMemory: this.#protected,
       trace: ports.trace,
     });
     new RegisterInvalidation(caps, file, iotlbs, this.config, this.#queue, invalidate);
@@ -182,8 +184,8 @@ export class VtdHardware implements IommuChip {
     const { preset, capWords, ecapWords, ecap } = this.capabilities;
     const file = this.registers;
     file.reset();
-    const [major, minor] = preset.version;
-    file.set(VER, (major << 4) | minor);
+    const [MAX, MIN] = preset.version;
+    file.set(VER, VER.encode({ MAX, MIN })[0]);
     file.set(CAP, capWords[0], capWords[1]);
     file.set(ECAP, ecapWords[0], ecapWords[1]);
     if (!ecap.QI) file.set(IE.CTL, 0);
@@ -196,6 +198,7 @@ export class VtdHardware implements IommuChip {
     this.#queue.reset();
     this.#faults.reset();
     this.#global.reset();
+    this.#protected.reset();
   }
 
   read32(offset: number): number {

@@ -201,7 +201,7 @@ function eventRegisters<const P extends string>(prefix: P, offset: number, secti
       { name: `${prefix}DATA`, offset: offset + 4, bits: 32, spec },
       {
         IMD: uint(15, 0, "message data"),
-        EIMD: uint(31, 16, "message data, upper half"),
+        EIMD: uint(31, 16, "message data, upper half, where the unit sends 32 bits", { access: "ro" }),
       },
     ),
     ADDR: register(

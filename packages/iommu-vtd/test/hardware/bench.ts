@@ -22,6 +22,7 @@ import { PASID_DIRECTORY_ENTRY, PASID_ENTRY } from "../../src/spec/pasid-table.j
 import {
   CAP,
   CCMD,
+  ECAP,
   FSTS,
   frcdRegisters,
   GCMD,
@@ -47,6 +48,28 @@ export const PRQ = RAM + 0x7000;
 export const TABLES = RAM + 0x10000;
 
 type AnyTable = Layout;
+
+/** Any register, as a test programs it. */
+interface AnyRegister<V> {
+  readonly offset: number;
+  readonly words: number;
+  encode(values: Record<string, unknown>): Int32Array;
+  decode(words: Int32Array): V;
+}
+
+const big = (words: Int32Array) => (BigInt(words[1] >>> 0) << 32n) | BigInt(words[0] >>> 0);
+const words64 = (value: bigint) =>
+  Int32Array.of(Number(BigInt.asIntN(32, value)), Number(BigInt.asIntN(32, value >> 32n)));
+
+/** The preset with other values of these fields of CAP. */
+export function withCap(preset: VtdPreset, fields: Partial<Record<keyof (typeof CAP)["specs"], number>>): VtdPreset {
+  return { ...preset, cap: big(CAP.encode({ ...CAP.decode(words64(preset.cap)), ...fields })) };
+}
+
+/** The preset with other values of these fields of ECAP. */
+export function withEcap(preset: VtdPreset, fields: Partial<Record<keyof (typeof ECAP)["specs"], number>>): VtdPreset {
+  return { ...preset, ecap: big(ECAP.encode({ ...ECAP.decode(words64(preset.ecap)), ...fields })) };
+}
 
 export class Bench {
   readonly scheduler = new VirtualTimeScheduler();
@@ -122,6 +145,22 @@ export class Bench {
     return this.#nextTable - 0x1000;
   }
 
+  /** Writes a register from its fields, all others zero. */
+  set<V>(
+    register: AnyRegister<V>,
+    fields: { readonly [K in keyof V]?: V[K] | number | bigint | string | boolean },
+  ): void {
+    const words = register.encode(fields as Record<string, unknown>);
+    if (register.words === 2) this.chip.write64(register.offset, big(words));
+    else this.chip.write32(register.offset, words[0] >>> 0);
+  }
+
+  /** Reads a register's fields. */
+  get<V>(register: AnyRegister<V>): V {
+    const words = Array.from({ length: register.words }, (_, i) => this.chip.read32(register.offset + i * 4));
+    return register.decode(Int32Array.from(words));
+  }
+
   command(bit: keyof typeof GCMD & string, on = true): void {
     const field = GCMD.field(bit);
     const status = this.chip.read32(GSTS.offset) & 0x96ff_ffff;
@@ -129,7 +168,7 @@ export class Bench {
   }
 
   setRoot(ttm: number, root = ROOT): void {
-    this.chip.write64(RTADDR.offset, BigInt(root) | BigInt(ttm << 10));
+    this.set(RTADDR, { TTM: ttm, RTA: root });
     this.command("SRTP");
   }
 
@@ -197,16 +236,12 @@ export class Bench {
   }
 
   get status(): ReturnType<typeof FSTS.decode> {
-    return FSTS.decode(new Int32Array([this.chip.read32(FSTS.offset)]));
+    return this.get(FSTS);
   }
 
   frcdOffset(index: number): number {
-    const cap = CAP.decode(this.#words64(CAP.offset));
+    const cap = this.get(CAP);
     return frcdRegisters(cap.FRO, cap.NFR + 1)[index].LO.offset;
-  }
-
-  #words64(offset: number): Int32Array {
-    return new Int32Array([this.chip.read32(offset) | 0, this.chip.read32(offset + 4) | 0]);
   }
 
   fault(index = 0): ReturnType<typeof FRCD.decode> {
@@ -284,7 +319,8 @@ export class Bench {
   }
 
   invalidateEverything(): void {
-    this.chip.write64(CCMD.offset, 0xa000_0000_0000_0000n);
-    this.chip.write64(iotlbRegisters(this.chip.capabilities.ecap.IRO).IOTLB.offset, 0x9000_0000_0000_0000n);
+    const { IOTLB } = iotlbRegisters(this.chip.capabilities.ecap.IRO);
+    this.set(CCMD, { ICC: true, CIRG: "global" });
+    this.set(IOTLB, { IVT: true, IIRG: "global" });
   }
 }

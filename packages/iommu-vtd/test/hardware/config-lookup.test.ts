@@ -3,8 +3,9 @@ import { beforeEach, describe, expect, it } from "vitest";
 import { everything, qemu11Q35, sapphireRapidsLike } from "../../src/presets.js";
 import { CONTEXT_CACHE_INVALIDATE, IOTLB_INVALIDATE, PASID_CACHE_INVALIDATE } from "../../src/spec/invalidation.js";
 import { PASID_DIRECTORY_ENTRY, PASID_ENTRY } from "../../src/spec/pasid-table.js";
+import { RTADDR } from "../../src/spec/registers.js";
 import { CONTEXT_ENTRY, ROOT_ENTRY, SM_CONTEXT_ENTRY, SM_ROOT_ENTRY } from "../../src/spec/root-context.js";
-import { Bench, CONTEXTS, DIRECTORY, PASIDS, RAM, RID, ROOT } from "./bench.js";
+import { Bench, CONTEXTS, DIRECTORY, PASIDS, RAM, RID, ROOT, withCap, withEcap } from "./bench.js";
 
 const { READ, EXEC, PRIV } = Access;
 const PAGE = 0x4000n;
@@ -154,7 +155,7 @@ describe("scalable-mode entries", () => {
   });
 
   it("fault on a PASID wider than the unit's (SGN.10)", () => {
-    const narrow = new Bench({ ...everything, ecap: (everything.ecap & ~(0x1fn << 35n)) | (7n << 35n) });
+    const narrow = new Bench(withEcap(everything, { PSS: 7 }));
     narrow.scalable({});
     expectFault(narrow, 0x89, 0x100);
   });
@@ -206,13 +207,10 @@ describe("scalable-mode entries", () => {
   });
 
   it("treat fields of missing features as reserved (9.4, 9.6)", () => {
-    const plain = new Bench({
-      ...everything,
-      ecap: everything.ecap & ~((1n << 31n) | (1n << 34n) | (1n << 45n) | (1n << 53n)),
-    });
+    const plain = new Bench(withEcap(everything, { SRS: 0, EAFS: 0, SSADS: 0, RPRIVS: 0, ERS: 0 }));
     plain.scalable({ 5: { PGTT: "passThrough" } });
-    for (const field of ["SRE", "EAFE", "SSADE"]) {
-      plain.put(PASIDS + 5 * 64, PASID_ENTRY, { P: 1, PGTT: "passThrough", [field]: 1 });
+    for (const values of [{ SRE: 1 }, { EAFE: 1 }, { SSADE: 1 }, { ERE: 1 }, { CD: 1 }, { PAT: 1 }]) {
+      plain.put(PASIDS + 5 * 64, PASID_ENTRY, { P: 1, PGTT: "passThrough", ...values });
       expectFault(plain, 0x5a, 5);
     }
   });
@@ -243,11 +241,17 @@ describe("scalable-mode entries", () => {
 });
 
 describe("RTADDR.TTM", () => {
-  it("blocks everything in abort-dma mode (RTA.4)", () => {
-    const bench = new Bench(everything);
-    bench.setRoot(3);
-    bench.command("TE");
-    expectFault(bench, 0x33);
+  it("blocks everything in abort-dma mode, which ECAP.ADMS offers (RTA.4)", () => {
+    for (const [ADMS, reason] of [
+      [1, 0x33],
+      [0, 0x30],
+    ]) {
+      const bench = new Bench(withEcap(everything, { ADMS }));
+      bench.set(RTADDR, { TTM: "abort", RTA: NOWHERE });
+      bench.command("SRTP");
+      bench.command("TE");
+      expectFault(bench, reason);
+    }
   });
 
   it("is invalid where the unit does not have the mode (RTA.1)", () => {
@@ -307,7 +311,7 @@ describe("context cache and PASID cache", () => {
   });
 
   it("keep not-present entries with caching mode, under domain 0 (H25, 6.2.2)", () => {
-    const bench = new Bench({ ...qemu11Q35, cap: qemu11Q35.cap | 0x80n });
+    const bench = new Bench(withCap(qemu11Q35, { CM: 1 }));
     bench.legacy({ P: 0, AW: 2 });
     bench.enableQueue(false);
     expectFault(bench, 0x02);

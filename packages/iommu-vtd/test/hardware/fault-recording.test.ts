@@ -1,8 +1,9 @@
 import { Access, AtsStatus } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import { everything, qemu11Q35 } from "../../src/presets.js";
+import { PASID_DIRECTORY_ENTRY } from "../../src/spec/pasid-table.js";
 import { FE, FSTS } from "../../src/spec/registers.js";
-import { Bench, RID } from "./bench.js";
+import { Bench, DIRECTORY, PASIDS, RID } from "./bench.js";
 
 const { READ, WRITE, EXEC, PRIV } = Access;
 
@@ -123,6 +124,21 @@ describe("FPD (H18)", () => {
     expect(bench.status.PPF).toBe(false);
   });
 
+  it("is inherited: from a scalable-mode context entry, and from a PASID directory entry", () => {
+    const below = new Bench(everything);
+    below.scalable({ 5: { P: 0 } }, { FPD: 1 });
+    below.translate(0x1000n, READ, 5);
+    expect(below.status.PPF).toBe(false);
+    const directory = new Bench(everything);
+    directory.scalable({ 5: { P: 0 } });
+    directory.put(DIRECTORY, PASID_DIRECTORY_ENTRY, { P: 1, FPD: 1, SMPTBLPTR: PASIDS });
+    directory.translate(0x1000n, READ, 5);
+    expect(directory.status.PPF).toBe(false);
+    directory.put(DIRECTORY, PASID_DIRECTORY_ENTRY, { P: 1, SMPTBLPTR: PASIDS });
+    directory.translate(0x1000n, READ, 5);
+    expect(directory.fault().FR).toBe(0x59);
+  });
+
   it("does not keep out what no entry with FPD led to", () => {
     const bench = new Bench(everything);
     bench.legacy({ FPD: 1 });
@@ -135,10 +151,10 @@ describe("FPD (H18)", () => {
 describe("fault event (7.3)", () => {
   it("comes once until software has serviced every condition", () => {
     const bench = faulty();
-    bench.chip.write32(FE.ADDR.offset, 0xfee0_1000);
-    bench.chip.write32(FE.UADDR.offset, 1);
-    bench.chip.write32(FE.DATA.offset, 0x31);
-    bench.chip.write32(FE.CTL.offset, 0);
+    bench.set(FE.ADDR, { MA: 0xfee0_1000 });
+    bench.set(FE.UADDR, { MUA: 1 });
+    bench.set(FE.DATA, { IMD: 0x31 });
+    bench.set(FE.CTL, { IM: false });
     bench.translate(0n, READ);
     bench.translate(0n, READ);
     expect(bench.messages).toEqual([{ address: 0x1_fee0_1000, data: 0x31 }]);
@@ -153,12 +169,12 @@ describe("fault event (7.3)", () => {
 
   it("is pending while masked, and not any more when serviced", () => {
     const bench = faulty();
-    expect(bench.chip.read32(FE.CTL.offset)).toBe(0x8000_0000);
+    expect(bench.get(FE.CTL)).toEqual({ IM: true, IP: false });
     bench.translate(0n, READ);
-    expect(bench.chip.read32(FE.CTL.offset)).toBe(0xc000_0000);
+    expect(bench.get(FE.CTL)).toEqual({ IM: true, IP: true });
     bench.clearFault(0);
-    expect(bench.chip.read32(FE.CTL.offset)).toBe(0x8000_0000);
-    bench.chip.write32(FE.CTL.offset, 0);
+    expect(bench.get(FE.CTL)).toEqual({ IM: true, IP: false });
+    bench.set(FE.CTL, { IM: false });
     expect(bench.messages).toEqual([]);
   });
 });

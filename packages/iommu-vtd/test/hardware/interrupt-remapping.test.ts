@@ -2,14 +2,21 @@ import { Access, TranslationStatus } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import { interruptIndex } from "../../src/hardware/interrupt-remapping.js";
 import { everything, qemu11Q35, type VtdPreset } from "../../src/presets.js";
-import { IRTE } from "../../src/spec/interrupt-remapping.js";
+import { INTERRUPT_ADDRESS, INTERRUPT_DATA, IRTE } from "../../src/spec/interrupt-remapping.js";
 import { INTERRUPT_ENTRY_CACHE_INVALIDATE } from "../../src/spec/invalidation.js";
 import { IRTA } from "../../src/spec/registers.js";
-import { Bench, RAM, RID } from "./bench.js";
+import { Bench, RAM, RID, withCap, withEcap } from "./bench.js";
 
 const TABLE = RAM + 0x9000;
 /** Remappable format, handle n. */
-const address = (handle: number, subhandle = false) => 0xfee0_0010 | (handle << 5) | (subhandle ? 8 : 0);
+const address = (handle: number, subhandle = false) =>
+  INTERRUPT_ADDRESS.encode({
+    FEE: 0xfee,
+    FORMAT: "remappable",
+    SHV: subhandle,
+    HANDLE: handle & 0x7fff,
+    HANDLE15: handle >> 15,
+  })[0] >>> 0;
 const { INTERRUPT, FAULT, OK, ABORTED } = TranslationStatus;
 
 function setUp({
@@ -24,7 +31,7 @@ function setUp({
   preset?: VtdPreset;
 } = {}): Bench {
   const bench = new Bench(preset);
-  bench.chip.write64(IRTA.offset, BigInt(table) | (extended ? 0x800n : 0n) | BigInt(size));
+  bench.set(IRTA, { IRTA: table, EIME: extended, S: size });
   bench.command("SIRTP");
   bench.command("IRE");
   return bench;
@@ -39,7 +46,7 @@ describe("interrupt requests (5.1)", () => {
   });
 
   it("are blocked while remapping is off where it is required (2Bh)", () => {
-    const bench = new Bench({ ...everything, ecap: everything.ecap | (1n << 62n) });
+    const bench = new Bench(withEcap(everything, { IRREQ: 1 }));
     bench.command("TE");
     expect([bench.chip.interrupt(RID, 0xfee0_0000, 0), bench.takeReason()]).toEqual([FAULT, 0x2b]);
   });
@@ -64,9 +71,10 @@ describe("interrupt requests (5.1)", () => {
   it("compute the index from handle and subhandle (5.1.3)", () => {
     expect([
       interruptIndex(address(7), 9),
-      interruptIndex(address(7, true), 9),
+      interruptIndex(address(7, true), INTERRUPT_DATA.encode({ SUBHANDLE: 9 })[0]),
       interruptIndex(0xfee0_0014, 0),
-    ]).toEqual([7, 16, 0x8000]);
+      address(0x8000),
+    ]).toEqual([7, 16, 0x8000, 0xfee0_0014]);
   });
 
   it.each([
@@ -124,7 +132,7 @@ describe("interrupt requests (5.1)", () => {
   });
 
   it("are blocked without extended mode where that is required (2Ah)", () => {
-    const bench = setUp({ preset: { ...everything, ecap: everything.ecap | (1n << 61n) } });
+    const bench = setUp({ preset: withEcap(everything, { EIMER: 1 }) });
     expect([bench.chip.interrupt(RID, address(0), 0), bench.fault().FR]).toEqual([FAULT, 0x2a]);
   });
 });
@@ -152,7 +160,7 @@ describe("interrupt entry cache (6.4)", () => {
   it("goes with Set Interrupt Remap Table Pointer and with IRE = 0 where CAP.ESIRTPS says so", () => {
     for (const [preset, vector] of [
       [everything, 0x32],
-      [{ ...everything, cap: everything.cap & ~(1n << 62n) }, 0x31],
+      [withCap(everything, { ESIRTPS: 0 }), 0x31],
     ] as const) {
       const bench = setUp({ preset });
       irte(bench, 0, { V: 0x31 });

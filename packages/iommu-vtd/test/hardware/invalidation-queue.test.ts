@@ -12,7 +12,7 @@ import {
   PASID_IOTLB_INVALIDATE,
 } from "../../src/spec/invalidation.js";
 import { FE, FSTS, ICS, IE, IQA, IQER, IQT } from "../../src/spec/registers.js";
-import { Bench, QUEUE, RID, STATUS } from "./bench.js";
+import { Bench, QUEUE, RID, STATUS, withEcap } from "./bench.js";
 
 const SECOND = 1_000_000_000;
 const wait = (data: number, over: object = {}) =>
@@ -76,7 +76,35 @@ describe("invalidation queue", () => {
 
   it.each([
     ["an unknown type", 3, Int32Array.of(0xb, 0, 0, 0)],
-    ["a type with bits above 3 (11:9)", 3, Int32Array.of(0x205, 0, 0, 0)],
+    [
+      "a type with bits 6:4 (TYPE_HI)",
+      3,
+      CONTEXT_CACHE_INVALIDATE.encode({ TYPE: "contextCache", TYPE_HI: 1, G: "global" }),
+    ],
+    ["an IOTLB invalidation with bits 6:4", 3, IOTLB_INVALIDATE.encode({ TYPE: "iotlb", TYPE_HI: 1, G: "global" })],
+    ["a device-TLB invalidation with bits 6:4", 3, DEVICE_TLB_INVALIDATE.encode({ TYPE: "deviceTlb", TYPE_HI: 2 })],
+    [
+      "an interrupt entry cache invalidation with bits 6:4",
+      3,
+      INTERRUPT_ENTRY_CACHE_INVALIDATE.encode({ TYPE: "interruptEntryCache", TYPE_HI: 4 }),
+    ],
+    ["a wait descriptor with bits 6:4", 3, INVALIDATION_WAIT.encode({ TYPE: "wait", TYPE_HI: 1, SW: true })],
+    [
+      "a PASID-based IOTLB invalidation with bits 6:4",
+      3,
+      PASID_IOTLB_INVALIDATE.encode({ TYPE: "pasidIotlb", TYPE_HI: 1, G: "pasid" }),
+    ],
+    [
+      "a PASID-cache invalidation with bits 6:4",
+      3,
+      PASID_CACHE_INVALIDATE.encode({ TYPE: "pasidCache", TYPE_HI: 7, G: "global" }),
+    ],
+    [
+      "a PASID-based device-TLB invalidation with bits 6:4",
+      3,
+      PASID_DEVICE_TLB_INVALIDATE.encode({ TYPE: "pasidDeviceTlb", TYPE_HI: 1 }),
+    ],
+    ["a page group response with bits 6:4", 3, PAGE_GROUP_RESPONSE.encode({ TYPE: "pageGroupResponse", TYPE_HI: 1 })],
     ["a reserved bit", 4, Int32Array.of(0x8011, 0, 0, 0)],
     ["a set bit in the upper half", 4, Int32Array.of(0x11, 0, 0, 0, 1)],
     ["granularity 0 of a context-cache invalidation", 4, CONTEXT_CACHE_INVALIDATE.encode({ TYPE: "contextCache" })],
@@ -119,10 +147,10 @@ describe("invalidation queue", () => {
       legacy.submit(descriptor);
       expect(errors(legacy).IQEI).toBe("invalidType");
     }
-    const plain = scalable({ ...everything, ecap: everything.ecap & ~((1n << 29n) | 4n) });
+    const plain = scalable(withEcap(everything, { PRS: 0, DT: 0 }));
     plain.submit(PAGE_GROUP_RESPONSE.encode({ TYPE: "pageGroupResponse" }));
     expect(errors(plain).IQEI).toBe("invalidType");
-    const noDevices = scalable({ ...everything, ecap: everything.ecap & ~4n });
+    const noDevices = scalable(withEcap(everything, { DT: 0 }));
     noDevices.submit(deviceTlb());
     expect(errors(noDevices).IQEI).toBe("invalidType");
   });
@@ -144,7 +172,7 @@ describe("invalidation queue", () => {
     far.chip.write64(IQT.offset, 0x1000n);
     expect(errors(far).IQEI).toBe("tailOutOfRange");
     const nowhere = scalable();
-    nowhere.chip.write64(IQA.offset, 0x7_0000_0800n);
+    nowhere.set(IQA, { IQA: 0x7_0000_0000, DW: 1 });
     nowhere.chip.write64(IQT.offset, 0x20n);
     expect(errors(nowhere).IQEI).toBe("fetchFailed");
     const reserved = new Bench(everything);
@@ -167,11 +195,12 @@ describe("invalidation queue", () => {
 describe("inv_wait_dsc", () => {
   it("interrupts with IF, once until software clears ICS.IWC (6.5.2.10)", () => {
     const bench = scalable();
-    bench.chip.write32(IE.CTL.offset, 0);
-    bench.chip.write32(IE.ADDR.offset, 0xfee0_0000);
-    bench.chip.write32(IE.DATA.offset, 0x41);
+    bench.set(IE.CTL, { IM: false });
+    bench.set(IE.ADDR, { MA: 0xfee0_0000 });
+    bench.set(IE.UADDR, { MUA: 3 });
+    bench.set(IE.DATA, { IMD: 0x41 });
     bench.submit(wait(1, { IF: true }), wait(2, { IF: true }));
-    expect([bench.messages, bench.chip.read32(ICS.offset)]).toEqual([[{ address: 0xfee0_0000, data: 0x41 }], 1]);
+    expect([bench.messages, bench.get(ICS).IWC]).toEqual([[{ address: 0x3_fee0_0000, data: 0x41 }], true]);
     bench.chip.write32(ICS.offset, 1);
     bench.submit(wait(3, { IF: true, SW: false }));
     expect([bench.messages.length, bench.memory.load32(STATUS)]).toEqual([2, 2]);
@@ -180,9 +209,9 @@ describe("inv_wait_dsc", () => {
   it("holds a masked interrupt pending, and forgets it when IWC is cleared", () => {
     const bench = scalable();
     bench.submit(wait(1, { IF: true }));
-    expect([bench.messages.length, bench.chip.read32(IE.CTL.offset)]).toEqual([0, 0xc000_0000]);
-    bench.chip.write32(IE.CTL.offset, 0);
-    expect([bench.messages.length, bench.chip.read32(IE.CTL.offset)]).toEqual([1, 0]);
+    expect([bench.messages.length, bench.get(IE.CTL)]).toEqual([0, { IM: true, IP: true }]);
+    bench.set(IE.CTL, { IM: false });
+    expect([bench.messages.length, bench.get(IE.CTL)]).toEqual([1, { IM: false, IP: false }]);
     bench.chip.write32(ICS.offset, 1);
     bench.chip.write32(IE.CTL.offset, 0x8000_0000);
     bench.submit(wait(2, { IF: true }));
@@ -195,7 +224,7 @@ describe("inv_wait_dsc", () => {
     const drained = scalable();
     drained.submit(wait(1, { PD: true }));
     expect(drained.memory.load32(STATUS)).toBe(1);
-    const plain = scalable({ ...everything, ecap: everything.ecap & ~(1n << 42n) });
+    const plain = scalable(withEcap(everything, { PDS: 0 }));
     plain.submit(wait(1, { PD: true }));
     expect(errors(plain).IQEI).toBe("reserved");
   });

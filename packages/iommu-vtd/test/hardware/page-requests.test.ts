@@ -15,12 +15,12 @@ describe("page requests", () => {
     bench = new Bench(everything);
     root = bench.table();
     bench.scalable({ 0: { PGTT: "passThrough" }, [PASID]: { PGTT: "firstStage", FSPTPTR: root, ...entry } }, context);
-    bench.chip.write64(PQA.offset, BigInt(PRQ));
-    bench.chip.write32(PE.CTL.offset, 0);
+    bench.set(PQA, { PQA: PRQ });
+    bench.set(PE.CTL, { IM: false });
   }
   beforeEach(() => setUp());
   const tail = () => Number(bench.chip.read64(PQT.offset));
-  const status = () => PRS.decode(new Int32Array([bench.chip.read32(PRS.offset)]));
+  const status = () => bench.get(PRS);
   const entry = (index: number) =>
     PAGE_REQUEST_DESCRIPTOR.decode(new Int32Array(8).map((_, i) => bench.memory.load32(PRQ + index * 32 + i * 4)));
 
@@ -62,11 +62,19 @@ describe("page requests", () => {
   });
 
   it("forget a held interrupt when software has cleared PPR", () => {
-    bench.chip.write32(PE.CTL.offset, 0x8000_0000);
+    bench.set(PE.CTL, { IM: true });
     bench.pageRequest({ pasid: PASID });
-    expect(bench.chip.read32(PE.CTL.offset)).toBe(0xc000_0000);
-    bench.chip.write32(PRS.offset, 1);
-    expect(bench.chip.read32(PE.CTL.offset)).toBe(0x8000_0000);
+    expect(bench.get(PE.CTL)).toEqual({ IM: true, IP: true });
+    bench.set(PRS, { PPR: true });
+    expect(bench.get(PE.CTL)).toEqual({ IM: true, IP: false });
+  });
+
+  it("interrupt with the message that PEDATA, PEADDR and PEUADDR hold (11.4.11.5)", () => {
+    bench.set(PE.ADDR, { MA: 0xfee0_3000 });
+    bench.set(PE.UADDR, { MUA: 2 });
+    bench.set(PE.DATA, { IMD: 0x52 });
+    bench.pageRequest({ pasid: PASID });
+    expect(bench.messages).toEqual([{ address: 0x2_fee0_3000, data: 0x52 }]);
   });
 
   it("overflow at N - 1 entries: PRO, the last of a group is answered with success, nothing else is written (7.4.1)", () => {
@@ -86,7 +94,7 @@ describe("page requests", () => {
   });
 
   it("use a queue of PQS pages and wrap around in it", () => {
-    bench.chip.write64(PQA.offset, BigInt(PRQ) | 1n);
+    bench.set(PQA, { PQA: PRQ, PQS: 1 });
     for (let n = 0; n < 300; n++) {
       bench.pageRequest({ pasid: PASID });
       bench.chip.write64(PQH.offset, BigInt(tail()));

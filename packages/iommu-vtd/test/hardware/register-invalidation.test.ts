@@ -2,7 +2,7 @@ import { Access, TranslationStatus } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import { everything, qemu11Q35, type VtdPreset } from "../../src/presets.js";
 import { CCMD, iotlbRegisters } from "../../src/spec/registers.js";
-import { Bench, RAM, RID } from "./bench.js";
+import { Bench, RAM, RID, withCap } from "./bench.js";
 
 const { IVA, IOTLB } = iotlbRegisters(0xf);
 const PAGE = BigInt(RAM + 0x80_0000);
@@ -23,18 +23,24 @@ function stale(preset: VtdPreset = qemu11Q35): Bench {
 const cached = (bench: Bench) =>
   [0x1000n, 0x3000n].map((iova) => bench.translate(iova, Access.READ) === TranslationStatus.OK);
 
+/** Values of IAIG. */
+const GRANULARITIES: readonly unknown[] = [0, "global", "domain", "page"];
+
 /** @returns IAIG */
-function iotlb(bench: Bench, granularity: number, did: number, iva = 0n): number {
-  bench.chip.write64(IVA.offset, iva);
-  bench.chip.write64(IOTLB.offset, (1n << 63n) | (BigInt(granularity) << 60n) | (BigInt(did) << 32n));
-  const value = bench.chip.read64(IOTLB.offset);
-  expect(value >> 63n).toBe(0n);
-  return Number((value >> 57n) & 3n);
+function iotlb(bench: Bench, granularity: number, did: number, iva: Parameters<typeof IVA.encode>[0] = {}): number {
+  bench.set(IVA, iva);
+  bench.set(IOTLB, { IVT: true, IIRG: granularity, DID: did });
+  const { IVT, IAIG } = bench.get(IOTLB);
+  expect(IVT).toBe(false);
+  return GRANULARITIES.indexOf(IAIG);
 }
 
-function context(bench: Bench, granularity: number, did: number, sid: number): number {
-  bench.chip.write64(CCMD.offset, (1n << 63n) | (BigInt(granularity) << 61n) | (BigInt(sid) << 16n) | BigInt(did));
-  return Number((bench.chip.read64(CCMD.offset) >> 59n) & 3n);
+/** @returns CAIG */
+function context(bench: Bench, granularity: number, did: number, sid: number, functionMask = 0): number {
+  bench.set(CCMD, { ICC: true, CIRG: granularity, SID: sid, DID: did, FM: functionMask });
+  const { ICC, CAIG } = bench.get(CCMD);
+  expect(ICC).toBe(false);
+  return [0, "global", "domain", "device"].indexOf(CAIG);
 }
 
 describe("IOTLB_REG and IVA_REG (6.5.1.2)", () => {
@@ -49,15 +55,28 @@ describe("IOTLB_REG and IVA_REG (6.5.1.2)", () => {
       [false, false],
     ]);
     const page = stale();
-    expect([iotlb(page, 3, 7, 0x1000n), cached(page)]).toEqual([3, [false, true]]);
-    expect([iotlb(page, 3, 7, 2n), cached(page)]).toEqual([3, [false, false]]);
+    expect([iotlb(page, 3, 7, { ADDR: 0x1000n }), cached(page)]).toEqual([3, [false, true]]);
+    expect([iotlb(page, 3, 7, { AM: 2 }), cached(page)]).toEqual([3, [false, false]]);
+  });
+
+  it("spare the paging-structure caches with IH (6.5.1.2)", () => {
+    for (const IH of [true, false]) {
+      const bench = new Bench(qemu11Q35);
+      const root = bench.table();
+      bench.legacy({ SSPTPTR: root, DID: 7 });
+      for (const iova of [0x1000n, 0x3000n]) bench.map(root, 4, iova, PAGE | 3n, 3n);
+      bench.translate(0x1000n, Access.READ);
+      bench.store(root, 0n);
+      expect(iotlb(bench, 3, 7, { ADDR: 0x1000n, IH })).toBe(3);
+      expect(bench.translate(0x3000n, Access.READ) === TranslationStatus.OK).toBe(IH);
+    }
   });
 
   it("do a domain where pages cannot be selected, and refuse masks above MAMV", () => {
-    const coarse = stale({ ...qemu11Q35, cap: qemu11Q35.cap & ~(1n << 39n) });
-    expect([iotlb(coarse, 3, 7, 0x1000n), cached(coarse)]).toEqual([2, [false, false]]);
+    const coarse = stale(withCap(qemu11Q35, { PSI: 0 }));
+    expect([iotlb(coarse, 3, 7, { ADDR: 0x1000n }), cached(coarse)]).toEqual([2, [false, false]]);
     const refused = stale();
-    expect([iotlb(refused, 3, 7, 19n), cached(refused)]).toEqual([0, [true, true]]);
+    expect([iotlb(refused, 3, 7, { AM: 19 }), cached(refused)]).toEqual([0, [true, true]]);
   });
 
   it("refuse while the queue is on, in scalable mode, and on units of version 6 (11.4.6)", () => {
@@ -69,8 +88,8 @@ describe("IOTLB_REG and IVA_REG (6.5.1.2)", () => {
     const scalable = new Bench(everything);
     scalable.setRoot(1);
     const registers = iotlbRegisters(scalable.chip.capabilities.ecap.IRO);
-    scalable.chip.write64(registers.IOTLB.offset, 0x9000_0000_0000_0000n);
-    expect(scalable.chip.read64(registers.IOTLB.offset)).toBe(0x1000_0000_0000_0000n);
+    scalable.set(registers.IOTLB, { IVT: true, IIRG: "global" });
+    expect(scalable.get(registers.IOTLB)).toMatchObject({ IVT: false, IAIG: 0, IIRG: "global" });
   });
 
   it("start with the write of the upper half", () => {
@@ -86,16 +105,18 @@ describe("IOTLB_REG and IVA_REG (6.5.1.2)", () => {
 
 describe("CCMD_REG (6.5.1.1)", () => {
   it.each([
-    [1, 0, 0, true],
-    [2, 7, 0, true],
-    [2, 8, 0, false],
-    [3, 7, RID, true],
-    [3, 7, RID ^ 8, false],
-    [3, 8, RID, false],
-  ])("granularity %i, domain %i, source %i", (granularity, did, sid, dropped) => {
+    [1, 0, 0, 0, true],
+    [2, 7, 0, 0, true],
+    [2, 8, 0, 0, false],
+    [3, 7, RID, 0, true],
+    [3, 7, RID ^ 8, 0, false],
+    [3, 7, RID ^ 1, 3, true],
+    [3, 7, RID ^ 1, 1, false],
+    [3, 8, RID, 0, false],
+  ])("granularity %i, domain %i, source %i, function mask %i", (granularity, did, sid, mask, dropped) => {
     const bench = stale();
     bench.store(bench.contextAddress(false), 0n);
-    expect(context(bench, granularity, did, sid)).toBe(granularity);
+    expect(context(bench, granularity, did, sid, mask)).toBe(granularity);
     iotlb(bench, 1, 0);
     bench.translate(0x1000n, Access.READ);
     // FR 2: context entry read again; 6: still the old one.

@@ -1,6 +1,6 @@
 import { Access, AtsStatus, TranslationStatus } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
-import { everything } from "../../src/presets.js";
+import { everything, presets } from "../../src/presets.js";
 import {
   INVALIDATION_WAIT,
   PAGE_GROUP_RESPONSE,
@@ -9,7 +9,7 @@ import {
   PASID_IOTLB_INVALIDATE,
 } from "../../src/spec/invalidation.js";
 import { PAGE_REQUEST_DESCRIPTOR } from "../../src/spec/page-requests.js";
-import { PE, PQA, PQH, PQT, PRS } from "../../src/spec/registers.js";
+import { CAP, ECAP, PE, PQA, PQH, PQT, PRS, VER } from "../../src/spec/registers.js";
 import { Bench, PRQ, RAM, RID, STATUS } from "./bench.js";
 
 const { READ, WRITE } = Access;
@@ -18,6 +18,18 @@ const VA = 0x7f12_3456_7000n;
 const PAGE = RAM + 0x80_0000;
 /** P, RW, US. */
 const LINK = 7n;
+
+describe("VER, CAP and ECAP", () => {
+  it.each(Object.values(presets))("show what the preset $name says (11.4.1 to 11.4.3)", (preset) => {
+    const bench = new Bench(preset);
+    const [MAX, MIN] = preset.version;
+    expect(bench.get(VER)).toEqual({ MAX, MIN });
+    expect([bench.chip.read64(CAP.offset), bench.chip.read64(ECAP.offset)]).toEqual([preset.cap, preset.ecap]);
+    bench.chip.write64(CAP.offset, 0n);
+    bench.chip.write32(VER.offset, 0);
+    expect([bench.chip.read64(CAP.offset), bench.get(VER).MAX]).toEqual([preset.cap, MAX]);
+  });
+});
 
 describe("a shared virtual address, end to end", () => {
   it("faults, is paged in by request, translated, dirtied, invalidated", () => {

@@ -1,0 +1,93 @@
+/**
+ * What the chip leaves out of the tables of this folder, and why: field or code by its name, `TABLE.*` for every field. The
+ * documentation shows it; a test compares it with what the chip uses.
+ */
+export const LEFT_OUT: Readonly<Record<string, readonly string[]>> = {
+  "posted interrupts: CAP.PI is 0, so an entry with IM = 1 violates a reserved field (24h)": [
+    "CAP.PI",
+    "IRTE.IM",
+    "POSTED_IRTE.*",
+    "InterruptFault.DESCRIPTOR_ACCESS",
+    "InterruptFault.DESCRIPTOR_RESERVED",
+  ],
+  "for software: hardware ignores it": [
+    "IRTE.AVAIL",
+    "CONTEXT_ENTRY.IGN",
+    "FIRST_STAGE_ENTRY.IGN0",
+    "FIRST_STAGE_ENTRY.IGN1",
+    "FIRST_STAGE_ENTRY.IGN2",
+    "SECOND_STAGE_ENTRY.IGN0",
+    "SECOND_STAGE_ENTRY.IGN1",
+    "SECOND_STAGE_ENTRY.IGN2",
+  ],
+  "a constant of the address range that the bus routes by": ["INTERRUPT_ADDRESS.FEE", "INTERRUPT_ADDRESS.IGN"],
+  "memory has no types and no caches in front of it here; reserved where ECAP.MTS is 0, as in every preset": [
+    "PASID_ENTRY.CD",
+    "PASID_ENTRY.EMTE",
+    "PASID_ENTRY.EMT",
+    "PASID_ENTRY.PAT",
+    "FIRST_STAGE_ENTRY.PWT",
+    "FIRST_STAGE_ENTRY.PCD",
+    "SECOND_STAGE_ENTRY.EMT",
+    "SECOND_STAGE_ENTRY.IPAT",
+  ],
+  "requests are carried out as they come: none is ever under way that an invalidation or a wait would have to drain": [
+    "CAP.DWD",
+    "CAP.DRD",
+    "IOTLB_INVALIDATE.DW",
+    "IOTLB_INVALIDATE.DR",
+    "iotlbRegisters.IOTLB.DW",
+    "iotlbRegisters.IOTLB.DR",
+    "INVALIDATION_WAIT.PD",
+  ],
+  "descriptors are carried out in order, and a wait descriptor waits for all before it, fence or not": [
+    "INVALIDATION_WAIT.FN",
+  ],
+  "invalidation throttling: up to 32 requests are under way, whatever the device can take": [
+    "DEVICE_TLB_INVALIDATE.MIP",
+    "DEVICE_TLB_INVALIDATE.PFSID_LO",
+    "DEVICE_TLB_INVALIDATE.PFSID_HI",
+    "PASID_DEVICE_TLB_INVALIDATE.MIP",
+    "PASID_DEVICE_TLB_INVALIDATE.PFSID_LO",
+    "PASID_DEVICE_TLB_INVALIDATE.PFSID_HI",
+  ],
+  "reserved since revision 4, and what drivers before it copied there is ignored": ["PAGE_GROUP_RESPONSE.LPIG"],
+  "translations are cached per domain and PASID; Global may be ignored, and completions never say it": [
+    "FIRST_STAGE_ENTRY.G",
+  ],
+  "transient mapping is a caching hint of devices": ["SECOND_STAGE_ENTRY.TM"],
+  "second-stage execute permission: what can be read can be executed": ["PASID_ENTRY.SSEE", "SECOND_STAGE_ENTRY.X"],
+  "the unit's own caches are coherent: nothing has to be flushed, whatever it says": ["ECAP.C"],
+  "no buffer holds writes back: WBF is complete at once": ["CAP.RWBF", "GCMD.WBF", "GSTS.WBFS"],
+  "advanced fault logging: CAP.AFL is 0 in every preset, and the specification has dropped it": [
+    "CAP.AFL",
+    "GCMD.EAFL",
+    "GCMD.SFL",
+    "GSTS.AFLS",
+    "GSTS.FLS",
+    "FSTS.AFO",
+    "FSTS.APF",
+    "AFLOG.*",
+  ],
+  "the unit's own messages carry 16 bits of data": ["FE.DATA.EIMD", "IE.DATA.EIMD", "PE.DATA.EIMD"],
+  "host permission tables: 0 in every preset, so that HPTE is reserved": [
+    "ECAP.HPTS",
+    "ECAP.HPT1GPS",
+    "SM_CONTEXT_ENTRY.HPTE",
+  ],
+  "PASIDs in translated requests: 0 in every preset, so that EPTR is reserved and such requests are unsupported": [
+    "ECAP.PTRS",
+    "SM_CONTEXT_ENTRY.EPTR",
+    "ScalableFault.EPTR_CLEAR",
+  ],
+  "permission bits apart for devices: 0 in every preset": ["ECAP.SSIRWS", "RTADDR.SSIRWE"],
+  "stop markers reach the page request queue whatever it says": ["ECAP.SMS"],
+  "0 in every preset: enhanced and virtual commands, performance monitoring, TDX Connect, resource tags": [
+    "CAP.ECMDS",
+    "ECAP.VCS",
+    "ECAP.PMS",
+    "ECAP.TDXCS",
+    "ECAP.RDTS",
+  ],
+  "deferred invalidation: 0 in every preset, and no revision since 2.4 describes it": ["ECAP.DIS"],
+};
