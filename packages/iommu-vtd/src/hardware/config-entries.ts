@@ -9,7 +9,8 @@ const PGTT_SHIFT = PASID_ENTRY.PGTT.shift;
 const AW = PASID_ENTRY.AW.lowMask;
 const AW_SHIFT = PASID_ENTRY.AW.shift;
 const SSADE = PASID_ENTRY.SSADE.lowMask;
-const POINTER_LO = PASID_ENTRY.SSPTPTR.lowMask;
+/** Both stages. */
+const POINTER_LO = PASID_ENTRY.SSPTPTR.lowMask & PASID_ENTRY.FSPTPTR.lowMask;
 const DID = PASID_ENTRY.DID.lowMask;
 const PWSNP = PASID_ENTRY.PWSNP.lowMask;
 const PGSNP = PASID_ENTRY.PGSNP.lowMask;

@@ -11,8 +11,8 @@ import type { ContextRecord } from "./config-entries.js";
 import { reservedMask, violates } from "./reserved.js";
 
 /** Both halves of a scalable-mode root entry are alike. */
-const SM_ROOT_PRESENT = SM_ROOT_ENTRY.LP.lowMask;
-const SM_ROOT_POINTER = SM_ROOT_ENTRY.LCTP.lowMask;
+const SM_ROOT_PRESENT = SM_ROOT_ENTRY.LP.lowMask & SM_ROOT_ENTRY.UP.lowMask;
+const SM_ROOT_POINTER = SM_ROOT_ENTRY.LCTP.lowMask & SM_ROOT_ENTRY.UCTP.lowMask;
 const SM_CONTEXT_PRESENT = SM_CONTEXT_ENTRY.P.lowMask;
 const SM_CONTEXT_FPD = SM_CONTEXT_ENTRY.FPD.lowMask;
 
