@@ -53,14 +53,15 @@ static bool append(char *to, size_t used, const char *path) {
   return true;
 }
 
-/* Directory of the tree's that relative paths begin at, in `to`; its length, or 0 when it is elsewhere. */
+/* Directory that relative paths begin at, behind the tree's root in `to`; its length, or 0 when there is none. */
 static size_t start_of(int directory, char *to, size_t root) {
   char link[64] = "/proc/self/cwd";
   if (directory != AT_FDCWD) snprintf(link, sizeof link, "/proc/self/fd/%d", directory);
   int saved = errno;
   long length = kernel(SYS_readlinkat, AT_FDCWD, link, to + root, PATH_MAX - root - 1);
   errno = saved;
-  if (length < (long)root || memcmp(to, to + root, root) != 0) return 0;
+  if (length <= 0) return 0;
+  if (length < (long)root || memcmp(to, to + root, root) != 0) return root + (size_t)length;
   memmove(to, to + root, (size_t)length);
   return (size_t)length;
 }

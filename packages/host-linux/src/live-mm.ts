@@ -69,14 +69,14 @@ export class LiveMm extends MmStruct {
     this.#stale = true;
   }
 
-  /** mremap has moved pages: out of every table; those that are pinned are where the process has them now. */
+  /** mremap has moved pages: frames, pinned ones too, hold them at their new place. */
   async move(start: bigint, length: bigint, target: bigint): Promise<void> {
     const [first, limit] = [Number(start >> PAGE_SHIFT), Number((start + length + 0xfffn) >> PAGE_SHIFT)];
     await this.mmapLock.with(async () => {
-      this.mappings.pages.forEach(first, limit, (page, { pa }) => {
-        if (this.#pins.has(pa)) this.frames.move(pa, target + (BigInt(page - first) << PAGE_SHIFT));
-      });
-      await this.mappings.remove(first, limit);
+      this.mappings.pages.forEach(first, limit, (page, { pa }) =>
+        this.frames.move(pa, target + (BigInt(page - first) << PAGE_SHIFT)),
+      );
+      await this.mappings.move(first, limit, Number(target >> PAGE_SHIFT));
     });
     this.#stale = true;
   }

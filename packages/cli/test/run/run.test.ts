@@ -82,6 +82,9 @@ describe.runIf(possible)("a program under iommukit run", () => {
     ["makes requests from several threads at once", "threads"],
     ["polls its eventfds for interrupts", "interrupts"],
     ["is served when it has become a daemon", "daemon"],
+    ["finds the same by directory descriptors, openat2, fstat, glob and vectored reads", "calls"],
+    ["may take over the numbers of its open files, and of the library's connections", "duplicates"],
+    ["starts children with posix_spawn and vfork", "spawned"],
   ])("%s", async (_does, what) => {
     expect(await run(program, what)).toEqual(CLEAN);
   });
@@ -92,6 +95,18 @@ describe.runIf(possible)("a program under iommukit run", () => {
 
   it.runIf(process.arch === "x64")("copies and compares a BAR like memory", async () => {
     expect(await run(program, "vectors")).toEqual(CLEAN);
+  });
+
+  it.runIf(process.arch === "x64")("touches registers with every signal blocked", async () => {
+    expect(await run(program, "blocked")).toEqual(CLEAN);
+  });
+
+  it.runIf(process.arch === "x64")("moves memory that a device may reach", async () => {
+    expect(await run(program, "moved")).toEqual(CLEAN);
+  });
+
+  it.runIf(process.arch === "x64")("maps a BAR for another DMA", async () => {
+    expect(await run(program, "peer")).toEqual(CLEAN);
   });
 
   it("ends of its own faults, also with a BAR mapped", async () => {

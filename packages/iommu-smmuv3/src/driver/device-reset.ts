@@ -16,14 +16,13 @@ export class DeviceReset {
   ) {}
 
   /** Off, and memory attributes set: tables and queues can be installed. @throws IommuError ETIMEDOUT */
-  async disable(): Promise<void> {
+  async reset(): Promise<void> {
     const { mmio } = this.context;
     if (readField(mmio, CR0, CR0.SMMUEN) === 1) {
       this.context.print("SMMU currently enabled! Resetting...");
       await this.#abortWhileDisabled();
     }
-    this.#enabled = {};
-    await this.#writeSync(CR0, CR0ACK, 0, "disable");
+    await this.disable();
     writeRegister(mmio, CR1, {
       QUEUE_IC: "writeBack",
       QUEUE_OC: "writeBack",
@@ -33,6 +32,12 @@ export class DeviceReset {
       TABLE_SH: "inner",
     });
     writeRegister(mmio, CR2, { PTM: true, RECINVSID: true });
+  }
+
+  /** @throws IommuError ETIMEDOUT */
+  async disable(): Promise<void> {
+    this.#enabled = {};
+    await this.#writeSync(CR0, CR0ACK, 0, "disable");
   }
 
   /** Transactions that come between disable and enable abort instead of passing. */

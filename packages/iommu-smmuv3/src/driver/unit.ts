@@ -68,7 +68,7 @@ export class Unit {
 
   /** Every step waits until the hardware has acknowledged the one before. @throws IommuError ETIMEDOUT */
   async start(): Promise<void> {
-    await this.#reset.disable();
+    await this.#reset.reset();
     this.streamTable.install();
     this.commands.reset();
     await this.#reset.enable("CMDQEN", "command queue");
