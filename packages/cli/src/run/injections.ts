@@ -26,7 +26,7 @@ export const INJECTIONS: Readonly<Record<string, Injection>> = {
     apply: (platform) => each(platform, losePageResponses),
   },
   enomem: {
-    says: "every tenth allocation of the kernel's fails",
+    says: "every tenth allocation for bonds and page requests fails",
     apply: ({ kernel }) => {
       let count = 0;
       kernel.allocationFails = () => ++count % RARE === 0;

@@ -45,6 +45,7 @@ enum { SUCCESS = 1, INVALID_RESPONSE = 4, WRITE_FAULT = 0x80 };
 
 static int container, group, device;
 static volatile uint64_t *portal;
+static volatile struct completion *record;
 static struct {
   struct vfio_iommu_type1_bind head;
   struct vfio_iommu_type1_bind_process process;
@@ -79,25 +80,30 @@ static void open_all(void) {
   CHECK(pwrite(device, &command, 2, (off_t)config.offset + 4) == 2);
   volatile uint32_t *registers = map_bar(0);
   portal = map_bar(2);
+  record = memory_of(PAGE);
   *(volatile uint64_t *)(registers + 0x400 / 4) = 16 | 7ULL << 32 | (uint64_t)bound.process.pasid << 36;
   registers[0x20 / 4] = 1 << 20;
   registers[0x20 / 4] = 6 << 20;
 }
 
-static volatile struct completion *start_fill(void *memory, size_t size) {
+static void start_fill(void *memory, size_t size) {
   struct descriptor work = {.source = 0x5555555555555555, .destination = (uint64_t)memory, .size = (uint32_t)size};
-  volatile struct completion *record = memory_of(PAGE);
   uint64_t words[8];
+  memset((void *)record, 0, sizeof *record);
   work.flags_opcode = MEMFILL << 24 | BLOCK_ON_FAULT | RECORD_VALID | REQUEST_RECORD;
   work.completion = (uint64_t)record;
   memcpy(words, &work, sizeof work);
   for (int i = 0; i < 8; i++) portal[i] = words[i];
-  return record;
 }
 
-static uint8_t end_of(volatile struct completion *record) {
+static uint8_t end_of(void) {
   for (int i = 0; record->status == 0 && i < 5000; i++) usleep(1000);
   return record->status;
+}
+
+static uint8_t fill(void *memory) {
+  start_fill(memory, PAGE);
+  return end_of();
 }
 
 /* Waits until the device has come to a page: it is none of the program's doing that it is there. */
@@ -109,40 +115,42 @@ static void wait_for(volatile char *page) {
 /* The device's next access to what is gone is answered with Invalid Request; what it did before stands. */
 static void unmap(void) {
   char *memory = memory_of(SIZE);
-  volatile struct completion *record = start_fill(memory, SIZE);
+  start_fill(memory, SIZE);
   wait_for(memory);
   CHECK(munmap(memory + SIZE - PAGE, PAGE) == 0);
-  CHECK(end_of(record) == (INVALID_RESPONSE | WRITE_FAULT));
+  CHECK(end_of() == (INVALID_RESPONSE | WRITE_FAULT));
   CHECK(record->fault_address == (uint64_t)(memory + SIZE - PAGE) && record->completed == SIZE - PAGE);
   CHECK(memory[SIZE - PAGE - 1] == 0x55);
-  CHECK(end_of(start_fill(memory, PAGE)) == SUCCESS);
+  CHECK(fill(memory) == SUCCESS);
 }
 
 /* Memory that came back is the program's new memory, not the old page. */
 static void replace(void) {
   char *memory = memory_of(SIZE);
-  CHECK(end_of(start_fill(memory, PAGE)) == SUCCESS && memory[0] == 0x55);
+  CHECK(fill(memory) == SUCCESS && memory[0] == 0x55);
   CHECK(munmap(memory, PAGE) == 0);
   CHECK(mmap(memory, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == memory);
   CHECK(memory[0] == 0);
-  CHECK(end_of(start_fill(memory, PAGE)) == SUCCESS && memory[0] == 0x55);
+  CHECK(fill(memory) == SUCCESS && memory[0] == 0x55);
   CHECK(mprotect(memory, PAGE, PROT_READ) == 0);
-  CHECK(end_of(start_fill(memory, PAGE)) == (INVALID_RESPONSE | WRITE_FAULT));
+  CHECK(fill(memory) == (INVALID_RESPONSE | WRITE_FAULT));
   CHECK(mprotect(memory, PAGE, PROT_READ | PROT_WRITE) == 0);
-  CHECK(end_of(start_fill(memory, PAGE)) == SUCCESS);
+  CHECK(fill(memory) == SUCCESS);
 }
 
-/* A child has its own memory: the device writes the parent's, whose PASID it is. */
+/* A child has its own memory: the device that it drives writes the parent's, whose PASID it is. */
 static void child(void) {
   char *memory = memory_of(PAGE);
-  volatile struct completion *record = memory_of(PAGE);
   int status;
   memory[0] = 1;
   pid_t pid = fork();
-  if (pid == 0) _exit(end_of(start_fill(memory, PAGE)) == 0 && memory[0] == 1 ? 0 : 1);
-  (void)record;
-  CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
-  CHECK(end_of(start_fill(memory, PAGE)) == SUCCESS && memory[0] == 0x55);
+  if (pid == 0) {
+    start_fill(memory, PAGE);
+    usleep(300000);
+    _exit(memory[0] == 1 && record->status == 0 ? 0 : 1);
+  }
+  CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+  CHECK(memory[0] == 0x55 && record->status == SUCCESS);
 }
 
 int main(int argc, char **argv) {

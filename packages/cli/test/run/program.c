@@ -417,7 +417,7 @@ static void moved(void) {
   close_all();
 }
 
-/* Two devices' BARs are memory for each other's DMA. */
+/* A BAR is mapped for DMA as memory is: the device reads its own registers. */
 static void peer(void) {
   open_all();
   command(6);

@@ -19,8 +19,15 @@ if (!possible) console.warn(`no Linux or no C compiler (${compiler}): programs u
 const EXAMPLE = new URL("../../../../examples/07-c-program/sort-list.c", import.meta.url).pathname;
 const HEADERS = new URL("../../../host-linux/shim/include", import.meta.url).pathname;
 
+const PYTHON = spawnSync("python3", ["--version"]).status === 0;
+if (!PYTHON) console.warn("no python3: a Python program is not run");
+
+// Each starts a platform, a broker and a program or two, on machines that have other things to do.
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
+
 let folder = "";
 let program = "";
+let bound = "";
 let example = "";
 
 function compile(name: string, ...options: string[]): string {
@@ -34,6 +41,7 @@ beforeAll(() => {
   if (!possible) return;
   folder = mkdtempSync(join(tmpdir(), "iommukit-run-"));
   program = compile("program", new URL("program.c", import.meta.url).pathname, "-lpthread");
+  bound = compile("bound", "-I", HEADERS, new URL("bound.c", import.meta.url).pathname);
   example = compile("sort-list", "-I", HEADERS, EXAMPLE);
 });
 
@@ -45,10 +53,11 @@ afterEach(() => {
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-function machine(iommu = vtd()): Promise<Platform> {
+/** @param bytesPerMicrosecond a slow accelerator is still at it when its program does something else */
+function machine(iommu = vtd(), bytesPerMicrosecond = 16_384): Promise<Platform> {
   return createPlatform({
     iommus: [iommu],
-    devices: [edu({ bdf: "0000:00:05.0" }), accelerator({ bdf: "0000:6a:01.0" })],
+    devices: [edu({ bdf: "0000:00:05.0" }), accelerator({ bdf: "0000:6a:01.0", bytesPerMicrosecond })],
     services: [vfioType1()],
   });
 }
@@ -135,6 +144,65 @@ describe.runIf(possible)("a program under iommukit run", () => {
     expect(result).toEqual(CLEAN);
     expect(readFileSync(join(folder, "out"), "utf8")).toMatch(/^the device visited 1000 nodes\n1000 nodes, sorted/);
     expect(answered.length).toBeGreaterThan(0);
+  });
+
+  describe.each([
+    ["smmuv3", () => smmuv3()],
+    ["vtd", () => vtd()],
+  ] as const)("that is bound behind %s, under a DMA of the device's,", (_name, iommu) => {
+    it.each([
+      ["unmaps what the device is about to reach", "unmap", 0],
+      ["replaces and protects what the device has reached", "replace", 0],
+      ["forks, and the device stays with the parent", "child", 0],
+      ["is killed, and everything is given back", "kill", 137],
+    ])("%s", async (_does, what, status) => {
+      const slow = await machine(iommu(), 16);
+      const result = await runSession({ machine: { platform: slow }, program: checkedExecutable(bound), args: [what] });
+      expect(result).toEqual({ ...CLEAN, status });
+    });
+  });
+
+  it.runIf(PYTHON)("is in Python, whose modules make the calls", async () => {
+    expect(await run("python3", new URL("program.py", import.meta.url).pathname)).toEqual(CLEAN);
+  });
+
+  it("is ls, find, cat, stat or a shell's pattern", async () => {
+    const script = `set -e
+      ls -l /dev/vfio /sys/kernel/iommu_groups /sys/bus/pci/devices
+      find /dev/vfio /sys/kernel/iommu_groups/0 -name '0000:*' -o -name 1
+      stat -c '%F %t:%T' /dev/vfio/vfio
+      cat /sys/bus/pci/devices/0000:00:05.0/vendor /sys/kernel/iommu_groups/*/type
+      cd /sys/bus/pci/devices/0000:6a:01.0 && readlink iommu_group && cat device
+      [ ! -e /dev/iommu ] && echo /dev/vfio/*`;
+    const out = join(folder, "listing");
+    expect(await shell(`(${script}) > ${out} 2>&1`)).toEqual(CLEAN);
+    expect(readFileSync(out, "utf8")).toMatch(
+      new RegExp(
+        [
+          "crw-rw-rw-.* 10, 196 .* vfio\n",
+          "0000:00:05.0 -> ../../../devices/pci0000:00/0000:00:05.0\n",
+          "/dev/vfio/1\n",
+          "/sys/kernel/iommu_groups/0/devices/0000:00:05.0\n",
+          "character special file a:c4\n",
+          "0x1234\nDMA\nDMA\n",
+          "kernel/iommu_groups/1\n0x5a01\n",
+          "/dev/vfio/0 /dev/vfio/1 /dev/vfio/vfio\n$",
+        ].join("[^]*"),
+      ),
+    );
+  });
+
+  it("finds its sleeps over at once with --skip-sleeps, and the machine's time gone by", async () => {
+    const platform = await machine();
+    const before = platform.scheduler.now;
+    const script = `'${program}' stray > /dev/null`;
+    const options = { machine: { platform }, program: checkedExecutable("sh"), args: ["-c", script], skipSleeps: true };
+    const started = process.hrtime.bigint();
+    expect(await runSession(options)).toEqual(CLEAN);
+    // edu's DMA begins 100 ms after the command; the program polls for its end.
+    expect(platform.scheduler.now - before).toBeGreaterThan(100_000_000);
+    expect(platform.kernel.log.join("\n")).toMatch(/fault addr 0x900000/);
+    expect(Number(process.hrtime.bigint() - started)).toBeGreaterThan(0);
   });
 
   it("gets its exit status through, and 128 and the signal's number", async () => {
