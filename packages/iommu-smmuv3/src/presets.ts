@@ -117,7 +117,7 @@ const everything: Smmuv3Preset = {
   summary:
     "Every feature of the model: also 52-bit addresses, broadcast TLB maintenance, VMID wildcards, ATS error records",
   idr0: mmu700Like.idr0 | IDR0.encode({ BTM: true, VMW: true, ATSRECERR: true })[0],
-  idr3: mmu700Like.idr3 | IDR3.encode({ E0PD: true })[0],
+  idr3: mmu700Like.idr3 | IDR3.encode({ E0PD: true, PTWNNC: true })[0],
   idr5: IDR5.encode({ OAS: "bits52", GRAN4K: true, GRAN16K: true, GRAN64K: true, VAX: "bits52", STALL_MAX: 32 })[0],
   aidr: AIDR.encode({ ArchMinorRev: 3 })[0],
 };

@@ -75,7 +75,8 @@ export class Ats {
     const { config, translator } = this;
     const { context } = config;
     if (stream.privcfg >= 2) t.priv = stream.privcfg === 3;
-    const asked = PERM.UR | PERM.UX | (t.write ? PERM.UW : 0);
+    // Execution alone is not granted (13.7.1): it comes with reading, or is what reading means.
+    const asked = (stream.instcfg === 3 ? PERM.UX : PERM.UR) | (t.write ? PERM.UW : 0);
     const want = t.priv ? asked << 3 : asked;
     const event = context
       ? translator.translate(t, stream, context, 0, want)
@@ -86,6 +87,8 @@ export class Ats {
     let perms = (translator.perms >>> shift) & 7;
     if (context && panForbids(context, want & (PERM.PR | PERM.PW), translator.perms)) perms &= ~3;
     grant(out, t, perms, stream.instcfg);
+    // 13.6.4: where no stage translates, writing is permitted whether asked for or not.
+    if (!context && !stream.s2) out.write = true;
     if (!out.read && !out.write) return AtsStatus.SUCCESS;
     out.shift = translator.shift;
     const split = eats === STE_EATS.s1check;
@@ -109,23 +112,25 @@ export class Ats {
   }
 
   /**
-   * 3.9.1.3: a transaction whose address the device has translated. `fault` ends it like an ordinary transaction's
-   * stage 2 fault.
+   * 3.9.1.3: a transaction whose address the device has translated: without a SubstreamID, data, unprivileged (13.7).
+   * `fault` ends it like an ordinary transaction's stage 2 fault.
    */
   translated(t: Transaction, access: number, out: Translation, fault: (event: number) => number): number {
     const { features } = this.chip;
+    const plain = access & ~(Access.EXEC | Access.PRIV);
+    t.set(t.sid, -1, t.hi, t.lo, plain);
     if (!features.ats || !this.#cr0(r.CR0.SMMUEN)) return this.#forbid(t);
     if (this.#cr0(r.CR0.ATSCHK)) {
       const bad = this.config.findStream(t.sid, t.ssid);
       if (bad !== 0) {
-        if (this.#recordsConfigErrors) this.events.record(bad, t, false);
+        if (this.#recordsConfigErrors) this.events.write(bad, t, false);
         return TranslationStatus.FAULT;
       }
       const { stream } = this.config;
       if ((stream.config & 4) === 0) return TranslationStatus.FAULT;
       const eats = this.#eats(stream);
       if (stream.config === STE_CONFIG.bypass || eats === STE_EATS.abort) return this.#forbid(t);
-      if (eats === STE_EATS.s1check) return this.#throughStage2(t, stream, access, out, fault);
+      if (eats === STE_EATS.s1check) return this.#throughStage2(t, stream, plain, out, fault);
     }
     if (exceeds(t.hi, t.lo, features.oasBits)) return TranslationStatus.FAULT;
     out.hi = t.hi;
@@ -135,7 +140,7 @@ export class Ats {
     return TranslationStatus.OK;
   }
 
-  /** Split-stage ATS: the address is an IPA (13.6.3). Data and unprivileged, before overrides. */
+  /** Split-stage ATS: the address is an IPA (13.6.3). */
   #throughStage2(
     t: Transaction,
     stream: StreamConfig,
@@ -143,9 +148,7 @@ export class Ats {
     out: Translation,
     fault: (event: number) => number,
   ): number {
-    const plain = access & ~(Access.EXEC | Access.PRIV);
-    t.set(t.sid, -1, t.hi, t.lo, plain);
-    t.override(stream, plain);
+    t.override(stream, access);
     const { translator } = this;
     const event = translator.bypassStage1(t, stream, t.need, t.need);
     if (event !== 0) return fault(event);

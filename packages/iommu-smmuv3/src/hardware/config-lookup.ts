@@ -91,6 +91,7 @@ export class ConfigLookup {
 
   /** The STE alone. */
   findStream(sid: number, ssid: number): number {
+    this.context = null;
     const hit = this.#streams.find(sid, NO_SSID);
     if (this.chip.ports.trace.enabled) this.#trace(hit >= 0, "STE", sid, ssid);
     if (hit >= 0) {
@@ -175,7 +176,6 @@ export class ConfigLookup {
   /** Which CD the transaction uses, if any (S1DSS, 5.2). */
   #findContext(ssid: number): number {
     const { stream } = this;
-    this.context = null;
     if (!stream.s1) return ssid >= 0 && (stream.config & 4) !== 0 ? EVENT.C_BAD_SUBSTREAMID : 0;
     if (ssid < 0) {
       if (stream.s1CdMax > 0) {

@@ -59,6 +59,11 @@ export class EventQueue {
       this.suppress(event, t, "CR2.RECINVSID is 0");
       return false;
     }
+    return this.write(event, t, merge, stag);
+  }
+
+  /** The same whatever CR2.RECINVSID says. */
+  write(event: number, t: Transaction, merge: boolean, stag = -1): boolean {
     this.#fill(event, t, stag);
     if (stag < 0 && merge && this.#sameAsLast()) {
       this.suppress(event, t, "merged with the record before it");

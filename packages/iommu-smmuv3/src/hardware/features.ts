@@ -1,6 +1,6 @@
 /** What the identification registers say, once, as numbers for the hot path. IHI 0070 6.3.1 to 6.3.8. */
 import type { Smmuv3Preset } from "../presets.js";
-import { AIDR, IDR0, IDR1, IDR3, IDR5 } from "../spec/registers.js";
+import { IDR0, IDR1, IDR3, IDR5 } from "../spec/registers.js";
 
 /** Bits of an address size by its encoding (IDR5.OAS, CD.IPS, STE.S2PS); reserved values behave as 52 (SMMUv3.1). */
 export const ADDRESS_BITS: readonly number[] = [32, 36, 40, 42, 44, 48, 52, 52];
@@ -49,8 +49,6 @@ export class Features {
   readonly granules: readonly boolean[];
   readonly va52: boolean;
   readonly stallMax: number;
-  /** x of SMMUv3.x. */
-  readonly minor: number;
 
   constructor(preset: Smmuv3Preset) {
     const idr0 = Int32Array.of(preset.idr0);
@@ -99,6 +97,5 @@ export class Features {
     this.granules = granules;
     this.va52 = IDR5.VAX.get(idr5) === 1;
     this.stallMax = IDR5.STALL_MAX.get(idr5);
-    this.minor = AIDR.ArchMinorRev.get(Int32Array.of(preset.aidr));
   }
 }

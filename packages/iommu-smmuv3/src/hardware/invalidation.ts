@@ -120,7 +120,8 @@ export class Invalidation {
     const { asid, first, last, regime } = message;
     scope.kind = regime === "stage1and2" ? -1 : regime === "stage2" ? TLB_KIND.IPA : TLB_KIND.VA;
     scope.world = regime === "el2" ? WORLD.EL2 : regime === "el2-e2h" ? WORLD.EL2_E2H : WORLD.NS_EL1;
-    if (scope.world === WORLD.NS_EL1) scope.vmid = message.vmid ?? 0;
+    // Without stage 2 every entry has VMID 0, and messages count as having it (3.17).
+    if (scope.world === WORLD.NS_EL1) scope.vmid = features.s2p ? (message.vmid ?? 0) : 0;
     if (asid !== undefined) {
       scope.asid = asid;
       scope.globals = first !== undefined;

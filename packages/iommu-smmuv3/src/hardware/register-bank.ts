@@ -24,6 +24,7 @@ export function createRegisters(chip: ChipContext): RegisterFile {
   file.guard(r.CR2, () => (enabled(r.CR0.SMMUEN) ? 0 : cr2Bits(features)));
   file.guard(r.IRQ_CTRL, () => (features.pri ? -1 : ~r.IRQ_CTRL.PRIQ_IRQEN.lowMask));
   file.guard(r.GBPA, () => gbpaBits(features));
+  file.guard(r.AGBPA, () => 0);
   file.guard(r.GERRORN, () => gerrorBits(features));
   unless(r.STRTAB_BASE, () => enabled(r.CR0.SMMUEN));
   file.guard(r.STRTAB_BASE_CFG, () => {

@@ -25,10 +25,6 @@ export class Stalls {
     private readonly events: EventQueue,
   ) {}
 
-  get outstanding(): number {
-    return this.#recorded.size + this.#held.size;
-  }
-
   /** Holds a transaction that faulted; answers the tag under which `stallResolved` will name it. */
   open(event: number, t: Transaction): number {
     const room = this.#recorded.size < this.chip.features.stallMax && this.events.writable;

@@ -73,7 +73,8 @@ export class TableWalk {
   ): number {
     const event = this.#stage1(stream, context, table, hi, lo, need, want);
     if (event !== 0) return event;
-    const granted = want & this.perms;
+    let granted = want & this.perms;
+    if (panForbids(context, granted, this.perms)) granted &= ~(PR | PW);
     if (!stream.s2) {
       this.hi = this.ipaHi;
       this.lo = this.ipaLo;
@@ -195,7 +196,8 @@ export class TableWalk {
       let dirties = false;
       if (clean) {
         const writable = stage1Perms(dLo & ~AP_READ_ONLY, dHi, hierarchy, context);
-        dirties = (want & writable & (UW | PW)) !== 0 && (need & ~writable) === 0;
+        dirties =
+          (want & writable & (UW | PW)) !== 0 && (need & ~writable) === 0 && !panForbids(context, want, writable);
         if (dirties) perms = writable;
       }
       if ((need & ~perms) !== 0 || panForbids(context, need, perms)) return fault.stage1(EVENT.F_PERMISSION);

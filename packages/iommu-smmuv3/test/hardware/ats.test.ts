@@ -1,7 +1,7 @@
 import { Access, AtsStatus, TranslationStatus } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import * as s from "../../src/index.js";
-import { CD_TABLE, DATA, type Fields, HOLE, Machine, machine, RAM, S1_ROOT } from "./machine.js";
+import { CD_TABLE, DATA, type Fields, HOLE, Machine, machine, RAM, S1_ROOT, S2_ROOT } from "./machine.js";
 
 const { OK, FAULT } = TranslationStatus;
 const { SUCCESS, UR, CA } = AtsStatus;
@@ -104,6 +104,29 @@ describe("translation request (3.9.1.2, G35)", () => {
     expect([granted(m), m.events()]).toEqual([{ read: false, write: false, execute: false }, []]);
   });
 
+  it("permits reading and writing 1:1 where stage 1 is skipped and there is no stage 2 (13.6.4)", () => {
+    const m = atsMachine({ S1CDMax: 1, S1DSS: "bypass" });
+    expect(m.ats(0x5_1234_5678n, READ | EXEC)).toBe(SUCCESS);
+    expect([m.completionPa, m.completion.shift, granted(m)]).toEqual([
+      0x5_1234_5000,
+      52,
+      { read: true, write: true, execute: false },
+    ]);
+  });
+
+  it("does not translate at stage 2 what stage 1 grants nothing of (3.9.1.2)", () => {
+    const m = new Machine().start();
+    m.stage1(0, { Config: "nested", ...Machine.STAGE2, EATS: "full" });
+    for (const page of [CD_TABLE, S1_ROOT, RAM + 0x60_0000]) m.map2(BigInt(page), page, {}, { level: 2 });
+    m.put(s.TABLE_DESCRIPTOR, S2_ROOT + 8 * 8, { Type: "tableOrPage", NextLevelTable: HOLE });
+    // The IPA's stage 2 table is not in memory: whoever translates it gets an external abort.
+    const beyond = 8 * 2 ** 30;
+    m.map(VA, beyond, { AP: "el1ReadWrite" });
+    expect([m.ats(VA, READ | WRITE), granted(m)]).toEqual([SUCCESS, { read: false, write: false, execute: false }]);
+    m.map(VA + 0x1000n, beyond);
+    expect(m.ats(VA + 0x1000n)).toBe(CA);
+  });
+
   it("updates the access flag, and dirty state only for NW = 0 (3.13.6)", () => {
     const m = atsMachine({}, { AF: false, AP: "readOnly", DBM: true });
     m.cd({ HA: true, HD: true });
@@ -112,6 +135,15 @@ describe("translation request (3.9.1.2, G35)", () => {
     m.ats(VA, READ | WRITE);
     expect(granted(m)).toMatchObject({ read: true, write: true });
     expect(m.translate(VA, WRITE)).toBe(OK);
+  });
+
+  it("leaves the dirty state of a page that PAN withholds (5.4, 3.13)", () => {
+    const m = atsMachine({ S1CDMax: 1, S1DSS: "ssid0" });
+    m.cd({ HA: true, HD: true, PAN: true }, 1);
+    const entry = m.map(VA, DATA, { AP: "readOnly", DBM: true });
+    const before = m.memory.load64(entry);
+    expect(m.ats(VA, READ | WRITE | PRIV, 0, 1)).toBe(SUCCESS);
+    expect([granted(m).write, m.memory.load64(entry)]).toEqual([false, before]);
   });
 
   it("never stalls, even with CD.S (3.12)", () => {
@@ -199,6 +231,14 @@ describe("split-stage ATS, EATS = 0b10 (13.6.3, G35)", () => {
     ]);
   });
 
+  it("checks the address against the IAS as stage 1: always recorded, aborted without a CD's say (3.9.1.3, 3.4)", () => {
+    const m = split();
+    m.cd({ A: false, R: false });
+    m.translate(VA);
+    expect(m.translate(1n << 52n, READ | TRANSLATED)).toBe(FAULT);
+    expect(m.events()).toMatchObject([{ ID: "F_ADDR_SIZE", S2: false, InputAddr: 1n << 52n }]);
+  });
+
   it("is as EATS = 0 without ATSCHK: requests are refused, and translated transactions not checked (5.2)", () => {
     const m = split({ ATSCHK: false });
     expect(m.ats(VA)).toBe(UR);
@@ -229,6 +269,19 @@ describe("translated transaction (3.9.1.3, G35)", () => {
     const m = atsMachine(ste, {}, cr0);
     expect(m.translate(BigInt(DATA), WRITE | TRANSLATED)).toBe(FAULT);
     expect(m.events()).toMatchObject([{ ID: "F_TRANSL_FORBIDDEN", StreamID: 0, RnW: false, InputAddr: BigInt(DATA) }]);
+  });
+
+  it("counts as without a SubstreamID, as data and unprivileged (3.9.1.3: IDR3.PASIDTT = 0)", () => {
+    const m = atsMachine({ V: false }, {}, { ATSCHK: true }, { REC_CFG_ATS: true });
+    expect(m.translate(VA, READ | EXEC | PRIV | TRANSLATED, 0, 5)).toBe(FAULT);
+    expect(m.events()).toMatchObject([{ ID: "C_BAD_STE", SSV: false, SubstreamID: 0 }]);
+  });
+
+  it("records C_BAD_STREAMID with REC_CFG_ATS whatever RECINVSID says, unlike a request (3.9.1.2, 3.9.1.3)", () => {
+    const m = atsMachine({}, {}, { ATSCHK: true }, { REC_CFG_ATS: true });
+    expect([m.ats(VA, READ, 300), m.events()]).toEqual([CA, []]);
+    expect(m.translate(VA, READ | TRANSLATED, 300)).toBe(FAULT);
+    expect(m.events()).toMatchObject([{ ID: "C_BAD_STREAMID", StreamID: 300 }]);
   });
 
   it("is F_TRANSL_FORBIDDEN on a chip without ATS", () => {

@@ -1,7 +1,7 @@
 import { AtsStatus, TranslationStatus } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import * as s from "../../src/index.js";
-import { DATA, type Fields, Machine } from "./machine.js";
+import { DATA, type Fields, Machine, variant } from "./machine.js";
 
 const { OK, FAULT } = TranslationStatus;
 const VA = 0x1000n;
@@ -9,8 +9,8 @@ const VA = 0x1000n;
 const TLBI = { regime: "el1", asid: 1, first: VA, last: VA + 0xfffn } as const;
 
 /** A page that the TLB holds, and whose descriptor is gone. With ASET = 0 the ASID is shared with PEs. */
-function stale(cr2: Fields, cd: Fields = { ASET: false }): Machine {
-  const m = new Machine().start({}, cr2);
+function stale(cr2: Fields, cd: Fields = { ASET: false }, preset?: s.Smmuv3Preset): Machine {
+  const m = new Machine(preset).start({}, cr2);
   m.stage1(0, { EATS: "full" }, cd);
   const at = m.map(VA, DATA);
   expect(m.translate(VA)).toBe(OK);
@@ -41,6 +41,15 @@ describe("broadcast TLB maintenance (3.17, IDR0.BTM, C12)", () => {
     const own = stale({ PTM: false }, { ASET: true });
     own.chip.broadcastInvalidate(TLBI);
     expect(own.translate(VA)).toBe(OK);
+  });
+
+  it("does not look at VMIDs without stage 2 (3.17)", () => {
+    const m = stale({ PTM: false }, {}, variant("everything", { idr0: { S2P: false } }));
+    m.chip.broadcastInvalidate({ ...TLBI, vmid: 9 });
+    expect(m.translate(VA)).toBe(FAULT);
+    const both = stale({ PTM: false });
+    both.chip.broadcastInvalidate({ ...TLBI, vmid: 9 });
+    expect(both.translate(VA)).toBe(OK);
   });
 
   it("sends nothing to an ATC: that takes a CMD_ATC_INV (C12)", () => {

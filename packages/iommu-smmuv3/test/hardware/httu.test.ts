@@ -73,8 +73,9 @@ describe("stage 2 and nested (3.13.5)", () => {
     const at = m.map2(VA, DATA, { S2AP: "readOnly", DBM: true, AF: false });
     expect(m.translate(VA)).toBe(OK);
     expect(m.memory.load64(at) & (AF | S2AP_W)).toBe(AF);
-    expect(m.translate(VA, Access.WRITE)).toBe(OK);
+    const records = m.traced(() => expect(m.translate(VA, Access.WRITE)).toBe(OK));
     expect(m.memory.load64(at) & S2AP_W).toBe(S2AP_W);
+    expect(records.filter(({ name }) => name === "table:updated")).toMatchObject([{ table: "S2 L3", address: at }]);
   });
 
   it("writes a stage 1 flag only through a writable stage 2 page: otherwise F_PERMISSION, CLASS TT, TTRnW = 0 (7.3.16)", () => {
@@ -93,18 +94,33 @@ describe("stage 2 and nested (3.13.5)", () => {
   });
 });
 
+/** Somebody clears the descriptor just before the chip writes its flags. */
+function clearedAtUpdate(m: Machine, at: number): void {
+  const original = m.memory.compareExchange64.bind(m.memory);
+  let raced = false;
+  m.memory.compareExchange64 = function (this: SlabMemory, pa, ...rest): boolean {
+    if (!raced && pa === at) {
+      raced = true;
+      this.store64(at, 0, 0);
+    }
+    return original(pa, ...rest);
+  };
+}
+
 describe("atomicity (G21)", () => {
+  it("reads a stage 2 descriptor again when somebody changed it in between", () => {
+    const m = machine();
+    m.stage2(0, { S2HA: true });
+    const at = m.map2(VA, DATA, { AF: false });
+    clearedAtUpdate(m, at);
+    expect(m.translate(VA)).toBe(FAULT);
+    expect(m.memory.load64(at)).toBe(0n);
+    expect(m.events()).toMatchObject([{ ID: "F_TRANSLATION", S2: true }]);
+  });
+
   it("reads the descriptor again when somebody changed it in between", () => {
     const { m, at } = withHttu({ HA: true }, { AF: false });
-    const original = m.memory.compareExchange64.bind(m.memory);
-    let raced = false;
-    m.memory.compareExchange64 = function (this: SlabMemory, pa, ...rest): boolean {
-      if (!raced && pa === at) {
-        raced = true;
-        this.store64(at, 0, 0);
-      }
-      return original(pa, ...rest);
-    };
+    clearedAtUpdate(m, at);
     expect(m.translate(VA)).toBe(FAULT);
     expect(m.memory.load64(at)).toBe(0n);
     expect(m.events()).toMatchObject([{ ID: "F_TRANSLATION" }]);

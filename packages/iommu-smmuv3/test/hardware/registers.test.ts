@@ -65,6 +65,14 @@ describe("GBPA", () => {
   });
 });
 
+describe("AGBPA", () => {
+  it("is RES0: there are no further attributes (6.3.15)", () => {
+    const m = new Machine();
+    m.chip.write32(s.AGBPA.offset, 0xffff_ffff);
+    expect(read(m, s.AGBPA)).toBe(0);
+  });
+});
+
 describe("IRQ_CTRL", () => {
   it("is acknowledged, and guards the messages' addresses (6.3.16, G5)", () => {
     const m = new Machine();
