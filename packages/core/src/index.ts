@@ -39,6 +39,7 @@ export * from "./kernel/work-queue.js";
 export * from "./memory/address.js";
 export * from "./memory/page-allocator.js";
 export * from "./memory/physical-memory.js";
+export * from "./memory/slab-memory.js";
 export * from "./mm/address-space.js";
 export * from "./mm/address-spaces.js";
 export * from "./mm/backing.js";

@@ -7,7 +7,8 @@ import { BoardInterrupts, DOORBELL_BASE, DOORBELL_SIZE, InterruptController } fr
 import { Kernel } from "../kernel/kernel.js";
 import { type HardwareUnit, Scheduler, VirtualTimeScheduler } from "../kernel/scheduler.js";
 import { FirstFitPages, PageAllocator, type PageAllocatorOptions } from "../memory/page-allocator.js";
-import { type MemoryRegion, PhysicalMemory, SlabMemory } from "../memory/physical-memory.js";
+import { type MemoryRegion, PhysicalMemory } from "../memory/physical-memory.js";
+import { SlabMemory } from "../memory/slab-memory.js";
 import { type AddressSpaceOptions, AddressSpaces } from "../mm/address-spaces.js";
 import { MainlineSva } from "../sva/mainline-sva.js";
 import { Sva } from "../sva/sva.js";

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { FirstFitPages, SlabMemory, Tracer } from "../../src/index.js";
+import { FirstFitPages, SlabMemory, Tracer, WINDOW_MASK } from "../../src/index.js";
 
 describe("SlabMemory", () => {
   it("keeps bytes across a slab border and refuses what is not RAM", () => {
@@ -23,6 +23,39 @@ describe("SlabMemory", () => {
     expect(memory.compareExchange64(0x1_0000_0ff8, 0x1234_5678, 0, 0, 0)).toBe(false);
     expect(memory.compareExchange64(0x1_0000_0ff8, 0x1234_5678, -2, 1, 2)).toBe(true);
     expect(memory.load64(0x1_0000_0ff8)).toBe(0x1_0000_0002n);
+  });
+
+  it.each([
+    ["one buffer", [{ base: 0xc000_0000, size: 0x8000_0000 }]],
+    [
+      "slabs",
+      [
+        { base: 0xc000_0000, size: 0x8000_0000 },
+        { base: 0x2_0000_0000, size: 0x1000 },
+      ],
+    ],
+  ])("gives windows that end with a high word, in %s", (_name, regions) => {
+    const memory = new SlabMemory(regions);
+    for (const pa of [0xc000_0000, 0xffff_fff8, 0x1_0000_0000, 0x1_3fff_fff8]) {
+      memory.store64(pa, pa / 8, pa / 16);
+      const window = memory.window(Math.floor(pa / 2 ** 32), pa | 0);
+      const at = (((pa | 0) >>> 2) - (window?.first ?? 0)) & WINDOW_MASK;
+      expect([window?.words[at], window?.words[at + 1]]).toEqual([(pa / 16) | 0, (pa / 8) | 0]);
+      expect(memory.window(Math.floor(pa / 2 ** 32), pa | 0)).toBe(window);
+    }
+    const high = memory.window(1, 0);
+    // 3 GiB would be at an index that no word has.
+    expect((0xc000_0000 / 4 - (high?.first ?? 0)) & WINDOW_MASK).toBeGreaterThanOrEqual(high?.words.length ?? 0);
+    expect(memory.window(0, 0)).toBeNull();
+    expect(memory.window(1, 0x4000_0000)).toBeNull();
+  });
+
+  it("takes nothing for what has not been touched", () => {
+    const before = process.memoryUsage().rss;
+    const memory = new SlabMemory([{ base: 0x1_0000_0000, size: 64 * 2 ** 30 }]);
+    for (let slab = 0; slab < 64; slab++) memory.store32(0x1_0000_0000 + slab * 2 ** 30, slab);
+    expect(memory.load32(0x1_0000_0000 + 63 * 2 ** 30)).toBe(63);
+    expect(process.memoryUsage().rss - before).toBeLessThan(15_000_000);
   });
 });
 
