@@ -29,6 +29,7 @@ class LevelOne {
 
 /** Answers that are kept; a power of two. */
 const KEPT = 64;
+const LAST_KEPT = KEPT - 1;
 
 export class ConfigLookup {
   /** Answer of the last successful lookup. */
@@ -39,9 +40,9 @@ export class ConfigLookup {
   readonly #contexts: ConfigCache<ContextConfig>;
   readonly #streamTables: ConfigCache<LevelOne>;
   readonly #contextTables: ConfigCache<LevelOne>;
-  /** Recent answers, kept across transactions while no cache changes: then `#epoch` does. */
+  /** Recent answers, kept across transactions while no cache changes: then `epoch` does. */
   readonly #found: readonly FoundConfig[];
-  #epoch = 0;
+  epoch = 0;
   /** A chip without configuration caches must not have one here either. */
   readonly #remembers: boolean;
 
@@ -56,7 +57,7 @@ export class ConfigLookup {
     this.#streamTables = new ConfigCache(l1, () => new LevelOne());
     this.#contextTables = new ConfigCache(l1, () => new LevelOne());
     this.stream = this.#streams.slots[0];
-    this.#found = Array.from({ length: KEPT }, () => new FoundConfig(this.stream));
+    this.#found = Array.from({ length: KEPT }, () => new FoundConfig(chip.ports.memory, this.stream));
     this.#remembers = ste.sets > 0 && cd.sets > 0;
   }
 
@@ -65,8 +66,8 @@ export class ConfigLookup {
    * @returns 0, or the event number
    */
   find(sid: number, ssid: number): number {
-    const found = this.#foundAt(sid, ssid);
-    if (found.sid === sid && found.ssid === ssid && found.epoch === this.#epoch && !this.chip.ports.trace.enabled) {
+    const found = this.recent(sid, ssid);
+    if (found.sid === sid && found.ssid === ssid && found.epoch === this.epoch && !this.chip.ports.trace.enabled) {
       this.stream = found.stream;
       this.context = found.context;
       return 0;
@@ -75,18 +76,13 @@ export class ConfigLookup {
     if (bad !== 0) return bad;
     const event = this.#findContext(ssid);
     if (event !== 0) return event;
-    if (this.#remembers) found.set(sid, ssid, this.#epoch, this.stream, this.context);
+    if (this.#remembers) found.set(sid, ssid, this.epoch, this.stream, this.context);
     return 0;
   }
 
-  #foundAt(sid: number, ssid: number): FoundConfig {
-    return this.#found[(sid ^ (ssid << 3) ^ (ssid >>> 3)) & (KEPT - 1)];
-  }
-
-  /** An answer that `find` gave lately and still would; null when it has to be asked. */
-  recent(sid: number, ssid: number): FoundConfig | null {
-    const found = this.#foundAt(sid, ssid);
-    return found.sid === sid && found.ssid === ssid && found.epoch === this.#epoch ? found : null;
+  /** Where the answer for these would be, if `find` gave it lately; the reader compares `sid`, `ssid` and an epoch. */
+  recent(sid: number, ssid: number): FoundConfig {
+    return this.#found[(sid ^ (ssid << 3) ^ (ssid >>> 3)) & LAST_KEPT];
   }
 
   /** The STE alone. */
@@ -129,7 +125,7 @@ export class ConfigLookup {
     if (words === null) return chip.fault.fetch(EVENT.F_STE_FETCH, hi, lo);
     const at = ports.memory.viewAt;
     if (ports.trace.enabled) chip.tableRead("STE", sid, hi, lo, words, at);
-    this.#epoch++;
+    this.epoch++;
     const slot = this.#streams.victim(sid, NO_SSID);
     const stream = this.#streams.slots[slot];
     stream.sid = sid;
@@ -205,7 +201,7 @@ export class ConfigLookup {
     if (words === null) return chip.fault.fetch(EVENT.F_CD_FETCH, hi, lo);
     const at = memory.viewAt;
     if (trace.enabled) chip.tableRead("CD", index, hi, lo, words, at);
-    this.#epoch++;
+    this.epoch++;
     const slot = this.#contexts.victim(stream.sid, index);
     const context = this.#contexts.slots[slot];
     context.decode(words, at, chip.features, stream);
@@ -279,7 +275,7 @@ export class ConfigLookup {
 
   /** CFGI_STE: STEs of the range, and with them every CD found through them (5.2.1). `leaf` keeps level 1 descriptors. */
   invalidateStreams(first: number, last: number, leaf: boolean): number {
-    this.#epoch++;
+    this.epoch++;
     const all = 0xffff_ffff;
     let count = this.#streams.invalidate(first, last, NO_SSID, NO_SSID);
     count += this.#contexts.invalidate(first, last, 0, all);
@@ -294,7 +290,7 @@ export class ConfigLookup {
 
   /** CFGI_CD and CFGI_CD_ALL. */
   invalidateContexts(sid: number, firstSsid: number, lastSsid: number, leaf: boolean): number {
-    this.#epoch++;
+    this.epoch++;
     let count = this.#contexts.invalidate(sid, sid, firstSsid, lastSsid);
     // The leaf size is in an STE that need not be cached: drop what either size could have covered.
     if (!leaf)
@@ -308,7 +304,7 @@ export class ConfigLookup {
   }
 
   clear(): number {
-    this.#epoch++;
+    this.epoch++;
     return this.#streams.clear() + this.#contexts.clear() + this.#streamTables.clear() + this.#contextTables.clear();
   }
 

@@ -16,10 +16,13 @@ export const NG = s1.nG.lowMask;
 export const AP_EL0 = 1 << s1.AP.shift;
 /** AP[2]: read-only. */
 export const AP_READ_ONLY = 2 << s1.AP.shift;
+export const AP_SHIFT = s1.AP.shift;
 export const DBM_HI = s1.DBM.lowMask;
 export const CONTIGUOUS_HI = s1.Contiguous.lowMask;
 export const PXN_HI = s1.PXN.lowMask;
 export const UXN_HI = s1.UXN.lowMask;
+/** PXN, and UXN above it. */
+export const PXN_HI_SHIFT = s1.PXN.shift;
 
 /** S2AP[0] and S2AP[1]. */
 export const S2AP_READ = 1 << s2.S2AP.shift;
@@ -37,3 +40,4 @@ export const PXNTABLE_HI = table.PXNTable.lowMask;
 export const UXNTABLE_HI = table.UXNTable.lowMask;
 /** Every hierarchical attribute. */
 export const HIERARCHICAL_HI = table.APTable.lowMask | PXNTABLE_HI | UXNTABLE_HI;
+export const HIERARCHICAL_HI_SHIFT = table.PXNTable.shift;

@@ -1,9 +1,19 @@
 /** STE and CD that a StreamID and SubstreamID lead to, with what a TLB hit needs of them worked out. */
+import type { PhysicalMemory } from "@iommukit/core";
 import { highMaskFrom } from "./address-bits.js";
 import type { ContextConfig } from "./context-config.js";
+import { ADDRESS_HI, NG, TYPE_TABLE } from "./descriptor-bits.js";
+import { permsTable } from "./stage1-permissions.js";
 import type { StreamConfig } from "./stream-config.js";
 import { PERM, TLB_KIND, tlbTag, tlbTags } from "./translation-cache.js";
-import { levelShift, type WalkConfig } from "./walk-config.js";
+import type { WalkConfig } from "./walk-config.js";
+
+/** Tables of permissions: bit 0 of the index is ContextConfig.single, bit 1 wxn. */
+const PERMS_OF = [0, 1, 2, 3].map((bits) =>
+  permsTable({ single: (bits & 1) !== 0, wxn: (bits & 2) !== 0, pan: false }),
+);
+
+const NO_WINDOW: Int32Array = new Int32Array(0);
 
 export class FoundConfig {
   sid = -1;
@@ -12,34 +22,45 @@ export class FoundConfig {
   epoch = -1;
   /** The CD; null when stage 1 is bypassed. */
   context: ContextConfig | null = null;
-  /** Accesses below TTB0 may take the quick path; the fields below are set only then. */
-  quick = false;
+  /** `epoch` when accesses below TTB0 may take the quick path; the fields below are set only then. Otherwise -1. */
+  quickEpoch = -1;
   /** Bits of an address's high word that TTB0's range does not have. */
   beyond = -1;
   /** What TLB entries of this configuration carry. */
   tag = 0;
   tags = 0;
-  /** PERM bits that a plain read, write, and both need, in bits 15:8, 23:16, 31:24: by the Access bits. */
+  /** PERM bits that no access named, a plain read, write, and both need: a byte for each value of the Access bits. */
   needs = 0;
   /** Position of the permissions that count: 3 when the stream's accesses are privileged. */
   privilege = 0;
   /** Distance to the permissions that must be there as well: stage 2's, or the same. */
   second = 0;
-  /** The CD when the quick walk may be tried; null otherwise. */
-  walkable: ContextConfig | null = null;
+  /** 1 when the quick walk may be tried; the fields below are set only then. */
+  walkable = 0;
   asid = 0;
   aset = 0;
-  granule = 12;
+  /** The root as if a table descriptor pointed to it. */
   tableHi = 0;
   tableLo = 0;
-  /** log2 of the range of an entry of the first table, and the bits of its index and of later ones. */
-  startShift = 0;
-  startMask = 0;
-  indexMask = 0;
-  /** Bits of an output address's high word that the table may not have. */
+  /** Levels of the walk. */
+  levels = 4;
+  /** Bits of a descriptor's high word that are of its address and that the table may not have. */
   beyondOutput = 0;
+  /** PERM bits by `permsIndex`. */
+  perms = PERMS_OF[0];
+  /** nG where global entries exist: pages without it are global. */
+  globalUnless = 0;
 
-  constructor(public stream: StreamConfig) {}
+  /** MemoryWindow of the root. */
+  window = NO_WINDOW;
+  windowHi = 0;
+  windowFirst = 0;
+  windowEnd = 0;
+
+  constructor(
+    private readonly memory: PhysicalMemory,
+    public stream: StreamConfig,
+  ) {}
 
   set(sid: number, ssid: number, epoch: number, stream: StreamConfig, context: ContextConfig | null): void {
     this.sid = sid;
@@ -47,15 +68,15 @@ export class FoundConfig {
     this.epoch = epoch;
     this.stream = stream;
     this.context = context;
-    this.quick = false;
-    this.walkable = null;
+    this.quickEpoch = -1;
+    this.walkable = 0;
     if (context !== null) this.#prepare(stream, context);
   }
 
   #prepare(stream: StreamConfig, context: ContextConfig): void {
     const table = context.tt0;
     if (table.disabled || table.e0pd || context.pan || table.bits < 33) return;
-    this.quick = true;
+    this.quickEpoch = this.epoch;
     this.beyond = highMaskFrom(table.bits);
     this.tag = tlbTag(TLB_KIND.VA, stream.world);
     this.tags = tlbTags(context.asid, stream.vmid);
@@ -64,20 +85,25 @@ export class FoundConfig {
     const read = (stream.instcfg === 3 ? PERM.UX : PERM.UR) << this.privilege;
     const write = PERM.UW << this.privilege;
     const both = (PERM.UW | PERM.UR) << this.privilege;
-    this.needs = (read << 8) | (write << 16) | (both << 24);
-    if (!stream.s2 && !table.wide && !table.had) this.#prepareWalk(context, table);
+    this.needs = read | (read << 8) | (write << 16) | (both << 24);
+    if (!stream.s2 && table.granule === 12 && !table.had) this.#prepareWalk(context, table);
   }
 
   #prepareWalk(context: ContextConfig, table: WalkConfig): void {
-    this.walkable = context;
+    const window = this.memory.window?.(table.tableHi, table.tableLo) ?? null;
+    if (window === null) return;
+    this.walkable = 1;
+    this.window = window.words;
+    this.windowHi = window.hi;
+    this.windowFirst = window.first;
+    this.windowEnd = window.words.length;
     this.asid = context.asid;
     this.aset = context.aset;
-    this.granule = table.granule;
     this.tableHi = table.tableHi;
-    this.tableLo = table.tableLo;
-    this.startShift = levelShift(table.granule, table.startLevel);
-    this.startMask = (1 << (table.bits - this.startShift)) - 1;
-    this.indexMask = (1 << (table.granule - 3)) - 1;
-    this.beyondOutput = highMaskFrom(table.outputBits);
+    this.tableLo = table.tableLo | TYPE_TABLE;
+    this.levels = 4 - table.startLevel;
+    this.beyondOutput = highMaskFrom(table.outputBits) & ADDRESS_HI;
+    this.perms = PERMS_OF[(context.single ? 1 : 0) | (context.wxn ? 2 : 0)];
+    this.globalUnless = context.single ? 0 : NG;
   }
 }

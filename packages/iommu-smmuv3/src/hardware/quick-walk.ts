@@ -1,74 +1,113 @@
 /**
- * The common walk and nothing else: stage 1 alone down to a page whose flags need no update, from the walk cache's table
- * where there is a walk cache. For whatever is not as an operating system leaves it, and for every fault, it answers
- * false, and `TableWalk` takes the walk from the start.
+ * The common walk and nothing else: stage 1 alone through 4 KiB tables that lie in one window of memory, down to a page
+ * whose flags need no update; from the walk cache's table where there is a walk cache. For whatever is not as an
+ * operating system leaves it, and for every fault, it answers no, and `TableWalk` takes the walk from the start.
  */
-import type { PhysicalMemory } from "@iommukit/core";
-import { shiftRight } from "./address-bits.js";
+import { type Translation, WINDOW_MASK } from "@iommukit/core";
 import * as bits from "./descriptor-bits.js";
 import type { FoundConfig } from "./found-config.js";
-import { stage1Perms } from "./table-walk.js";
-import { ENTRY, type TranslationCache } from "./translation-cache.js";
-import { levelShift } from "./walk-config.js";
+import { ENTRY, TLB_KIND, type TranslationCache } from "./translation-cache.js";
 
 // Constants of this module fold into the walk's code; imported ones are loaded each time.
-const { ADDRESS_HI, AF, AP_READ_ONLY, CONTIGUOUS_HI, DBM_HI, HIERARCHICAL_HI, TYPE_TABLE } = bits;
-const { OUT_HI, OUT_LO, PERMS } = ENTRY;
+const { ADDRESS_HI, AP_READ_ONLY, AP_SHIFT, CONTIGUOUS_HI, DBM_HI, HIERARCHICAL_HI_SHIFT, PXN_HI_SHIFT } = bits;
+const { TYPE_TABLE } = bits;
+const { IPA_HI, IPA_LO, OUT_HI, OUT_LO, PERMS } = ENTRY;
+const { VA } = TLB_KIND;
+const ACCESSED_PAGE = TYPE_TABLE | bits.AF;
+const PAGE_SHIFT = 12;
+const PAGE = -1 << PAGE_SHIFT;
+/** Bits of a descriptor's offset in its table. */
+const OFFSET = 511 << 3;
+const INDEX_MASK = WINDOW_MASK;
+
+/** Index in the window of the descriptor at that offset in the table that `dLo` points to. */
+function entryAt(dLo: number, offset: number, first: number): number {
+  return ((((dLo & PAGE) | (offset & OFFSET)) >>> 2) - first) & INDEX_MASK;
+}
+
+/** Zero for the descriptor of a table in the window. Looked at when all descriptors have been read. */
+function notTable(dHi: number, dLo: number, windowHi: number): number {
+  return (~dLo & TYPE_TABLE) | ((dHi & ADDRESS_HI) ^ windowHi);
+}
 
 export class QuickWalk {
-  /** Output page, and the PERM bits of stage 1. */
-  hi = 0;
-  lo = 0;
-  perms = 0;
-  global = false;
-
   constructor(
-    private readonly memory: PhysicalMemory,
+    private readonly tlb: TranslationCache,
     private readonly walks: TranslationCache,
   ) {}
 
-  /** @param found `walkable`, and the address lies in TTB0's range @returns whether the fields have the page */
-  walk(found: FoundConfig, hi: number, lo: number): boolean {
-    const { memory, walks } = this;
-    const { granule } = found;
-    const granuleMask = -1 << granule;
-    let tableHi = found.tableHi;
-    let tableLo = found.tableLo;
-    let shift = found.startShift;
-    let indexMask = found.startMask;
-    let hierarchy = 0;
-    if (walks.present) {
-      const cached = walks.find(found.tag, found.tags, hi, lo);
-      if (cached < 0) return false;
-      tableHi = walks.words[cached + OUT_HI];
-      tableLo = walks.words[cached + OUT_LO];
-      hierarchy = walks.words[cached + PERMS];
-      shift = levelShift(granule, walks.levelOf(cached) + 1);
-      indexMask = found.indexMask;
+  /**
+   * @param found `walkable`, and the address lies in TTB0's range
+   * @returns 1 when `out` has been filled, otherwise 0
+   */
+  translate(found: FoundConfig, hi: number, lo: number, need: number, out: Translation): number {
+    const { window, windowFirst, windowHi } = found;
+    const end = found.windowEnd;
+    let { levels } = found;
+    let dHi = found.tableHi;
+    let dLo = found.tableLo;
+    if (this.walks.entries !== 0) {
+      const { words } = this.walks;
+      const cached = this.walks.find(found.tag, found.tags, hi, lo);
+      if (cached < 0) return 0;
+      dHi = words[cached + OUT_HI] | words[cached + PERMS];
+      dLo = words[cached + OUT_LO] | TYPE_TABLE;
+      levels = 3 - this.walks.levelOf(cached);
     }
-    for (;;) {
-      const words = memory.view(tableHi, tableLo | ((shiftRight(hi, lo, shift) & indexMask) << 3), 2);
-      if (words === null) return false;
-      const dLo = words[memory.viewAt];
-      const dHi = words[memory.viewAt + 1];
-      tableHi = dHi & ADDRESS_HI;
-      tableLo = dLo & granuleMask;
-      if ((dLo & TYPE_TABLE) !== TYPE_TABLE || (tableHi & found.beyondOutput) !== 0) return false;
-      if (shift === granule) return this.#page(found, dHi, dLo, tableHi, tableLo, hierarchy);
-      hierarchy |= dHi & HIERARCHICAL_HI;
-      indexMask = found.indexMask;
-      shift -= granule - 3;
+    // The first of the levels; then one by one.
+    const root = levels > 3 ? hi >>> 4 : levels > 2 ? (hi << 5) | (lo >>> 27) : levels > 1 ? lo >>> 18 : lo >>> 9;
+    let at = entryAt(dLo, root, windowFirst);
+    if (at >= end) return 0;
+    let odd = notTable(dHi, dLo, windowHi);
+    let hierarchy = dHi;
+    dLo = window[at];
+    dHi = window[at + 1];
+    if (levels > 3) {
+      at = entryAt(dLo, (hi << 5) | (lo >>> 27), windowFirst);
+      if (at >= end) return 0;
+      odd |= notTable(dHi, dLo, windowHi);
+      hierarchy |= dHi;
+      dLo = window[at];
+      dHi = window[at + 1];
     }
+    if (levels > 2) {
+      at = entryAt(dLo, lo >>> 18, windowFirst);
+      if (at >= end) return 0;
+      odd |= notTable(dHi, dLo, windowHi);
+      hierarchy |= dHi;
+      dLo = window[at];
+      dHi = window[at + 1];
+    }
+    if (levels > 1) {
+      at = entryAt(dLo, lo >>> 9, windowFirst);
+      if (at >= end) return 0;
+      odd |= notTable(dHi, dLo, windowHi);
+      hierarchy |= dHi;
+      dLo = window[at];
+      dHi = window[at + 1];
+    }
+    const clean = (dLo & AP_READ_ONLY) !== 0 && (dHi & DBM_HI) !== 0;
+    odd |= (~dLo & ACCESSED_PAGE) | (dHi & (CONTIGUOUS_HI | found.beyondOutput));
+    const execute = (dHi >>> PXN_HI_SHIFT) & 3;
+    const inherited = (hierarchy >>> HIERARCHICAL_HI_SHIFT) & 15;
+    const perms = found.perms[((dLo >>> AP_SHIFT) & 3) | (execute << 2) | (inherited << 4)];
+    if (clean || odd !== 0 || (need & ~perms) !== 0) return 0;
+    if (this.tlb.entries !== 0) this.#keep(found, hi, lo, dHi, dLo, perms);
+    out.hi = dHi & ADDRESS_HI;
+    out.lo = (dLo & PAGE) | (lo & ~PAGE);
+    out.shift = PAGE_SHIFT;
+    out.perms = (perms >>> found.privilege) & 7;
+    return 1;
   }
 
-  #page(found: FoundConfig, dHi: number, dLo: number, hi: number, lo: number, hierarchy: number): boolean {
-    const context = found.walkable;
-    const clean = (dLo & AP_READ_ONLY) !== 0 && (dHi & DBM_HI) !== 0;
-    if (context === null || (dLo & AF) === 0 || clean || (dHi & CONTIGUOUS_HI) !== 0) return false;
-    this.hi = hi;
-    this.lo = lo;
-    this.perms = stage1Perms(dLo, dHi, hierarchy, context);
-    this.global = !context.single && (dLo & bits.NG) === 0;
-    return true;
+  #keep(found: FoundConfig, hi: number, lo: number, dHi: number, dLo: number, perms: number): void {
+    const { stream, asid, aset } = found;
+    const { world, vmid } = stream;
+    const global = (~dLo & found.globalUnless) !== 0;
+    const at = this.tlb.insert(VA, world, asid, aset, vmid, global, hi, lo, PAGE_SHIFT, 3, PAGE_SHIFT, PAGE_SHIFT);
+    const { words } = this.tlb;
+    words[at + OUT_LO] = words[at + IPA_LO] = dLo & PAGE;
+    words[at + OUT_HI] = words[at + IPA_HI] = dHi & ADDRESS_HI;
+    words[at + PERMS] = perms;
   }
 }

@@ -31,9 +31,10 @@ import { PageRequests } from "./page-requests.js";
 import { QuickPath } from "./quick-path.js";
 import { QuickWalk } from "./quick-walk.js";
 import { createRegisters, resetRegisters } from "./register-bank.js";
+import { panForbids } from "./stage1-permissions.js";
 import { Stage2Walk } from "./stage2-walk.js";
 import { Stalls } from "./stall.js";
-import { panForbids, TableWalk } from "./table-walk.js";
+import { TableWalk } from "./table-walk.js";
 import { Transaction } from "./transaction.js";
 import { PERM, TranslationCache } from "./translation-cache.js";
 import { Translator } from "./translator.js";
@@ -44,6 +45,8 @@ export interface Smmuv3HardwareOptions {
   /** A named preset, or one of your own. */
   readonly preset: Smmuv3PresetName | Smmuv3Preset;
 }
+
+const { OK } = TranslationStatus;
 
 export class Smmuv3Hardware implements IommuChip {
   readonly name: string;
@@ -85,7 +88,7 @@ export class Smmuv3Hardware implements IommuChip {
     this.#walks = walks;
     this.#interrupts = new Interrupts(chip, registers);
     this.#config = new ConfigLookup(chip, registers, stage2);
-    this.#quick = new QuickPath(this.#config, tlb, new QuickWalk(ports.memory, walks));
+    this.#quick = new QuickPath(this.#config, tlb, new QuickWalk(tlb, walks));
     this.#translator = new Translator(chip, tlb, new TableWalk(chip, tlb, walks, stage2), stage2);
     this.#events = new EventQueue(chip, registers, this.#interrupts);
     this.#stalls = new Stalls(chip, this.#events);
@@ -172,8 +175,8 @@ export class Smmuv3Hardware implements IommuChip {
   }
 
   translate(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
-    if (this.#enabled && !this.#trace.enabled) {
-      if (this.#quick.translate(rid, pasid, hi, lo, access, out)) return TranslationStatus.OK;
+    if (this.#enabled === true && this.#trace.enabled === false) {
+      if (this.#quick.translate(rid, pasid, hi, lo, access, out) !== 0) return OK;
     }
     return this.#transact(rid, pasid, hi, lo, access, out);
   }

@@ -8,6 +8,7 @@ import { exceeds, highMaskFrom, lowMaskFrom, shiftRight } from "./address-bits.j
 import type { ChipContext } from "./chip-context.js";
 import type { ContextConfig } from "./context-config.js";
 import * as bits from "./descriptor-bits.js";
+import { panForbids, stage1Perms } from "./stage1-permissions.js";
 import { contiguousShift, type Stage2Walk } from "./stage2-walk.js";
 import type { StreamConfig } from "./stream-config.js";
 import { ENTRY, PERM, TLB_KIND, type TranslationCache } from "./translation-cache.js";
@@ -17,22 +18,16 @@ import { blockAllowed, contiguousEntries, levelShift, type WalkConfig } from "./
 const {
   ADDRESS_HI,
   AF,
-  APTABLE_NO_EL0_HI,
   APTABLE_READ_ONLY_HI,
-  AP_EL0,
   AP_READ_ONLY,
   CONTIGUOUS_HI,
   DBM_HI,
   HIERARCHICAL_HI,
   NG,
-  PXNTABLE_HI,
-  PXN_HI,
   TYPE_TABLE,
   TYPE_VALID,
-  UXNTABLE_HI,
-  UXN_HI,
 } = bits;
-const { UR, UW, UX, PR, PW, PX } = PERM;
+const { UW, PR, PW } = PERM;
 const { F_TRANSLATION } = EVENT;
 const { VA } = TLB_KIND;
 
@@ -97,7 +92,7 @@ export class TableWalk {
       // Nothing is granted at stage 1: the IPA is not translated (3.9.1.2).
       return 0;
     }
-    if (this.tlb.present) this.#keep(stream, context, table.granule, hi, lo);
+    if (this.tlb.entries > 0) this.#keep(stream, context, table.granule, hi, lo);
     return 0;
   }
 
@@ -173,7 +168,7 @@ export class TableWalk {
       if (isTable && level < 3) {
         if (exceeds(outHi, outLo, outputBits)) return fault.stage1(EVENT.F_ADDR_SIZE);
         if (!table.had) hierarchy |= dHi & HIERARCHICAL_HI;
-        if (this.walks.present) {
+        if (this.walks.entries > 0) {
           this.#keepTable(stream, context, granule, hi, lo, shift, level, outHi, outLo, hierarchy);
         }
         tableHi = outHi;
@@ -306,32 +301,4 @@ export class TableWalk {
     words[at + ENTRY.IPA_LO] = this.ipaLo | offsetLo;
     words[at + ENTRY.IPA_HI] = this.ipaHi | offsetHi;
   }
-}
-
-/** A privileged data access to a page that unprivileged data accesses may use, while PAN is set. */
-export function panForbids(context: ContextConfig, need: number, perms: number): boolean {
-  return context.pan && (need & (PR | PW)) !== 0 && (perms & (UR | UW)) !== 0;
-}
-
-/** Direct permissions of stage 1 with the hierarchy above them (Arm ARM D8.4). */
-export function stage1Perms(dLo: number, dHi: number, hierarchy: number, context: ContextConfig): number {
-  const writable = (dLo & AP_READ_ONLY) === 0 && (hierarchy & APTABLE_READ_ONLY_HI) === 0;
-  const executable = (dHi & UXN_HI) === 0 && (hierarchy & UXNTABLE_HI) === 0;
-  if (context.single) {
-    // One privilege level: AP[1] and PXN do not exist, bit 54 is XN.
-    let all = PR | UR;
-    if (writable) all |= PW | UW;
-    if (executable && !(context.wxn && writable)) all |= PX | UX;
-    return all;
-  }
-  const el0 = (dLo & AP_EL0) !== 0 && (hierarchy & APTABLE_NO_EL0_HI) === 0;
-  const pxn = (dHi & PXN_HI) !== 0 || (hierarchy & PXNTABLE_HI) !== 0;
-  let perms = PR;
-  if (writable) perms |= PW;
-  if (el0) perms |= UR;
-  if (el0 && writable) perms |= UW;
-  if (executable && !(context.wxn && el0 && writable)) perms |= UX;
-  // What EL0 may write is never executed at EL1.
-  if (!pxn && !(el0 && writable) && !(context.wxn && writable)) perms |= PX;
-  return perms;
 }

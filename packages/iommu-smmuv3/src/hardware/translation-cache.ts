@@ -106,33 +106,38 @@ export interface TlbScope {
 
 export class TranslationCache {
   readonly words: Int32Array;
-  /** False for a cache without entries: nothing need be inserted. */
-  readonly present: boolean;
+  /** 0: there is no cache, and nothing need be looked for or inserted. */
+  readonly entries: number = 0;
   /** Page sizes of entries that may be there, as log2, smallest first; for lookups with the masks of a page's address. */
   readonly #known: number[] = [];
   readonly #sizes = new Int32Array(64 * SIZE_WORDS);
   #sizesEnd = 0;
   readonly #victims: Uint8Array;
+  /** The first of them, where it is below 4 GiB, and the mask of a page's address in the low half. */
+  #smallest = 12;
+  #smallestMask = -1 << 12;
   /** Where a page was found last, by its hash: spares the search through the set when it is still there. */
   readonly #guesses: Int32Array;
-  readonly #guessMask: number;
-  readonly #setMask: number;
-  readonly #ways: number;
+  readonly #guessMask: number = 0;
+  readonly #setMask: number = 0;
+  readonly #ways: number = 0;
   /** Words of a set. */
-  readonly #stride: number;
-  /** Global entries have been inserted since the last full invalidation. */
-  globals = false;
+  readonly #stride: number = 0;
+  /** 1 once global entries have been inserted. */
+  globals = 0;
   /** Number of valid entries. */
   #size = 0;
 
   constructor(geometry: SetAssociative) {
-    this.#guesses = new Int32Array(geometry.sets * GUESSES);
-    this.#guessMask = geometry.sets * GUESSES - 1;
+    // A cache without sets has one guess, at words that no entry ever fills.
+    const guesses = Math.max(1, geometry.sets * GUESSES);
+    this.#guesses = new Int32Array(guesses);
+    this.#guessMask = guesses - 1;
     this.#setMask = geometry.sets - 1;
     this.#ways = geometry.ways;
     this.#stride = geometry.ways * WORDS;
-    this.words = new Int32Array(geometry.sets * geometry.ways * ENTRY.WORDS);
-    this.present = geometry.sets > 0;
+    this.entries = geometry.sets * geometry.ways;
+    this.words = new Int32Array(Math.max(1, this.entries) * ENTRY.WORDS);
     this.#victims = new Uint8Array(geometry.sets);
   }
 
@@ -140,13 +145,25 @@ export class TranslationCache {
   lookup(kind: number, world: number, asid: number, aset: number, vmid: number, hi: number, lo: number): number {
     const tag = tlbTag(kind, world);
     const own = this.find(tag, tlbTags(asid, vmid), hi, lo);
-    if (own >= 0 || !this.globals || kind !== TLB_KIND.VA) return own;
+    if (own >= 0 || this.globals === 0 || kind !== TLB_KIND.VA) return own;
     return this.#probe(tag | TAG.GLOBAL | (aset << TAG.ASET), tlbTags(0, vmid), hi, lo, MATCH_GLOBAL);
   }
 
-  /** Entries that are not global. `tag` is of `tlbTag`, `tags` of `tlbTags`. @returns index of the first word, or -1 */
+  /**
+   * Entries that are not global. `tag` is of `tlbTag`, `tags` of `tlbTags`. The smallest page where it was found last is
+   * looked at here: that answers nearly always. @returns index of the first word, or -1
+   */
   find(tag: number, tags: number, hi: number, lo: number): number {
-    return this.#probe(tag, tags, hi, lo, MATCH_OWN);
+    const shift = this.#smallest;
+    const page = lo & this.#smallestMask;
+    const at = this.#guesses[hashOf(hi, page, shift, tags) & this.#guessMask];
+    const { words } = this;
+    const found =
+      words[at] === page &&
+      words[at + VA_HI] === hi &&
+      (words[at + TAG_WORD] & MATCH_OWN) === (tag | (shift << TAG_SHIFT)) &&
+      words[at + ASID_VMID] === tags;
+    return found ? at : this.#probe(tag, tags, hi, lo, MATCH_OWN);
   }
 
   /** Tries every page size that may be there. */
@@ -190,6 +207,8 @@ export class TranslationCache {
     this.#known.sort((a, b) => a - b);
     this.#sizes.set(this.#known.flatMap((each) => [each, lowMaskFrom(each), highMaskFrom(each)]));
     this.#sizesEnd = this.#known.length * SIZE_WORDS;
+    this.#smallest = this.#known[0] & 31;
+    this.#smallestMask = -1 << this.#smallest;
   }
 
   /**
@@ -210,9 +229,9 @@ export class TranslationCache {
     granule: number,
     span: number,
   ): number {
-    if (!this.present) return -1;
+    if (this.entries === 0) return -1;
     if (!this.#known.includes(shift)) this.#admit(shift);
-    if (global) this.globals = true;
+    if (global) this.globals = 1;
     const words = this.words;
     const pageHi = hi & highMaskFrom(shift);
     const pageLo = lo & lowMaskFrom(shift);

@@ -3,9 +3,10 @@ import { EVENT, EVENT_CLASS } from "../spec/events.js";
 import { exceeds, highMaskFrom, lowMaskFrom } from "./address-bits.js";
 import type { ChipContext } from "./chip-context.js";
 import type { ContextConfig } from "./context-config.js";
+import { panForbids } from "./stage1-permissions.js";
 import type { Stage2Walk } from "./stage2-walk.js";
 import type { StreamConfig } from "./stream-config.js";
-import { panForbids, type TableWalk } from "./table-walk.js";
+import type { TableWalk } from "./table-walk.js";
 import type { Transaction } from "./transaction.js";
 import { ENTRY, PERM, TLB_KIND, type TranslationCache } from "./translation-cache.js";
 
