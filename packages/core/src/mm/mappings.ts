@@ -209,12 +209,15 @@ export class Mappings {
   /** Clears access flags everywhere. @returns whether a page had been accessed since the last time */
   async age(first: number, limit: number): Promise<boolean> {
     let seen = 0;
-    this.pages.forEach(first, limit, (_page, resident) => {
+    const present = new Hull();
+    this.pages.forEach(first, limit, (page, resident) => {
       seen |= resident.flags;
       resident.flags &= ~PageFlag.ACCESSED;
+      if (!resident.hidden) present.add(page);
     });
-    for (const table of this.#tables.values()) seen |= table.change(first, limit, 0, PageFlag.ACCESSED);
-    const young = await this.notifiers.clearFlushYoung(first, limit);
+    if (present.empty) return (seen & PageFlag.ACCESSED) !== 0;
+    for (const table of this.#tables.values()) seen |= table.change(present.first, present.limit, 0, PageFlag.ACCESSED);
+    const young = await this.notifiers.clearFlushYoung(present.first, present.limit);
     return young || (seen & PageFlag.ACCESSED) !== 0;
   }
 
