@@ -10,8 +10,8 @@ import { citations, declaredTests, isTestResults, passedTests, type TestName } f
 import { type LoadedFile, loadFile } from "../load.js";
 import type { Report } from "../report.js";
 
-/** open: no test is asked for yet. partial and out-of-scope say why. */
-type Status = "covered" | "partial" | "open" | "out-of-scope";
+/** partial and out-of-scope say why. */
+type Status = "covered" | "partial" | "out-of-scope";
 
 interface Feature {
   readonly id: string;
@@ -52,9 +52,6 @@ export function judge(
     const more = found.length > 1 ? ` and ${found.length - 1} more` : "";
     report.note(`${label}: ${file} "${name}"${more}${reason ? ` (partial: ${reason})` : ""}`);
     report.pass();
-  } else if (status === "open") {
-    report.note(`${label}: no test yet`);
-    report.notApplicable("no test yet");
   } else {
     report.fail(`${label}: marked ${status}, and no test cites (${id})`);
   }

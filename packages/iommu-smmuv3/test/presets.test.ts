@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { AIDR, IDR0, IDR1, IDR3, IDR5, PRESETS } from "../src/index.js";
 
 describe("presets", () => {
-  it("has QEMU 11.1's identification registers bit for bit", () => {
+  it("has QEMU 11.1's identification registers bit for bit (G1, G2, G3)", () => {
     const { idr0, idr1, idr3, idr5, iidr, aidr } = PRESETS["qemu-11-virt"];
     expect([idr0 >>> 0, idr1 >>> 0, idr3, idr5, iidr, aidr]).toEqual([0x0d44101b, 0x02730010, 0x1414, 0x74, 0, 1]);
   });

@@ -212,7 +212,7 @@ describe("Page Request Interface", () => {
     });
   });
 
-  it("gives a group up when nobody answers in time", async () => {
+  it("gives a group up when nobody answers in time (E18)", async () => {
     const { bench, device, respond, status, read } = setUp(32, { pri: { timeout: 1_000_000 } });
     await bench.run(async () => {
       const result = read(0x1000);

@@ -305,7 +305,7 @@ describe("device-TLB invalidation", () => {
     expect(errors(bench).ICESID).toBe(RID ^ 1);
   });
 
-  it("times out: ITE, the pending wait is aborted, the queue stops until it is cleared (H15, I13)", async () => {
+  it("times out: ITE, the pending wait is aborted, the queue stops until it is cleared (H15, I13, E18)", async () => {
     const bench = scalable();
     bench.chip.write32(FE.CTL.offset, 0);
     bench.present = false;
