@@ -44,6 +44,10 @@ class ScatteredPages implements PageAllocator {
   #next = 1;
   readonly used: number[] = [];
 
+  get inUse(): number {
+    return this.used.length;
+  }
+
   alloc(): number {
     const pa = RAM.base + ((Math.imul(this.#next++, 40_503) >>> 0) % RAM_PAGES) * PAGE_SIZE;
     this.used.push(pa);

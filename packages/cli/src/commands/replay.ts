@@ -1,28 +1,42 @@
 /** `iommukit replay`: the maps and unmaps of a recorded trace, done again by each backend's driver. */
 import { Command, InvalidArgumentError, Option } from "commander";
+import { BACKEND_HELP, BACKEND_NAMES, type Backend, collectBackends, parseBackend } from "../backends.js";
 import { UsageError } from "../errors.js";
 import { readLines } from "../explain/read-lines.js";
 import { withExamples } from "../manners/examples.js";
-import { REPLAY_BACKENDS } from "../replay/backends.js";
+import { ACCESS_PATTERNS, type AccessName } from "../replay/access-pattern.js";
+import { configurations, type Mode, type Pages } from "../replay/configuration.js";
 import { replayJson, replayMarkdown, replayText } from "../replay/render.js";
 import { Replayer } from "../replay/replay.js";
+import type { Replay } from "../replay/report.js";
+import { replaySvg } from "../replay/svg.js";
+import { integer } from "./values.js";
 
 interface Options {
-  readonly backends: readonly string[];
+  readonly backend?: readonly Backend[];
   readonly strict?: boolean;
   readonly lazy?: boolean;
-  readonly format: string;
+  readonly pages: readonly Pages[];
+  readonly access?: AccessName;
+  readonly seed: number;
+  readonly format: keyof typeof FORMATS;
   readonly json?: boolean;
 }
 
-const FORMATS = { text: replayText, md: replayMarkdown, json: replayJson } as const;
+const FORMATS: Readonly<Record<string, (replay: Replay) => string | Promise<string>>> = {
+  text: replayText,
+  md: replayMarkdown,
+  json: replayJson,
+  svg: replaySvg,
+};
 
-function names(text: string): string[] {
+const PAGES: readonly string[] = ["huge", "4k"];
+
+function pages(text: string): readonly Pages[] {
   const chosen = text.split(",");
-  if (chosen.some((name) => !Object.hasOwn(REPLAY_BACKENDS, name)) || new Set(chosen).size !== chosen.length) {
-    throw new InvalidArgumentError(`each of ${Object.keys(REPLAY_BACKENDS).join(", ")} at most once is wanted.`);
-  }
-  return chosen;
+  if (chosen.some((each) => !PAGES.includes(each)) || new Set(chosen).size < chosen.length)
+    throw new InvalidArgumentError(`${PAGES.join(", ")} or both with a comma is wanted.`);
+  return chosen as Pages[];
 }
 
 export function replayCommand(): Command {
@@ -31,21 +45,36 @@ export function replayCommand(): Command {
       "do the maps and unmaps of an ftrace text (iommu:map, iommu:unmap) behind each backend and count what they cost",
     )
     .argument("[file...]", "ftrace or trace-cmd report text, also as .gz; - or nothing reads standard input")
-    .option("--backends <names>", "comma-separated", names, Object.keys(REPLAY_BACKENDS))
-    .option("--strict", "invalidate at every unmap (the default)")
+    .option("--backend <name[:preset]>", `one of ${BACKEND_HELP}; may be repeated (default: each)`, collectBackends)
+    .option("--strict", "invalidate at every unmap (the default); with --lazy: both, side by side")
     .option("--lazy", "iommu.strict=0: unmaps wait for a common invalidation")
+    .option("--pages <list>", "largest pages that fit (huge), smallest only (4k), or both: huge,4k", pages, ["huge"])
+    .addOption(
+      new Option("--access <pattern>", "what devices are assumed to read, to say something about caches").choices(
+        Object.keys(ACCESS_PATTERNS),
+      ),
+    )
+    .option("--seed <n>", "of --access random", integer(0, 0xffff_ffff), 1)
     .addOption(new Option("--format <name>", "how to write it").choices(Object.keys(FORMATS)).default("text"))
     .option("--json", "the same as --format json")
     .action(run);
   return withExamples(command, [
     ["iommukit replay trace.txt.gz", "what the trace costs behind each IOMMU"],
     ["trace-cmd report | iommukit replay --lazy --format md", "with deferred invalidation, as a Markdown table"],
+    ["iommukit replay --strict --lazy --access ring trace.txt", "both ways side by side, with IOTLB hits of a ring"],
   ]);
 }
 
 async function run(files: readonly string[], options: Options): Promise<void> {
-  if (options.strict && options.lazy) throw new UsageError("--strict and --lazy exclude each other");
-  const replayer = await Replayer.start(options.backends, options.lazy ?? false);
+  const { backend, strict, lazy, access, seed, format, json } = options;
+  const modes: Mode[] = lazy ? (strict ? ["strict", "lazy"] : ["lazy"]) : ["strict"];
+  const columns = configurations(
+    backend ?? BACKEND_NAMES.map(parseBackend),
+    modes,
+    options.pages,
+    access && { pattern: access, seed },
+  );
+  const replayer = await Replayer.start(columns);
   for (const file of files.length === 0 ? ["-"] : files) {
     await readLines(
       file,
@@ -56,6 +85,5 @@ async function run(files: readonly string[], options: Options): Promise<void> {
   }
   const replay = await replayer.finish();
   if (replay.events === 0) throw new UsageError("no iommu:map or iommu:unmap event in the input");
-  const render = FORMATS[options.json ? "json" : (options.format as keyof typeof FORMATS)];
-  process.stdout.write(`${render(replay)}\n`);
+  process.stdout.write(`${await FORMATS[json ? "json" : format](replay)}\n`);
 }

@@ -6,6 +6,8 @@ import { UsageError } from "../errors.js";
 
 /** A "line" longer than this is cut: it is no text, and must not fill the memory. */
 const LONGEST = 1 << 16;
+/** Bytes that are read at a time. */
+const PIECE = 1 << 18;
 
 /**
  * @param name a path, ending in .gz when compressed, or "-" for standard input
@@ -40,9 +42,9 @@ export async function readLines(
 
 function open(name: string, stdin: Readable): Readable {
   if (name === "-") return stdin;
-  const file = createReadStream(name, { highWaterMark: 1 << 18 });
+  const file = createReadStream(name, { highWaterMark: PIECE });
   if (!name.endsWith(".gz")) return file;
-  const plain = createGunzip();
+  const plain = createGunzip({ chunkSize: PIECE });
   file.on("error", (error) => plain.destroy(error));
   return file.pipe(plain);
 }

@@ -1,50 +1,82 @@
-/** Which 4 KiB pages of one address space are mapped: enough to see that a mapping cannot be of this space. */
-const PAGE_SHIFT = 12n;
-/** Pages of a block: one bit each. */
+/**
+ * Which 4 KiB pages of one address space are mapped, and how they lie: enough to see that a mapping cannot be of this space,
+ * and what its addresses do to the tables. Everything is kept up to date as pages come and go; nothing is searched.
+ */
+
+/** Pages of a block, one bit each: what one last-level table maps. */
 const BLOCK = 512;
 
-export class MappedPages {
-  readonly #blocks = new Map<number, Uint32Array>();
+interface Block {
+  readonly bits: Uint32Array;
+  count: number;
+}
 
-  overlaps(start: bigint, size: bigint): boolean {
-    return this.#some(start, size, true);
+/** How the mapped pages lie. */
+export interface Layout {
+  /** Mapped pages of 4 KiB. */
+  readonly pages: number;
+  /** Runs of mapped pages with a hole on either side. */
+  readonly extents: number;
+  /** Naturally aligned blocks of 2 MiB with at least one mapped page: last-level tables that 4 KiB pages need. */
+  readonly blocks: number;
+}
+
+export class MappedPages implements Layout {
+  pages = 0;
+  extents = 0;
+  readonly #blocks = new Map<number, Block>();
+
+  get blocks(): number {
+    return this.#blocks.size;
   }
 
-  covers(start: bigint, size: bigint): boolean {
-    return size > 0n && !this.#some(start, size, false);
+  has(page: number): boolean {
+    const block = this.#blocks.get(Math.floor(page / BLOCK));
+    return block !== undefined && bitOf(block, page) === 1;
   }
 
-  add(start: bigint, size: bigint): void {
-    const [first, end] = pages(start, size);
-    for (let page = first; page < end; page++) {
-      const block = Math.floor(page / BLOCK);
-      const bits = this.#blocks.get(block) ?? new Uint32Array(BLOCK / 32);
-      this.#blocks.set(block, bits);
-      bits[(page % BLOCK) >> 5] |= 1 << (page & 31);
-    }
-  }
-
-  remove(start: bigint, size: bigint): void {
-    const [first, end] = pages(start, size);
-    for (let page = first; page < end; page++) {
-      const bits = this.#blocks.get(Math.floor(page / BLOCK));
-      if (bits !== undefined) bits[(page % BLOCK) >> 5] &= ~(1 << (page & 31));
-    }
-  }
-
-  /** Whether a page of the range is mapped, or is not. */
-  #some(start: bigint, size: bigint, mapped: boolean): boolean {
-    const [first, end] = pages(start, size);
-    for (let page = first; page < end; page++) {
-      const bits = this.#blocks.get(Math.floor(page / BLOCK));
-      const set = bits !== undefined && ((bits[(page % BLOCK) >> 5] >>> (page & 31)) & 1) === 1;
-      if (set === mapped) return true;
-    }
+  overlaps(page: number, pages: number): boolean {
+    for (let at = page; at < page + pages; at++) if (this.has(at)) return true;
     return false;
+  }
+
+  covers(page: number, pages: number): boolean {
+    for (let at = page; at < page + pages; at++) if (!this.has(at)) return false;
+    return pages > 0;
+  }
+
+  /** None of them is mapped. */
+  add(page: number, pages: number): void {
+    this.extents += 1 - this.#neighbours(page, pages);
+    this.pages += pages;
+    for (let at = page; at < page + pages; at++) {
+      const key = Math.floor(at / BLOCK);
+      const block = this.#blocks.get(key) ?? { bits: new Uint32Array(BLOCK / 32), count: 0 };
+      if (block.count++ === 0) this.#blocks.set(key, block);
+      block.bits[(at % BLOCK) >> 5] |= 1 << (at & 31);
+    }
+  }
+
+  /** All of them are mapped. */
+  remove(page: number, pages: number): void {
+    this.extents += this.#neighbours(page, pages) - 1;
+    this.pages -= pages;
+    for (let at = page; at < page + pages; at++) {
+      const key = Math.floor(at / BLOCK);
+      const block = this.#blocks.get(key);
+      if (block === undefined) throw new Error(`page 0x${at.toString(16)} is not mapped`);
+      block.bits[(at % BLOCK) >> 5] &= ~(1 << (at & 31));
+      if (--block.count === 0) this.#blocks.delete(key);
+    }
+  }
+
+  /** How many of the two pages beside the range are mapped. */
+  #neighbours(page: number, pages: number): number {
+    return (this.has(page - 1) ? 1 : 0) + (this.has(page + pages) ? 1 : 0);
   }
 }
 
-/** First page, and the one after the last: exact numbers for any 64-bit address. */
-function pages(start: bigint, size: bigint): [number, number] {
-  return [Number(start >> PAGE_SHIFT), Number((start + size + 0xfffn) >> PAGE_SHIFT)];
+/** Bits of a page's place: its number may be beyond 32 bits, its place in the block is not. */
+function bitOf({ bits }: Block, page: number): number {
+  return (bits[(page % BLOCK) >> 5] >>> (page & 31)) & 1;
 }

@@ -1,86 +1,69 @@
-/** A trace through several backends: read once, in pieces, each piece through one machine after the other. */
-import { BackendReplay, type Phase, type PlacedEvent } from "./backend-replay.js";
-import type { ReplayCounts } from "./counts.js";
+/** A trace through several machines: read once, in pieces, each piece through one machine after the other. */
+import type { Configuration } from "./configuration.js";
+import { Fragmentation } from "./fragmentation.js";
+import { ReplayMachine, type Step } from "./machine.js";
+import { type Replay, report } from "./report.js";
 import { Spaces } from "./spaces.js";
 import { TraceReader } from "./trace-line.js";
 
-export interface Replay {
-  readonly mode: "strict" | "lazy";
-  readonly events: number;
-  readonly spaces: number;
-  readonly ambiguousUnmaps: number;
-  readonly unknownUnmaps: number;
-  readonly backends: readonly {
-    readonly name: string;
-    readonly total: ReplayCounts;
-    readonly phases: readonly Phase[];
-  }[];
+/** Sees what is replayed, piece by piece, after the machines have. */
+export interface ReplayWatcher {
+  piece(steps: readonly Step[], machines: readonly ReplayMachine[], spaces: Spaces): void;
 }
 
 export class Replayer {
   readonly #reader = new TraceReader();
   readonly #spaces = new Spaces();
-  #piece: PlacedEvent[] = [];
+  readonly #fragmentation = new Fragmentation();
+  #piece: Step[] = [];
   #events = 0;
 
   private constructor(
-    private readonly backends: readonly BackendReplay[],
-    private readonly lazy: boolean,
-  ) {}
+    private readonly machines: readonly ReplayMachine[],
+    private readonly watcher: ReplayWatcher | undefined,
+  ) {
+    this.#fragmentation.enter();
+  }
 
-  static async start(names: readonly string[], lazy: boolean): Promise<Replayer> {
-    const backends: BackendReplay[] = [];
-    for (const name of names) backends.push(await BackendReplay.start(name, lazy));
-    return new Replayer(backends, lazy);
+  static async start(configurations: readonly Configuration[], watcher?: ReplayWatcher): Promise<Replayer> {
+    const machines: ReplayMachine[] = [];
+    for (const configuration of configurations) machines.push(await ReplayMachine.start(configuration));
+    return new Replayer(machines, watcher);
   }
 
   /** Keeps the line's event until `flush`. */
   line(text: string): void {
     const item = this.#reader.read(text);
     if (item === undefined) return;
-    if (item.kind === "phase") {
-      this.#marks.push({ at: this.#piece.length, name: item.name });
-      return;
+    switch (item.kind) {
+      case "phase":
+        this.#fragmentation.enter();
+        this.#piece.push({ phase: item.name, time: item.time });
+        break;
+      case "attach":
+      case "dma":
+        this.#spaces.hears(item);
+        break;
+      default: {
+        this.#events++;
+        const space = this.#spaces.of(item);
+        if (space !== undefined) this.#fragmentation.note(space, this.#spaces.layout(space));
+        this.#piece.push({ event: item, space });
+      }
     }
-    this.#events++;
-    const space = this.#spaces.of(item);
-    if (space === undefined) this.#marks.push({ at: this.#piece.length, name: undefined });
-    else this.#piece.push({ event: item, space });
   }
 
-  /** Phases (named) and skipped unmaps (unnamed), before the event of the piece with that index. */
-  #marks: { readonly at: number; readonly name: string | undefined }[] = [];
-
   async flush(): Promise<void> {
-    const [piece, marks] = [this.#piece, this.#marks];
+    const piece = this.#piece;
+    if (piece.length === 0) return;
     this.#piece = [];
-    this.#marks = [];
-    for (const backend of this.backends) {
-      let from = 0;
-      for (const { at, name } of marks) {
-        if (at > from) await backend.run(piece.slice(from, at), this.#spaces.count);
-        from = at;
-        if (name === undefined) backend.skip();
-        else backend.phase(name);
-      }
-      if (piece.length > from) await backend.run(piece.slice(from), this.#spaces.count);
-    }
+    for (const machine of this.machines) await machine.run(piece, this.#spaces.count);
+    this.watcher?.piece(piece, this.machines, this.#spaces);
   }
 
   async finish(): Promise<Replay> {
     await this.flush();
-    for (const backend of this.backends) await backend.close();
-    return {
-      mode: this.lazy ? "lazy" : "strict",
-      events: this.#events,
-      spaces: this.#spaces.count,
-      ambiguousUnmaps: this.#spaces.ambiguous,
-      unknownUnmaps: this.#spaces.unknown,
-      backends: this.backends.map(({ name, total, phases }) => ({
-        name,
-        total,
-        phases: phases.filter(({ counts }) => counts.maps + counts.unmaps > 0),
-      })),
-    };
+    for (const machine of this.machines) machine.close();
+    return report(this.#events, this.machines, this.#spaces, this.#fragmentation);
   }
 }

@@ -1,13 +1,25 @@
 /**
  * Address spaces of a trace. iommu:map and iommu:unmap name no domain; with the kprobes each domain is a space. Without them
- * mappings that overlap must be of different domains: each goes to the first space where it fits.
+ * mappings that overlap must be of different domains: each goes to the first space where it fits. A space has a device's name
+ * where the trace says whose it is: an attachment behind its kprobe, or dma:* events, which follow the mapping on its CPU.
  */
 import { MappedPages } from "./mapped-pages.js";
-import type { TraceEvent } from "./trace-line.js";
+import type { TraceEvent, TraceItem } from "./trace-line.js";
+
+/** dma:* events that say the same before a space is taken to be the device's. */
+const ENOUGH = 8;
+
+interface Space {
+  readonly mapped: MappedPages;
+  /** How often an event named each device; the one named most is the space's. */
+  readonly devices: Map<string, number>;
+}
 
 export class Spaces {
-  readonly #spaces: MappedPages[] = [];
+  readonly #spaces: Space[] = [];
   readonly #byDomain = new Map<string, number>();
+  /** Where the last mapping of each CPU went, until its space has a name. */
+  readonly #lastMap = new Map<string, number>();
   /** Unmaps that could be of several spaces: the first one is taken. */
   ambiguous = 0;
   /** Unmaps of ranges that the trace did not map: from before it began. */
@@ -17,6 +29,10 @@ export class Spaces {
     return this.#spaces.length;
   }
 
+  layout(space: number): MappedPages {
+    return this.#spaces[space].mapped;
+  }
+
   /** The event's space; undefined for an unmap of what was never mapped. */
   of(event: TraceEvent): number | undefined {
     const index = event.domain === undefined ? this.#fit(event) : this.#named(event, event.domain);
@@ -24,31 +40,58 @@ export class Spaces {
       this.unknown++;
       return undefined;
     }
-    if (event.kind === "map") this.#spaces[index].add(event.iova, event.size);
-    else this.#spaces[index].remove(event.iova, event.size);
+    const { mapped } = this.#spaces[index];
+    if (event.kind === "map") {
+      mapped.add(event.page, event.pages);
+      this.#lastMap.set(event.cpu, index);
+    } else mapped.remove(event.page, event.pages);
     return index;
   }
 
+  /** What an event says of whose space it is. */
+  hears(item: Extract<TraceItem, { kind: "attach" | "dma" }>): void {
+    if (item.kind === "attach") {
+      if (item.domain !== undefined) this.#spaces[this.#ofDomain(item.domain)].devices.set(item.device, ENOUGH);
+      return;
+    }
+    const space = this.#spaces[this.#lastMap.get(item.cpu) ?? -1];
+    const said = space?.devices.get(item.device) ?? 0;
+    if (said < ENOUGH && space?.mapped.has(item.page)) space.devices.set(item.device, said + 1);
+  }
+
+  /** The device whose space it is; undefined when nothing named one. */
+  device(index: number): string | undefined {
+    const named = [...this.#spaces[index].devices].sort(([, a], [, b]) => b - a);
+    return named.at(0)?.[0];
+  }
+
   #named(event: TraceEvent, domain: string): number | undefined {
-    const known = this.#byDomain.get(domain);
-    const index = known ?? this.#open();
-    if (known === undefined) this.#byDomain.set(domain, index);
-    const space = this.#spaces[index];
-    const fits = event.kind === "map" ? !space.overlaps(event.iova, event.size) : space.covers(event.iova, event.size);
+    const index = this.#ofDomain(domain);
+    const { mapped } = this.#spaces[index];
+    const fits =
+      event.kind === "map" ? !mapped.overlaps(event.page, event.pages) : mapped.covers(event.page, event.pages);
     return fits ? index : this.#fit(event);
   }
 
-  #fit({ kind, iova, size }: TraceEvent): number | undefined {
-    if (kind === "map") {
-      const free = this.#spaces.findIndex((space) => !space.overlaps(iova, size));
-      return free < 0 ? this.#open() : free;
-    }
-    const holding = this.#spaces.flatMap((space, n) => (space.covers(iova, size) ? [n] : []));
-    if (holding.length > 1) this.ambiguous++;
-    return holding.at(0);
+  #ofDomain(domain: string): number {
+    const known = this.#byDomain.get(domain);
+    if (known !== undefined) return known;
+    const opened = this.#open();
+    this.#byDomain.set(domain, opened);
+    return opened;
+  }
+
+  #fit({ kind, page, pages }: TraceEvent): number | undefined {
+    const fits = (space: Space) =>
+      space.mapped[kind === "map" ? "overlaps" : "covers"](page, pages) === (kind !== "map");
+    const first = this.#spaces.findIndex(fits);
+    if (kind === "map") return first < 0 ? this.#open() : first;
+    if (first < 0) return undefined;
+    if (this.#spaces.findIndex((space, n) => n > first && fits(space)) >= 0) this.ambiguous++;
+    return first;
   }
 
   #open(): number {
-    return this.#spaces.push(new MappedPages()) - 1;
+    return this.#spaces.push({ mapped: new MappedPages(), devices: new Map() }) - 1;
   }
 }

@@ -1,66 +1,144 @@
 /**
- * Lines of an ftrace text (or of `trace-cmd report`): iommu:map and iommu:unmap, the kprobes on iommu_map and iommu_unmap that
- * say which domain they are for, and "PHASE name" marks. Everything else is passed over.
+ * Lines of an ftrace text (or of `trace-cmd report`): iommu:map and iommu:unmap; the kprobes on iommu_map, iommu_unmap and
+ * iommu_attach that say which domain they are for; iommu:attach_device_to_domain and dma:* events, which name devices; and
+ * "PHASE name" marks. Everything else is passed over.
  */
 
 export interface TraceEvent {
   readonly kind: "map" | "unmap";
+  readonly cpu: string;
   readonly iova: bigint;
+  /** First 4 KiB page, and how many. */
+  readonly page: number;
+  readonly pages: number;
+  /** 0 for an unmap. */
   readonly paddr: number;
-  readonly size: bigint;
+  /** Bytes. */
+  readonly size: number;
   /** Nanoseconds since boot. */
   readonly time: number;
   /** The domain's pointer when a kprobe told it. */
   readonly domain: string | undefined;
 }
 
-export type TraceItem = TraceEvent | { readonly kind: "phase"; readonly name: string };
+export type TraceItem =
+  | TraceEvent
+  | { readonly kind: "phase"; readonly name: string; readonly time: number }
+  /** A device is on a domain now; which one is known only behind the kprobe. */
+  | { readonly kind: "attach"; readonly device: string; readonly domain: string | undefined }
+  /** A device was given an address by the DMA API, on the CPU that mapped it just before. */
+  | { readonly kind: "dma"; readonly device: string; readonly cpu: string; readonly page: number };
 
 /** From "map:" on. */
 const EVENT =
   /map:\s+IOMMU:\s+iova=0x([0-9a-f]{1,16}) - 0x[0-9a-f]{1,17} (?:paddr=0x([0-9a-f]{1,16}) )?size=(\d+)(?: unmapped_size=(\d+))?\s*$/y;
-/** What stands before it: CPU, flags, seconds. */
-const HEAD = /\[(\d{3})\] .*? (\d+\.\d{6}):\s+(?:un)?$/;
-const PROBE = /\[(\d{3})\].*\biommu_(map|unmap): \(.*\) domain=(0x[0-9a-f]+) iova=0x([0-9a-f]+)/;
-const PHASE = /tracing_mark_write: PHASE (\S.*?)\s*$/;
+const PROBE = /\[(\d{3,})\].*\biommu_(?:map|unmap): \(.*\) domain=(0x[0-9a-f]+) iova=0x([0-9a-f]+)/;
+const ATTACH_PROBE = /\[(\d{3,})\].*\biommu_attach: \(.*\) domain=(0x[0-9a-f]+)/;
+const ATTACH = /\[(\d{3,})\].*\battach_device_to_domain:\s+IOMMU:\s+device=(\S+)/;
+const DMA = /\[(\d{3,})\].*: dma_(?:map_page|map_sg|alloc): (\S+) .*?dma_addrs?=\{?(?:0x)?([0-9a-f]+)/;
+const PHASE = /\s(\d+\.\d{6}): .*?tracing_mark_write: PHASE (\S.*?)\s*$/;
 
 export class TraceReader {
   /** The kprobe that came last, by CPU. */
-  readonly #probes = new Map<string, { readonly domain: string; readonly iova: bigint }>();
+  readonly #probes = new Map<string, { readonly domain: string; readonly page: number }>();
+  readonly #attached = new Map<string, string>();
 
   /** Undefined for a line that is none of them. */
   read(text: string): TraceItem | undefined {
-    if (text.includes("PHASE ")) {
-      const mark = PHASE.exec(text);
-      if (mark !== null) return { kind: "phase", name: mark[1] };
-    }
+    return this.#event(text) ?? (text.includes("PHASE ") ? phase(text) : undefined);
+  }
+
+  #event(text: string): TraceItem | undefined {
     const at = text.indexOf("map: ");
-    if (at < 0) return undefined;
+    if (at >= 0) return this.#mapping(text, at);
+    if (text.includes(": dma_")) return dma(text);
+    return text.includes("attach") ? this.#attach(text) : undefined;
+  }
+
+  #mapping(text: string, at: number): TraceEvent | undefined {
     EVENT.lastIndex = at;
     const event = EVENT.exec(text);
-    const head = event === null ? null : HEAD.exec(text.slice(0, at));
-    if (event !== null && head !== null)
-      return this.#event(text.startsWith("un", at - 2) ? "unmap" : "map", head, event);
+    if (event !== null) {
+      const unmap = text.startsWith("un", at - 2);
+      const head = headOf(text, unmap ? at - 2 : at);
+      return head && this.#mapped(unmap, head, event);
+    }
     const probe = PROBE.exec(text);
-    if (probe !== null) this.#probes.set(probe[1], { domain: probe[3], iova: BigInt(`0x${probe[4]}`) });
+    if (probe !== null) this.#probes.set(probe[1], { domain: probe[2], page: pageOf(probe[3]) });
     return undefined;
   }
 
-  #event(
-    kind: "map" | "unmap",
-    [, cpu, seconds]: RegExpExecArray,
-    [, iova, paddr, size, unmapped]: RegExpExecArray,
-  ): TraceEvent {
-    const start = BigInt(`0x${iova}`);
+  #mapped(unmap: boolean, { cpu, time }: Head, [, iova, paddr, size, unmapped]: RegExpExecArray): TraceEvent {
+    const page = pageOf(iova);
     const probe = this.#probes.get(cpu);
-    this.#probes.delete(cpu);
+    if (probe !== undefined) this.#probes.delete(cpu);
+    const bytes = Number(unmapped ?? size);
     return {
-      kind,
-      iova: start,
-      paddr: paddr === undefined ? 0 : Number(`0x${paddr}`),
-      size: BigInt(unmapped ?? size),
-      time: Math.round(Number(seconds) * 1e9),
-      domain: probe?.iova === start ? probe.domain : undefined,
+      kind: unmap ? "unmap" : "map",
+      cpu,
+      iova: exact(iova),
+      page,
+      pages: Math.ceil(bytes / 4096),
+      paddr: paddr === undefined ? 0 : Number.parseInt(paddr, 16),
+      size: bytes,
+      time,
+      domain: probe?.page === page ? probe.domain : undefined,
     };
   }
+
+  #attach(text: string): TraceItem | undefined {
+    const probe = ATTACH_PROBE.exec(text);
+    if (probe !== null) {
+      this.#attached.set(probe[1], probe[2]);
+      return undefined;
+    }
+    const event = ATTACH.exec(text);
+    if (event === null) return undefined;
+    const [, cpu, device] = event;
+    const domain = this.#attached.get(cpu);
+    this.#attached.delete(cpu);
+    return { kind: "attach", device, domain };
+  }
+}
+
+interface Head {
+  readonly cpu: string;
+  readonly time: number;
+}
+
+/** What stands before an event's name: "TASK-PID [000] flags 1.000001: ". Undefined when it does not. */
+function headOf(text: string, name: number): Head | undefined {
+  let end = name;
+  while (text.charCodeAt(end - 1) === 32) end--;
+  const open = text.lastIndexOf("[", end);
+  const close = text.indexOf("]", open);
+  if (open < 0 || close > end || text[end - 1] !== ":") return undefined;
+  const time = nanoseconds(text.slice(text.lastIndexOf(" ", end - 1) + 1, end - 1));
+  return time > 0 ? { cpu: text.slice(open + 1, close), time } : undefined;
+}
+
+function dma(text: string): TraceItem | undefined {
+  const event = DMA.exec(text);
+  return event === null ? undefined : { kind: "dma", cpu: event[1], device: event[2], page: pageOf(event[3]) };
+}
+
+function phase(text: string): TraceItem | undefined {
+  const mark = PHASE.exec(text);
+  return mark === null ? undefined : { kind: "phase", name: mark[2], time: nanoseconds(mark[1]) };
+}
+
+/** Page of a hexadecimal address: exact for any 64 bits. */
+function pageOf(hex: string): number {
+  return hex.length <= 3 ? 0 : Number.parseInt(hex.slice(0, -3), 16);
+}
+
+/** A bigint by way of a number where that is exact: several times as fast. */
+function exact(hex: string): bigint {
+  const value = Number.parseInt(hex, 16);
+  return Number.isSafeInteger(value) ? BigInt(value) : BigInt(`0x${hex}`);
+}
+
+/** Of seconds with six digits behind the point. */
+function nanoseconds(seconds: string): number {
+  return Math.round(Number(seconds) * 1e9);
 }

@@ -33,6 +33,7 @@ export class WaitQueue {
   }
 
   wakeAll(): void {
+    if (this.#threads.size === 0) return;
     for (const thread of this.#threads) this.scheduler.wake(thread);
     this.#threads.clear();
   }

@@ -16,6 +16,8 @@ export interface PageAllocator {
    */
   alloc(pages: number, owner: string, align?: number): number;
   free(pa: number): void;
+  /** Pages in use, whoever owns them. */
+  readonly inUse: number;
   /** Pages in use, by owner. Empty when nothing has leaked. */
   usage(): ReadonlyMap<string, number>;
   ownerOf(pa: number): string | undefined;
@@ -41,6 +43,7 @@ export class FirstFitPages implements PageAllocator {
   readonly #free = new Map<string, number[]>();
   readonly #used = new Map<number, Run>();
   readonly #quarantine: { readonly key: string; readonly pa: number }[] = [];
+  inUse = 0;
   #region = 0;
   #next: number;
 
@@ -64,6 +67,7 @@ export class FirstFitPages implements PageAllocator {
         `no memory for ${owner}: ${pages} contiguous pages, ${this.#used.size} runs in use`,
       );
     this.#used.set(pa, { pages, owner });
+    this.inUse += pages;
     this.#alignOf.set(pa, align);
     this.memory.fill(pa, pages * PAGE_SIZE, 0);
     if (this.trace?.enabled) this.trace.emit("page:allocated", { address: pa, pages, owner });
@@ -90,6 +94,7 @@ export class FirstFitPages implements PageAllocator {
     const run = this.#used.get(pa);
     if (!run) throw new Error(`free of page 0x${pa.toString(16)}, which is not allocated`);
     this.#used.delete(pa);
+    this.inUse -= run.pages;
     if (this.options.poison !== undefined) this.memory.fill(pa, run.pages * PAGE_SIZE, this.options.poison);
     if (this.trace?.enabled) this.trace.emit("page:freed", { address: pa, ...run });
     this.#quarantine.push({ key: `${run.pages}/${this.#alignOf.get(pa)}`, pa });

@@ -62,9 +62,14 @@ export function tlbiVmid(vmid: number): Command {
   return CMD_TLBI_S12_VMALL.encode({ Opcode: OPCODE.TLBI_S12_VMALL, VMID: vmid });
 }
 
-/** Template of an invalidation by address; `at` puts an address and a range into copies of it. */
+const VA_ALL = CMD_TLBI_NH_VA.encode({ Opcode: OPCODE.TLBI_NH_VA });
+const VA_LEAF = CMD_TLBI_NH_VA.encode({ Opcode: OPCODE.TLBI_NH_VA, Leaf: true });
+
+/** Template of an invalidation by address; `at` puts an address and a range into copies of it. Unmaps send it by the thousand. */
 export function tlbiVa(asid: number, leaf: boolean): Command {
-  return CMD_TLBI_NH_VA.encode({ Opcode: OPCODE.TLBI_NH_VA, ASID: asid, Leaf: leaf });
+  const command = (leaf ? VA_LEAF : VA_ALL).slice();
+  CMD_TLBI_NH_VA.ASID.setPair(command, 0, 0, asid);
+  return command;
 }
 
 export function tlbiIpa(vmid: number, leaf: boolean): Command {

@@ -25,6 +25,8 @@ export type Stage = "s1" | "s2" | "bypass" | "abort";
 
 /** CONFIG_ARM64_VA_BITS of the kernel: stage 1 gives out no more. */
 const VA_BITS = 48;
+/** Most maps have nothing to wait for. */
+const DONE = Promise.resolve();
 const WHOLE_SPACE: Aperture = { start: 0n, end: 0xffff_ffff_ffff_ffffn };
 
 export class Smmuv3Domain implements IommuDomain, PageTableFlush {
@@ -165,9 +167,14 @@ export class Smmuv3Domain implements IommuDomain, PageTableFlush {
     return this.#invalidate([EVERYTHING]);
   }
 
-  async #invalidate(ranges: readonly InvalidationRange[]): Promise<void> {
+  #invalidate(ranges: readonly InvalidationRange[]): Promise<void> {
     const freed = this.#freed;
+    if (ranges.length === 0 && freed.length === 0) return DONE;
     this.#freed = [];
+    return this.#invalidateAndFree(ranges, freed);
+  }
+
+  async #invalidateAndFree(ranges: readonly InvalidationRange[], freed: readonly number[]): Promise<void> {
     if (ranges.length > 0) await this.invalidation.ranges(this.invalidations, ranges);
     for (const pa of freed) this.context.pages.free(pa);
   }

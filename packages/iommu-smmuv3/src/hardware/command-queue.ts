@@ -234,7 +234,8 @@ export class CommandQueue implements HardwareUnit {
   /** Commands consumed since power-on, by name. */
   consumed(): Record<string, number> {
     const counts: Record<string, number> = {};
-    for (const [opcode, count] of this.#consumed.entries()) if (count > 0) counts[nameOf(opcode)] = count;
+    for (let opcode = 0; opcode < this.#consumed.length; opcode++)
+      if (this.#consumed[opcode] > 0) counts[nameOf(opcode)] = this.#consumed[opcode];
     return counts;
   }
 

@@ -148,8 +148,8 @@ export class InvalidationQueue implements HardwareUnit {
   /** Descriptors consumed since power-on, by name. */
   consumed(): Record<string, number> {
     const counts: Record<string, number> = {};
-    for (const [type, count] of this.#consumed.entries())
-      if (count > 0) counts[descriptorTable(type)?.name ?? ""] = count;
+    for (let type = 0; type < this.#consumed.length; type++)
+      if (this.#consumed[type] > 0) counts[descriptorTable(type)?.name ?? ""] = this.#consumed[type];
     return counts;
   }
 

@@ -1,0 +1,221 @@
+/** One configuration's machine that replays a trace: an IOMMU, and a device with its DMA domain for each address space. */
+import {
+  createPlatform,
+  type Device,
+  FlushQueue,
+  type IommuDomain,
+  IommuError,
+  IommuProt,
+  iommuMap,
+  iommuUnmapFast,
+  newGather,
+  type Platform,
+  Random,
+} from "@iommukit/core";
+import { edu } from "@iommukit/pci-device";
+import { type Accesses, accesses } from "./access-pattern.js";
+import { AccessProbe } from "./access-probe.js";
+import type { Configuration } from "./configuration.js";
+import { addNamed, type Counts, newCounts } from "./counts.js";
+import type { TraceEvent } from "./trace-line.js";
+
+/** Lazy mode: the machine's clock follows the trace's in steps of this many nanoseconds. */
+const CLOCK_STEP = 1_000_000;
+/** Tables of up to that many bytes; nothing of it is allocated before it is touched. */
+const RAM = { base: 0x1_0000_0000, size: 0x1_0000_0000 };
+/** PCI devices of a bus. */
+const SLOTS = 32;
+
+export type Step =
+  | { readonly phase: string; readonly time: number }
+  /** `space` is undefined for an unmap of what the trace did not map. */
+  | { readonly event: TraceEvent; readonly space: number | undefined };
+
+export interface Phase {
+  readonly name: string;
+  /** By address space; what belongs to none (invalidations that a timer started, skipped events) stands in `rest`. */
+  readonly spaces: Counts[];
+  readonly rest: Counts;
+  /** Pages of translation tables: most of them, and at the end. */
+  peakTables: number;
+  tables: number;
+}
+
+/** One address space's side of the machine. */
+interface Side {
+  readonly device: Device;
+  readonly domain: IommuDomain;
+  readonly accesses: Accesses | undefined;
+  /** The DMA API's flush queue of a lazy domain; undefined where the driver keeps one itself, behind iotlbSync. */
+  readonly queue: FlushQueue | undefined;
+}
+
+export class ReplayMachine {
+  readonly phases: Phase[] = [];
+  readonly #sides: Side[] = [];
+  readonly #probe: AccessProbe | undefined;
+  readonly #random: Random;
+  #phase: Phase;
+  /** Where counts go now. */
+  #counts: Counts;
+  #space: number | undefined;
+  #commands: Readonly<Record<string, number>>;
+  /** Pages in use that are no translation tables. */
+  #fixed = 0;
+  #clock: number | undefined;
+
+  private constructor(
+    readonly configuration: Configuration,
+    private readonly platform: Platform,
+  ) {
+    const { access } = configuration;
+    this.#commands = platform.iommus[0].chip.commandsConsumed();
+    this.#phase = this.#enter("before the first phase");
+    this.#counts = this.#phase.rest;
+    this.#random = new Random(access?.seed ?? 0);
+    if (access) this.#probe = new AccessProbe(platform, () => this.#counts);
+  }
+
+  static async start(configuration: Configuration): Promise<ReplayMachine> {
+    const { backend, mode } = configuration;
+    const iommu = backend.plugin({ strict: mode === "strict" });
+    return new ReplayMachine(configuration, await createPlatform({ iommus: [iommu], ram: [RAM] }));
+  }
+
+  /** Replays steps in order. @param spaces address spaces so far; new ones get a device, whose attachment is not counted */
+  async run(steps: readonly Step[], spaces: number): Promise<void> {
+    if (this.#sides.length < spaces) await this.platform.run(() => this.#plug(spaces), "plug");
+    await this.platform.run(async () => {
+      for (const step of steps) {
+        if ("phase" in step) {
+          this.#turn(step.phase);
+          continue;
+        }
+        const { event, space } = step;
+        if (this.configuration.mode === "lazy") await this.#follow(event.time);
+        if (space !== this.#space) this.#charge(space);
+        if (space === undefined) this.#skip();
+        else if (event.kind === "map") await this.#map(this.#sides[space], event);
+        else await this.#unmap(this.#sides[space], event);
+      }
+    }, "replay");
+    this.#settle();
+    this.#phase.tables = this.tables;
+  }
+
+  /** Pages of translation tables now. */
+  get tables(): number {
+    return this.platform.pages.inUse - this.#fixed;
+  }
+
+  /** Invalidations consumed so far, waits included. */
+  get commands(): Readonly<Record<string, number>> {
+    return this.#commands;
+  }
+
+  close(): void {
+    this.#probe?.close();
+  }
+
+  #enter(name: string, tables = 0): Phase {
+    const phase = { name, spaces: [], rest: newCounts(), peakTables: tables, tables };
+    this.phases.push(phase);
+    return phase;
+  }
+
+  #turn(name: string): void {
+    this.#settle();
+    this.#phase.tables = this.tables;
+    this.#phase = this.#enter(name, this.tables);
+    this.#charge(undefined);
+  }
+
+  /** What happens from now on is of that space. */
+  #charge(space: number | undefined): void {
+    this.#settle();
+    this.#space = space;
+    if (space === undefined) this.#counts = this.#phase.rest;
+    else {
+      this.#phase.spaces[space] ??= newCounts();
+      this.#counts = this.#phase.spaces[space];
+    }
+  }
+
+  /** Commands since the last time go to whoever is charged. */
+  #settle(): void {
+    const before = this.#commands;
+    this.#commands = this.platform.iommus[0].chip.commandsConsumed();
+    for (const [name, count] of Object.entries(this.#commands)) {
+      const more = count - (before[name] ?? 0);
+      if (more > 0) addNamed(this.#counts.commands, { [name]: more });
+    }
+  }
+
+  async #plug(spaces: number): Promise<void> {
+    this.#settle();
+    while (this.#sides.length < spaces) this.#sides.push(await this.#side(this.#sides.length));
+    this.#commands = this.platform.iommus[0].chip.commandsConsumed();
+    let fixed = 0;
+    for (const [owner, pages] of this.platform.pages.usage()) if (!owner.includes("page table")) fixed += pages;
+    this.#fixed = fixed;
+  }
+
+  async #side(index: number): Promise<Side> {
+    const { access, pages } = this.configuration;
+    const hex = (value: number) => value.toString(16).padStart(2, "0");
+    const bdf = `0000:${hex(1 + Math.floor(index / SLOTS))}:${hex(index % SLOTS)}.0`;
+    const [device] = await this.platform.plug(edu({ bdf }));
+    const domain = device.group?.domain;
+    if (domain === undefined) throw new Error(`${bdf} has no domain`);
+    if (pages === "4k") domain.pgsizeBitmap &= -domain.pgsizeBitmap;
+    const touch = (page: number) => this.#probe?.read(device.rid, page);
+    return {
+      device,
+      domain,
+      accesses: access && accesses(access.pattern, (below) => this.#random.below(below), touch),
+      queue:
+        domain.type === "dma-fq" && !("flushQueue" in domain)
+          ? new FlushQueue(this.platform.scheduler, () => domain.ops.flushIotlbAll(domain))
+          : undefined,
+    };
+  }
+
+  #skip(): void {
+    this.#counts.unmaps++;
+    this.#counts.skipped++;
+  }
+
+  async #map(side: Side, { iova, paddr, size, page, pages }: TraceEvent): Promise<void> {
+    const counts = this.#counts;
+    counts.maps++;
+    try {
+      await iommuMap(side.domain, iova, paddr, BigInt(size), IommuProt.READ | IommuProt.WRITE);
+    } catch (error) {
+      if (!(error instanceof IommuError)) throw error;
+      counts.refused++;
+      return;
+    }
+    counts.mapped += size;
+    const { tables } = this;
+    if (tables > this.#phase.peakTables) this.#phase.peakTables = tables;
+    side.accesses?.mapped(page, pages);
+  }
+
+  async #unmap({ domain, queue, accesses }: Side, { iova, size, page, pages }: TraceEvent): Promise<void> {
+    this.#counts.unmaps++;
+    accesses?.unmapping(page, pages);
+    const gather = newGather(this.configuration.mode === "lazy");
+    iommuUnmapFast(domain, iova, BigInt(size), gather);
+    if (queue === undefined) await domain.ops.iotlbSync(domain, gather);
+    else await queue.queue(() => {});
+  }
+
+  /** Lets the time pass that passed in the trace; what timers start then is of no space. */
+  async #follow(time: number): Promise<void> {
+    this.#clock ??= time;
+    if (time - this.#clock < CLOCK_STEP) return;
+    this.#charge(undefined);
+    await this.platform.scheduler.sleep(time - this.#clock);
+    this.#clock = time;
+  }
+}
