@@ -14,13 +14,15 @@ interface Pin {
 export class MmContexts {
   static readonly #all = new WeakMap<Kernel, MmContexts>();
   readonly #pins = new Map<Mm, Pin>();
-  readonly #used = new Set<number>();
+  readonly #asids: Identifiers<Mm>;
 
   /** @param bits of the CPUs' ASIDs */
   constructor(
     private readonly bits: number,
     private readonly cpus = 1,
-  ) {}
+  ) {
+    this.#asids = new Identifiers("pinned ASID", bits);
+  }
 
   static of(kernel: Kernel, bits: number): MmContexts {
     const contexts = MmContexts.#all.get(kernel) ?? new MmContexts(bits);
@@ -47,9 +49,7 @@ export class MmContexts {
     if (this.#pins.size >= this.limit) {
       throw new IommuError("ENOSPC", `${mm.owner}: ${this.#pins.size} ASIDs of ${this.bits} bits are pinned already`);
     }
-    let asid = 1;
-    while (this.#used.has(asid)) asid++;
-    this.#used.add(asid);
+    const asid = this.#asids.alloc(mm);
     this.#pins.set(mm, { asid, references: 1 });
     return asid;
   }
@@ -58,13 +58,15 @@ export class MmContexts {
     const pin = this.#pins.get(mm);
     if (!pin || --pin.references > 0) return;
     this.#pins.delete(mm);
-    this.#used.delete(pin.asid);
+    this.#asids.free(pin.asid);
   }
 }
 
 /** Identifiers from 1 to 2^bits - 1, lowest first, each with its owner. */
 export class Identifiers<Owner> {
   readonly #owners = new Map<number, Owner>();
+  /** All below it have owners. */
+  #lowest = 1;
 
   constructor(
     private readonly what: string,
@@ -73,8 +75,9 @@ export class Identifiers<Owner> {
 
   /** @throws IommuError ENOSPC */
   alloc(owner: Owner): number {
-    for (let id = 1; id < 2 ** this.bits; id++) {
-      if (this.#owners.has(id)) continue;
+    while (this.#owners.has(this.#lowest)) this.#lowest++;
+    const id = this.#lowest;
+    if (id < 2 ** this.bits) {
       this.#owners.set(id, owner);
       return id;
     }
@@ -92,5 +95,6 @@ export class Identifiers<Owner> {
 
   free(id: number): void {
     this.#owners.delete(id);
+    this.#lowest = Math.min(this.#lowest, id);
   }
 }

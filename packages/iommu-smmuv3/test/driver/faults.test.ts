@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { PRESETS } from "../../src/presets.js";
 import { CMD_TLBI_NH_VA } from "../../src/spec/commands.js";
 import { PRIQ_ENTRY } from "../../src/spec/page-requests.js";
-import { CMDQ_CONS, EVENTQ_CONS, EVENTQ_PROD, IDR0 } from "../../src/spec/registers.js";
+import { CMDQ_CONS, EVENTQ_CONS, EVENTQ_PROD, IDR0, STRTAB_BASE } from "../../src/spec/registers.js";
 import { type Machine, machine } from "./machine.js";
 
 const { FAULT, OK, STALLED } = TranslationStatus;
@@ -58,6 +58,22 @@ describe("event log", () => {
       expect(await settled(m)).toEqual([]);
       m.translate({ ...device, dev: { rid: 0x100_0000 } as never }, 0n, Access.READ);
       expect((await settled(m)).at(-1)).toBe("event: C_BAD_STREAMID client: (unassigned sid) sid: 0x1000000 ssid: 0x0");
+    });
+  });
+
+  it("prints the address of a fetch that aborted", async () => {
+    const m = await machine({ decodeEvents: true });
+    await m.run(async () => {
+      const device = await m.plug();
+      const { memory } = m.platform;
+      const base = STRTAB_BASE.ADDR.getBig(Int32Array.of(m.chip.read32(0x80) | 0, m.chip.read32(0x84) | 0));
+      // Level 1 entry of StreamIDs 0x100 to 0x1ff: its table is where nobody answers.
+      memory.store64(Number(base) + 8, 0x0f_0000, 9);
+      m.log();
+      m.translate({ ...device, dev: { rid: 0x101 } as never }, 0n, Access.READ);
+      expect((await settled(m)).at(-1)).toBe(
+        "event: F_STE_FETCH client: (unassigned sid) sid: 0x101 ssid: 0x0 fetch_addr: 0xf000000000040",
+      );
     });
   });
 

@@ -122,6 +122,54 @@ describe("IoPageTable: io-pgtable-arm (G19)", () => {
     expect(pool.live.size).toBe(before - 1);
   });
 
+  it("replaces a table by a block, and frees it (G19)", () => {
+    const table = make();
+    table.map(0x20_0000n, 0x8000_0000, 0x1000, 4, RW);
+    table.unmap(0x20_0000n, 0x1000, 4, newGather());
+    const before = pool.live.size;
+    expect(table.map(0x20_0000n, 0x9000_0000, 0x20_0000, 1, RW)).toBe(0x20_0000);
+    expect(flushed.at(-1)).toBe("walk 0x200000 0x200000");
+    expect(pool.live.size).toBe(before - 1);
+    expect(table.iovaToPhys(0x20_1234n)).toBe(0x9000_1234);
+  });
+
+  it("stops an unmap at the first hole, with a warning unless NO_WARN (G19)", () => {
+    for (const quirks of [0, PageTableQuirk.NO_WARN]) {
+      const table = make({ quirks });
+      warnings = [];
+      table.map(0n, 0x8000_0000, 0x1000, 2, RW);
+      expect(table.unmap(0n, 0x1000, 4, newGather())).toBe(0x2000);
+      expect(table.unmap(1n << 40n, 0x1000, 1, newGather())).toBe(0);
+      expect(code(() => table.map(0n, 0, 0x20_0000, 1, RW))).toBeUndefined();
+      expect(code(() => table.map(0n, 0, 0x20_0000, 1, RW))).toBe("EEXIST");
+      expect(warnings).toEqual(
+        quirks === 0
+          ? [
+              "unmap of 0x2000, which is not mapped",
+              "unmap of 0x10000000000, which is not mapped",
+              "map over a mapping at 0x0",
+            ]
+          : [],
+      );
+    }
+  });
+
+  it("unmaps nothing, with a warning, of a size that it does not know or out of range", () => {
+    const table = make();
+    expect([table.unmap(0n, 0x2000, 1), table.unmap(1n << 48n, 0x1000, 1), table.unmap(0n, 0x1000, 0)]).toEqual([
+      0, 0, 0,
+    ]);
+    expect(warnings).toHaveLength(3);
+  });
+
+  it("takes the upper addresses for a TTBR1 table", () => {
+    const table = make({ quirks: PageTableQuirk.ARM_TTBR1, ias: 39 });
+    const va = -(1n << 39n) + 0x1000n;
+    expect(table.map(va, 0x8000_0000, 0x1000, 1, RW)).toBe(0x1000);
+    expect(table.iovaToPhys(va)).toBe(0x8000_0000);
+    expect(code(() => table.map(0x1000n, 0x8000_0000, 0x1000, 1, RW))).toBe("ERANGE");
+  });
+
   it("says nothing of leaf entries to a gather that is queued for later (lazy mode)", () => {
     const table = make();
     table.map(0n, 0x8000_0000, 0x1000, 2, RW);
