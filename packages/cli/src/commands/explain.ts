@@ -1,5 +1,5 @@
 /** `iommukit explain`: what a fault, a dump or a log line means, and why it came. */
-import { Command, InvalidArgumentError } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { UsageError } from "../errors.js";
 import { Explainer } from "../explain/explainer.js";
 import { Output } from "../explain/output.js";
@@ -52,7 +52,11 @@ export function explainCommand(): Command {
     .option("-s <bdf>", "only this device", bdf)
     .option("--pasid <n>", "only this PASID", pasid)
     .option("--no-why", "leave out the likely causes")
-    .option("--memory <file@addr>", "raw memory at a physical address; may be repeated", collect, [])
+    .addOption(
+      new Option("--memory <file@addr>", "raw memory at a physical address; may be repeated")
+        .argParser(collect)
+        .default([], "none"),
+    )
     .option("--rtaddr <hex>", "value of VT-d's RTADDR: walk its tables for each fault", hexValue)
     .option("--strtab-base <hex>", "value of SMMU_STRTAB_BASE: walk its tables for each event", hexValue)
     .option("--strtab-cfg <hex>", "value of SMMU_STRTAB_BASE_CFG", hexValue)

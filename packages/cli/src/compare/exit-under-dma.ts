@@ -21,32 +21,32 @@ export class ExitUnderDma {
 
   /** Gives the device more work than it can do before the process dies, and lets it begin. */
   async begin(): Promise<void> {
-    const { run } = this;
-    const { file } = run.subject;
-    await run.platform.run(async () => {
+    const { machine, subject } = this.run;
+    const { file } = subject;
+    await machine.platform.run(async () => {
       for (let i = 0; i < DESCRIPTORS; i++) {
         const TransferSize = Math.min(SIZE, file.length);
-        this.#slots.push(await run.submit({ Opcode: "CRC32", Source: file.address, TransferSize }));
+        this.#slots.push(await machine.submit({ Opcode: "CRC32", Source: file.address, TransferSize }));
       }
-      this.#faultsBefore = run.counts.faultsRecorded;
+      this.#faultsBefore = machine.counts.faultsRecorded;
     }, "work");
   }
 
   /** After the death: lets the platform notice and the device finish. */
   async finish(): Promise<ExitReport> {
-    const { run } = this;
-    const { platform } = run;
+    const { machine, subject } = this.run;
+    const { platform } = machine;
     return platform.run(async () => {
-      while (await run.subject.refresh()) await platform.scheduler.sleep(1_000_000);
+      while (await subject.refresh()) await platform.scheduler.sleep(1_000_000);
       // mm_exit, the drain of the page request queue and the device's last steps, all in virtual time.
       await platform.scheduler.sleep(1_000_000_000);
       const descriptors: Record<string, number> = {};
       for (const slot of this.#slots) {
-        const status = String((await run.poll(slot))?.Status ?? "not completed");
+        const status = String((await machine.poll(slot))?.Status ?? "not completed");
         descriptors[status] = (descriptors[status] ?? 0) + 1;
       }
       return {
-        faultsRecorded: run.counts.faultsRecorded - this.#faultsBefore,
+        faultsRecorded: machine.counts.faultsRecorded - this.#faultsBefore,
         descriptors,
         pasidFreed: platform.sva.inUse().pasids === 0,
       };

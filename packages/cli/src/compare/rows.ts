@@ -1,5 +1,6 @@
 /** A comparison as rows of a table: what people read side by side. */
 import type { BackendResult, Comparison } from "./compare.js";
+import type { Percentiles } from "./cost-model.js";
 import { type Tally, total } from "./counts.js";
 
 export interface Row {
@@ -10,7 +11,7 @@ export interface Row {
 type Pick = (result: BackendResult) => string;
 
 const number = (value: number) => value.toLocaleString("en-US");
-const mib = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+const mib = (bytes: number) => (bytes < 2 ** 20 ? kib(bytes) : `${(bytes / 2 ** 20).toFixed(1)} MiB`);
 const kib = (bytes: number) => `${number(bytes / 1024)} KiB`;
 
 /** One row for the total and one for each kind, most frequent first; kinds that only one backend has show "-" elsewhere. */
@@ -43,11 +44,12 @@ export function rowsOf({ backends }: Comparison): Row[] {
         `${verified ? "yes" : "NO"} (${checks.filter(({ ok }) => ok).length} of ${checks.length} checks)`,
     ),
     one("bytes moved", ({ bytes }) => mib(bytes)),
-    one("PASID", ({ pasid }) => `${pasid}`),
+    one("PASID", ({ pasids }) => (pasids.length > 2 ? `${pasids.length} of them` : pasids.join(", ") || "none")),
     one("translation requests (ATS)", (r) => number(r.translationRequests)),
     one("page requests (PRI)", (r) => number(r.pageRequests)),
     one("  groups", (r) => number(r.pageRequestGroups)),
     one("pages faulted in", (r) => number(r.pagesFaultedIn)),
+    ...(backends.some(({ faultLatency }) => faultLatency) ? latencyRows(backends) : []),
     ...tallyRows("table reads", backends, (r) => r.tableReads),
     ...tallyRows("cache hits", backends, (r) => r.cacheHits),
     ...tallyRows("cache misses", backends, (r) => r.cacheMisses),
@@ -58,6 +60,36 @@ export function rowsOf({ backends }: Comparison): Row[] {
     ...(backends.some(({ exit }) => exit) ? exitRows(backends) : []),
     one("left behind", ({ leaks }) => (leaks.length === 0 ? "nothing" : leaks.join("; "))),
     one("host time", ({ hostMilliseconds }) => `${hostMilliseconds.toFixed(0)} ms`),
+  ];
+}
+
+function latencyRows(backends: readonly BackendResult[]): Row[] {
+  const microseconds =
+    (pick: (latency: Percentiles) => number) =>
+    ({ faultLatency }: BackendResult) =>
+      faultLatency === undefined ? "-" : `${(pick(faultLatency) / 1000).toFixed(2)} µs`;
+  return [
+    row("fault latency, modelled", backends, ({ faultLatency }) => `${number(faultLatency?.faults ?? 0)} faults`),
+    row(
+      "  50 %",
+      backends,
+      microseconds(({ p50 }) => p50),
+    ),
+    row(
+      "  90 %",
+      backends,
+      microseconds(({ p90 }) => p90),
+    ),
+    row(
+      "  99 %",
+      backends,
+      microseconds(({ p99 }) => p99),
+    ),
+    row(
+      "  slowest",
+      backends,
+      microseconds(({ max }) => max),
+    ),
   ];
 }
 

@@ -5,6 +5,7 @@
  */
 import { crc32 } from "node:zlib";
 import type { BackendRun } from "./backend-run.js";
+import type { Machine } from "./machine.js";
 
 const MIB = 1024 * 1024;
 const CHUNK = MIB / 4;
@@ -45,7 +46,7 @@ export class Workload {
   }
 
   #inside<T>(body: () => Promise<T>): Promise<T> {
-    return this.run.platform.run(body, "workload");
+    return this.run.machine.platform.run(body, "workload");
   }
 
   #check(what: string, ok: boolean, detail?: string): void {
@@ -73,7 +74,7 @@ export class Workload {
 
   /** @returns what is wrong */
   async #crc(address: bigint, bytes: Uint8Array): Promise<string | undefined> {
-    const record = await this.run.execute({ Opcode: "CRC32", Source: address, TransferSize: bytes.length });
+    const record = await this.run.machine.execute({ Opcode: "CRC32", Source: address, TransferSize: bytes.length });
     this.#bytes += bytes.length;
     const expected = crc32(bytes);
     if (record.Status === "SUCCESS" && Number(record.OperationResult) === expected) return undefined;
@@ -121,8 +122,8 @@ export class Workload {
     return expected;
   }
 
-  async #do(what: string, bytes: number, fields: Parameters<BackendRun["execute"]>[0]) {
-    const record = await this.run.execute(fields);
+  async #do(what: string, bytes: number, fields: Parameters<Machine["execute"]>[0]) {
+    const record = await this.run.machine.execute(fields);
     this.#bytes += bytes;
     const ok = record.Status === "SUCCESS" && record.Result === 0;
     if (what !== "" || !ok)

@@ -4,8 +4,8 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import type { Comparison } from "../src/compare/compare.js";
-import { main } from "../src/program.js";
+import type { Comparison } from "../../src/compare/compare.js";
+import { main } from "../../src/program.js";
 
 const linux = process.platform === "linux";
 let out = "";
@@ -95,14 +95,27 @@ describe("iommukit compare", () => {
   );
 
   it("prints a Markdown table with a column for each backend", async () => {
-    expect(await main(["compare", "--simulated", "--mib", "1", "--format", "md", "--backends", "vtd"])).toBe(0);
+    expect(await main(["compare", "--simulated", "--mib", "1", "--format", "md", "--backend", "vtd"])).toBe(0);
     expect(out).toContain("| | vtd |\n| --- | ---: |\n| verified | yes (7 of 7 checks) |");
   }, 60_000);
 
   it.each([
     [["--pid", "0"], "a whole number from 1 to 4194304 is wanted"],
-    [["--backends", "smmuv3,amd"], "each of smmuv3, vtd at most once is wanted"],
-    [["--format", "xml"], "Allowed choices are text, md, json"],
+    [["--backend", "smmuv3,amd"], "NAME or NAME:PRESET with a name of smmuv3, vtd is wanted"],
+    [["--backend", "vtd:amd"], "vtd has the presets qemu-11-q35"],
+    [["--format", "xml"], "Allowed choices are text, md, json, ndjson, svg"],
+    [["--workload", "sleep"], "Allowed choices are copy, chase"],
+    [["--workload", "copy", "--pid", "1"], "cannot be used with option '--pid <n>'"],
+    [["--workload", "copy", "--backend", "smmuv3:qemu-11-virt"], "share no bit of PASID"],
+    [["--workload", "copy", "--backend", "vtd:qemu-11-q35"], "ECAP.PASID = 0"],
+    [["--workload", "copy", "--sweep", "granule=16k"], "copy shares the CPU's tables, which have 4 KiB pages"],
+    [["--workload", "ring", "--sweep", "granule=16k"], "VT-d's tables have 4 KiB pages only"],
+    [["--workload", "ring", "--sweep", "page=2m"], "ring has no page requests, and no process pages"],
+    [["--sweep", "tlb=64,100"], "--sweep tlb: 100: powers of two from 4 to 65536 are wanted"],
+    [["--sweep", "page=1g"], "--sweep page: 1g: 4k and 2m are wanted"],
+    [["--sweep", "tbl=64"], "a name of tlb, walk, atc"],
+    [["--sweep", "atc=64,64"], "each value at most once"],
+    [["--sweep", "atc=64", "--sweep", "atc=4"], "--sweep atc is given twice"],
     [["--pid", "1", "--simulated"], "--pid and --simulated exclude each other"],
     [["--simulated", "--trace", "/nowhere/t.ndjson"], "cannot write /nowhere/t.ndjson"],
     [["--bogus"], "unknown option '--bogus'"],

@@ -1,0 +1,79 @@
+/** The modelled time of a page fault: exact counts times these figures. Each says where it comes from. */
+import type { Backend } from "../backends.js";
+import type { FaultCounts } from "./fault-latencies.js";
+
+export interface Figure {
+  readonly what: string;
+  readonly nanoseconds: number;
+  readonly origin: "measured" | "paper" | "assumed";
+  readonly source: string;
+  /** How often in one fault. */
+  readonly count: (fault: FaultCounts) => number;
+}
+
+const HYPERSIO = "HyperSIO/HyperTRIO (ISCA'20), defines.h: a simulator's parameter";
+
+/** Two translation requests, a page request and its answer. */
+const MESSAGES = 6;
+
+const COMMON: readonly Figure[] = [
+  {
+    what: "PCIe, one way",
+    nanoseconds: 450,
+    origin: "paper",
+    source: HYPERSIO,
+    count: () => MESSAGES,
+  },
+  {
+    what: "table read",
+    nanoseconds: 50,
+    origin: "paper",
+    source: HYPERSIO,
+    count: ({ readsBefore, readsAfter }) => readsBefore + readsAfter,
+  },
+  {
+    what: "interrupt, handler and page fault, for it and for each request before it in the queue",
+    nanoseconds: 3000,
+    origin: "assumed",
+    source: "no published figure",
+    count: ({ ahead }) => ahead + 1,
+  },
+];
+
+const WAIT: Readonly<Record<Backend["name"], Pick<Figure, "nanoseconds" | "origin" | "source">>> = {
+  vtd: {
+    nanoseconds: 6958,
+    origin: "measured",
+    source: "qi_submit_sync mean; Fast & Safe (SOSP'24) repository, no_ebpf.md: Linux 6.12.9, nested, strict, eBPF on",
+  },
+  smmuv3: {
+    nanoseconds: 1111,
+    origin: "assumed",
+    source: "upper bound: a whole iommu_dma_unmap_sg on Ampere, local node (Ming Lei, <YOgK8fdv7dOQtkET@T590>)",
+  },
+};
+
+export function figures(backend: Backend["name"]): readonly Figure[] {
+  return [...COMMON, { what: "wait for commands", ...WAIT[backend], count: ({ waits }) => waits }];
+}
+
+/** Modelled nanoseconds from the request that finds nothing to the translation. */
+export function faultTime(backend: Backend["name"], fault: FaultCounts): number {
+  return figures(backend).reduce((sum, { nanoseconds, count }) => sum + nanoseconds * count(fault), 0);
+}
+
+export interface Percentiles {
+  readonly faults: number;
+  readonly p50: number;
+  readonly p90: number;
+  readonly p99: number;
+  readonly max: number;
+}
+
+/** Nanoseconds by nearest rank; undefined without faults. */
+export function faultPercentiles(backend: Backend["name"], faults: readonly FaultCounts[]): Percentiles | undefined {
+  if (faults.length === 0) return undefined;
+  const times = faults.map((fault) => faultTime(backend, fault)).sort((a, b) => a - b);
+  const at = (percent: number) => times[Math.ceil((percent / 100) * times.length) - 1];
+  return { faults: times.length, p50: at(50), p90: at(90), p99: at(99), max: at(100) };
+}
