@@ -2,7 +2,7 @@
 import { availableParallelism } from "node:os";
 import { KNOWN_VARIANTS } from "@iommukit/core";
 import { describeFinding, parseSchedule, type Shard } from "@iommukit/explore";
-import { Command, InvalidArgumentError } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { UsageError } from "../errors.js";
 import { BACKEND_NAMES, type BackendName } from "../explore/backends.js";
 import { merged, readResults } from "../explore/merge.js";
@@ -10,6 +10,7 @@ import { performAll } from "../explore/pool.js";
 import { SCENARIOS } from "../explore/scenarios/index.js";
 import { backendsOf, type SearchOptions, scenarioNamed, show, type Task, type TaskResult } from "../explore/task.js";
 import { type Row, type RowResult, rowResult, zooMarkdown, zooRows } from "../explore/zoo.js";
+import { withExamples } from "../manners/examples.js";
 
 interface Options {
   readonly list?: boolean;
@@ -60,7 +61,7 @@ function schedule(text: string): string {
 }
 
 export function exploreCommand(): Command {
-  return new Command("explore")
+  const command = new Command("explore")
     .description("search the interleavings of a scenario for broken rules, and replay what is found")
     .argument("[scenario]")
     .option("--list", "the scenarios, and the known bugs that each finds")
@@ -71,11 +72,20 @@ export function exploreCommand(): Command {
     .option("--runs <n>", "then so many random schedules", count, 2000)
     .option("--seed <n>", "of the random schedules", count, 1)
     .option("--shard <i/n>", "do the i-th of n parts of the campaign", shard, { index: 1, of: 1 })
-    .option("--threads <n>", "worker threads", count, availableParallelism())
+    .addOption(
+      new Option("--threads <n>", "worker threads")
+        .argParser(count)
+        .default(availableParallelism(), "one for each processor"),
+    )
     .option("--replay <schedule>", "one schedule, step by step", schedule)
     .option("--merge <file...>", "put the --json output of shards together")
     .option("--json", "machine-readable")
     .action(run);
+  return withExamples(command, [
+    ["iommukit explore --list", "what there is to explore"],
+    ["iommukit explore --all", "every known bug is found, and nothing without them"],
+    ["iommukit explore exit-detach --variant S-2", "one scenario with one bug"],
+  ]);
 }
 
 async function run(name: string | undefined, options: Options): Promise<void> {
