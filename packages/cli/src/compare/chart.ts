@@ -1,4 +1,5 @@
 /** A comparison as a chart: one small plot for each quantity that differs, the points side by side; a sweep of one parameter as lines. */
+import type { TopLevelSpec } from "vega-lite";
 import type { BackendResult, Comparison } from "./compare.js";
 import { total } from "./counts.js";
 import { costLines } from "./render.js";
@@ -22,8 +23,8 @@ const QUANTITIES: readonly Quantity[] = [
 const COLUMNS = 3;
 const SIZE = { width: 180, height: 140 } as const;
 
-/** A vega-lite specification. */
-export function chartOf(comparison: Comparison): object {
+/** The vega-lite specification, with its data. */
+export function chartOf(comparison: Comparison): TopLevelSpec {
   const { workload, backends } = comparison;
   const names = [...new Set(backends.flatMap(({ settings }) => Object.keys(settings)))];
   const swept = names.length === 1 ? names[0] : undefined;
@@ -51,8 +52,8 @@ export function chartOf(comparison: Comparison): object {
   const order = QUANTITIES.map(({ name }) => name);
   const x =
     swept === undefined
-      ? { field: "point", type: "nominal", title: null, sort: null }
-      : { field: "setting", type: "ordinal", title: swept, sort: null };
+      ? ({ field: "point", type: "nominal", title: null, sort: null } as const)
+      : ({ field: "setting", type: "ordinal", title: swept, sort: null } as const);
   return {
     $schema: "https://vega.github.io/schema/vega-lite/v6.json",
     title: { text: `iommukit compare: ${workload.name}`, subtitle: costLines(comparison), anchor: "start" },

@@ -1,5 +1,6 @@
-/** A replay as a picture: one row of bars for each figure, one bar for each configuration. vega is loaded when it is wanted. */
+/** A replay as a picture: one row of bars for each figure, one bar for each configuration. */
 import type { TopLevelSpec } from "vega-lite";
+import { svgOf } from "../manners/svg.js";
 import type { Replay, Summary, Tables } from "./report.js";
 
 interface Measure {
@@ -20,12 +21,8 @@ const ACCESS_MEASURES: readonly Measure[] = [
   { title: "table reads per access", of: ({ access }) => access?.readsPerAccess ?? 0 },
 ];
 
-export async function replaySvg(replay: Replay): Promise<string> {
-  const [{ compile }, { parse, View }] = await Promise.all([import("vega-lite"), import("vega")]);
-  const view = new View(parse(compile(replaySpec(replay)).spec), { renderer: "none" });
-  const svg = await view.toSVG();
-  view.finalize();
-  return svg;
+export function replaySvg(replay: Replay): Promise<string> {
+  return svgOf(replaySpec(replay));
 }
 
 /** The vega-lite specification, with its data. */
