@@ -2,7 +2,10 @@
 import type { Actor } from "./actor.js";
 
 export interface Chooser {
-  /** Which of several actors goes on. `actors[0]` is the one that runs now, or has waited longest. */
+  /**
+   * Which actor goes on; `actors[0]` is the one that runs now, or has waited longest. `actors.length`: `actors[0]` is taken away
+   * for a while.
+   */
   next(actors: readonly Actor[], at: number): number;
   /** Which of `count` values a choice takes: the age of a fetch beat, whether an allocation fails. */
   value(count: number, at: number): number;

@@ -1,10 +1,12 @@
 /**
  * The scheduler that owns every choice. It runs one actor at a time: a thread until it suspends or reaches a point, a unit of
- * hardware for one step. Wherever more than one could go on, and wherever a model asks `choose`, a chooser decides; what it
+ * hardware for one step. Wherever something else could happen, and wherever a model asks `choose`, a chooser decides; what it
  * decided is recorded, and the same decisions give the same run.
  *
- * The default schedule runs each actor until it blocks, first come, first served. Whoever is passed over goes to the end of
- * the queue. Time passes only when nothing else can happen.
+ * The default schedule runs each actor until it blocks, first come, first served, and lets time pass only when nothing else
+ * can happen. At each choice the others that are ready are possibilities 1, 2, …: whoever is passed over goes to the end of
+ * the queue. The last possibility takes the actor away for a while, as a hypervisor does with a processor: meanwhile the others
+ * go on, and time passes for those that sleep.
  */
 import { DeadlockError, type HardwareUnit, type Scheduler, Thread, type Timer, TimerHeap } from "@iommukit/core";
 import { type Actor, isThread, UnitActor } from "./actor.js";
@@ -12,6 +14,9 @@ import { type Chooser, DEFAULT_CHOOSER } from "./chooser.js";
 
 /** More steps than any correct run of a scenario takes. */
 export const STEP_LIMIT = 20_000;
+
+/** Virtual nanoseconds for which an actor is taken away: longer than the others need for what they are about to do. */
+const ABSENCE = 200_000;
 
 /** The run does not end. */
 export class LivelockError extends Error {
@@ -55,6 +60,7 @@ export class ExploringScheduler implements Scheduler {
   readonly #ready: Actor[] = [];
   readonly #units = new Map<HardwareUnit, UnitActor>();
   readonly #parked = new Set<Thread>();
+  readonly #away = new Set<Actor>();
   readonly #idlers: Thread[] = [];
   readonly #timers = new TimerHeap();
   readonly #mains = new Map<Thread, Main>();
@@ -135,12 +141,12 @@ export class ExploringScheduler implements Scheduler {
 
   point(_name: string): Promise<void> | undefined {
     const thread = this.current;
-    if (thread === null || !this.#exploring || this.#ready.length === 0) return undefined;
+    if (thread === null || !this.#exploring || !this.#hasChoice(1)) return undefined;
     this.#ready.unshift(thread);
     const next = this.#take();
     if (next === thread) return undefined;
-    // The one that was passed over has just been at the head.
-    this.#ready.push(this.#ready.shift() as Actor);
+    // Who was passed over has just been at the head, unless it is away.
+    if (this.#ready[0] === thread) this.#ready.push(this.#ready.shift() as Actor);
     return this.#suspend(thread, next);
   }
 
@@ -173,7 +179,7 @@ export class ExploringScheduler implements Scheduler {
 
   idle(): Promise<void> {
     const thread = this.#running("idle");
-    if (this.#ready.length === 0) return DONE;
+    if (this.#ready.length === 0 && this.#away.size === 0) return DONE;
     this.#idlers.push(thread);
     return this.#suspend(thread);
   }
@@ -221,9 +227,25 @@ export class ExploringScheduler implements Scheduler {
   /** Takes the next actor out of the queue. */
   #take(): Actor | undefined {
     const ready = this.#ready;
-    if (ready.length < 2 || !this.#exploring) return ready.shift();
-    const at = this.#record(ready.length, this.#chooser.next(ready, this.decisions.counts.length));
-    return at === 0 ? ready.shift() : ready.splice(at, 1)[0];
+    if (!this.#exploring || !this.#hasChoice(0)) return ready.shift();
+    const at = this.#record(ready.length + 1, this.#chooser.next(ready, this.decisions.counts.length));
+    if (at < ready.length) return at === 0 ? ready.shift() : ready.splice(at, 1)[0];
+    this.#takeAway(ready.shift() as Actor);
+    return ready.shift();
+  }
+
+  /** Something else can happen than that the first of the queue goes on. @param others that are about to be in the queue */
+  #hasChoice(others: number): boolean {
+    const ready = this.#ready.length + others;
+    return ready > 1 || (ready === 1 && this.#timers.next !== undefined);
+  }
+
+  #takeAway(actor: Actor): void {
+    this.#away.add(actor);
+    this.#timers.add(this.now + ABSENCE, () => {
+      this.#away.delete(actor);
+      this.#ready.push(actor);
+    });
   }
 
   #record(count: number, wanted: number): number {
@@ -237,7 +259,7 @@ export class ExploringScheduler implements Scheduler {
   #dispatch(first?: Actor): void {
     if (this.current !== null) return;
     for (let next = first; this.#mains.size > 0; next = undefined) {
-      const actor = next ?? this.#take() ?? this.#idlers.shift();
+      const actor = next ?? this.#take() ?? (this.#away.size === 0 ? this.#idlers.shift() : undefined);
       if (actor === undefined) {
         if (!this.#passTime()) return;
         continue;

@@ -1,6 +1,6 @@
 /**
  * Probabilistic concurrency testing (Burckhardt et al., ASPLOS 2010): every actor gets a random priority and the highest
- * runs; at `depth - 1` random choices the running one falls below all others. Of n actors and k choices a bug of depth d is
+ * runs; at `depth - 1` random choices the running one falls below all others, or is taken away. Of n actors and k choices a bug of depth d is
  * found with probability at least 1/(n·k^(d-1)).
  */
 import { Random } from "@iommukit/core";
@@ -20,7 +20,10 @@ export class PctChooser implements Chooser {
   }
 
   next(actors: readonly Actor[], at: number): number {
-    if (this.#changes.has(at)) this.#priorities.set(actors[this.#highest(actors)], --this.#lowest);
+    const highest = this.#highest(actors);
+    if (!this.#changes.has(at)) return highest;
+    if (highest === 0 && (this.#random.u32() & 1) === 1) return actors.length;
+    this.#priorities.set(actors[highest], --this.#lowest);
     return this.#highest(actors);
   }
 

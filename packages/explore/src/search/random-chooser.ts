@@ -20,7 +20,7 @@ export class RandomChooser implements Chooser {
   }
 
   next(actors: readonly unknown[]): number {
-    return this.#leave(this.#restlessness) ? 1 + this.#random.below(actors.length - 1) : 0;
+    return this.#leave(this.#restlessness) ? 1 + this.#random.below(actors.length) : 0;
   }
 
   value(count: number): number {
