@@ -40,7 +40,10 @@ export class Bench<M extends Machine> {
   static async boot<M extends Machine>(scenario: Scenario<M>, variants: readonly string[]): Promise<Bench<M>> {
     const scheduler = new ExploringScheduler();
     const memory = new VersionedMemory(RAM, (count, what) => scheduler.choose(count, what));
-    const machine = await scenario.boot({ scheduler, memory, variants, pages: PAGES });
+    const fails = (what: string) => scheduler.choose(2, `no memory for ${what}`) === 1;
+    const pages = scenario.allocationsFail ? { ...PAGES, failAlloc: fails } : PAGES;
+    const machine = await scenario.boot({ scheduler, memory, variants, pages });
+    if (scenario.allocationsFail) machine.platform.kernel.allocationFails = fails;
     machine.platform.trace.on("command:consumed", ({ command }) => {
       if (SYNCHRONISATIONS.has(command)) memory.orderingPoint();
     });

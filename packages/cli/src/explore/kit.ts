@@ -1,6 +1,6 @@
 /** What scenarios are made of: machines with VFIO and a device, programs, and refusals that are as they should be. */
 import { type AddressSpace, createPlatform, type Device, isErrno, type Platform, type Task } from "@iommukit/core";
-import type { MachineOptions, Scenario } from "@iommukit/explore";
+import type { Case, Machine, MachineOptions, Scenario } from "@iommukit/explore";
 import { VfioContainer, vfioType1 } from "@iommukit/vfio-type1";
 import { type BackendName, EXPLORED_BACKENDS } from "./backends.js";
 import { type DmaDevice, type DmaDeviceOptions, dmaDevice, dmaOf } from "./dma-device.js";
@@ -8,13 +8,40 @@ import { type DmaDevice, type DmaDeviceOptions, dmaDevice, dmaOf } from "./dma-d
 /** A scenario before it is known behind which IOMMU. */
 export interface ScenarioDefinition {
   readonly name: string;
-  /** One sentence: who meets whom. */
   readonly summary: string;
-  /** Known bugs that it finds, and behind which IOMMUs they are to be found; both when absent. */
-  readonly finds: Readonly<Record<string, readonly BackendName[] | undefined>>;
-  /** Behind which IOMMUs it makes sense; both when absent. */
+  readonly finds: Finds;
   readonly backends?: readonly BackendName[];
   readonly make: (backend: BackendName) => Pick<Scenario, "boot" | "prepare" | "allocationsFail" | "timeLimit">;
+}
+
+/** Known bugs that a scenario finds, and behind which IOMMUs they are to be found; undefined: all of the scenario's. */
+export type Finds = Readonly<Record<string, readonly BackendName[] | undefined>>;
+
+export interface ScenarioSource<M extends Machine> {
+  readonly name: string;
+  /** One sentence: who meets whom. */
+  readonly summary: string;
+  readonly finds: Finds;
+  /** Behind which IOMMUs it makes sense; both when absent. */
+  readonly backends?: readonly BackendName[];
+  readonly allocationsFail?: boolean;
+  readonly timeLimit?: number;
+  boot(backend: BackendName, options: MachineOptions): Promise<M>;
+  prepare(machine: M): Promise<Case>;
+}
+
+export function scenario<M extends Machine>(source: ScenarioSource<M>): ScenarioDefinition {
+  const { boot, prepare, allocationsFail, timeLimit, ...said } = source;
+  return {
+    ...said,
+    make: (backend) => ({
+      allocationsFail,
+      timeLimit,
+      boot: (options) => boot(backend, options),
+      // The explorer prepares a case on the machine that `boot` has made.
+      prepare: (machine) => prepare(machine as M),
+    }),
+  };
 }
 
 export const BDF = "0000:01:00.0";
