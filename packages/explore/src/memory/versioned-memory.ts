@@ -50,6 +50,11 @@ export class VersionedMemory extends SlabMemory {
     this.#past.clear();
   }
 
+  /** Each fetch has to be asked for. */
+  override window(): null {
+    return null;
+  }
+
   override store64(pa: number, hi: number, lo: number): boolean {
     this.#keep(pa);
     return super.store64(pa, hi, lo);
