@@ -31,15 +31,18 @@ export interface ScenarioSource<M extends Machine> {
 }
 
 export function scenario<M extends Machine>(source: ScenarioSource<M>): ScenarioDefinition {
-  const { boot, prepare, allocationsFail, timeLimit, ...said } = source;
+  const { name, summary, finds, backends, allocationsFail, timeLimit } = source;
   return {
-    ...said,
+    name,
+    summary,
+    finds,
+    backends,
     make: (backend) => ({
       allocationsFail,
       timeLimit,
-      boot: (options) => boot(backend, options),
+      boot: (options) => source.boot(backend, options),
       // The explorer prepares a case on the machine that `boot` has made.
-      prepare: (machine) => prepare(machine as M),
+      prepare: (machine) => source.prepare(machine as M),
     }),
   };
 }
