@@ -70,7 +70,7 @@ async function unmapAll(program: CaseProgram, args: CaseStep["args"], expect: un
 
 /** The test library's look-up of an address that it mapped: here, what the IOMMU translates. */
 function translated(program: CaseProgram, _args: CaseStep["args"], expect: unknown): void {
-  const group = program.machine.platform.groups.all.get(program.group.id);
+  const group = program.machine.platform.groups.all.get(Number(program.group.id));
   const pa = group?.domain?.ops.iovaToPhys(group.domain, program.last.iova);
   if ((pa !== undefined) !== (expect !== "not found")) program.note("HVA2IOVA", `${pa}`, expect);
 }

@@ -1,6 +1,7 @@
 /**
  * /dev/vfio/vfio: a container, an address space that groups join (F3–F5). It lives as long as its descriptor or one of its
- * groups does; when the last group leaves, its IOMMU goes with every mapping.
+ * groups does; when the last group leaves, its IOMMU goes with every mapping. Groups without an IOMMU have containers of
+ * their own, whose driver knows nothing but its name (vfio_noiommu_ops).
  */
 import { type DeviceNode, type FileOps, IommuError, Mutex, type Task, type UserPointer } from "@iommukit/core";
 import type { VfioGroup } from "./group.js";
@@ -28,6 +29,8 @@ export class VfioContainer implements FileOps {
   readonly #lock: Mutex;
   readonly #groups = new Set<VfioGroup>();
   #iommu: VfioIommu | undefined;
+  /** SET_IOMMU chose vfio-noiommu. */
+  #untranslated = false;
   #open = true;
 
   constructor(private readonly vfio: Vfio) {
@@ -40,15 +43,26 @@ export class VfioContainer implements FileOps {
     return this.#iommu;
   }
 
+  /** SET_IOMMU has succeeded, and a group is still here. */
+  get ready(): boolean {
+    return this.#iommu !== undefined || this.#untranslated;
+  }
+
+  /** container->noiommu. */
+  get #noiommu(): boolean {
+    return [...this.#groups].some(({ type }) => type === "noiommu");
+  }
+
   async ioctl(task: Task, request: number, arg: UserPointer): Promise<number> {
     switch (request) {
       case VFIO_GET_API_VERSION:
         return VFIO_API_VERSION;
       case VFIO_CHECK_EXTENSION:
-        return type1Extension(this.vfio.profile, arg.value, this.#iommu);
+        return this.#extension(arg.value);
       case VFIO_SET_IOMMU:
-        return this.#lock.with(() => this.#setIommu(arg.value));
+        return this.#lock.with(() => this.#setIommu(task, arg.value));
     }
+    if (this.#untranslated) throw new IommuError("ENOTTY", `vfio-noiommu has no ioctl 0x${request.toString(16)}`);
     if (!this.#iommu)
       throw new IommuError(
         "EINVAL",
@@ -57,11 +71,25 @@ export class VfioContainer implements FileOps {
     return type1Ioctl(this.#iommu, this.vfio.kernel, task, request, arg);
   }
 
-  async #setIommu(type: bigint): Promise<number> {
+  /** Of the driver that is set, or else of all that may be. */
+  #extension(extension: bigint): number {
+    const noiommu =
+      this.vfio.params.enableUnsafeNoiommuMode && extension === BigInt(VfioExtension.NOIOMMU_IOMMU) ? 1 : 0;
+    if (this.#noiommu) return noiommu;
+    const type1 = type1Extension(this.vfio.profile, extension, this.#iommu);
+    return this.#groups.size === 0 ? type1 || noiommu : type1;
+  }
+
+  async #setIommu(task: Task, type: bigint): Promise<number> {
     if (this.#groups.size === 0) throw new IommuError("EINVAL", "the container has no group: SET_CONTAINER first");
-    if (this.#iommu) throw new IommuError("EINVAL", "the container has an IOMMU already");
-    if (type1Extension(this.vfio.profile, type) <= 0)
-      throw new IommuError("ENODEV", `no driver offers IOMMU type ${type}`);
+    if (this.ready) throw new IommuError("EINVAL", "the container has an IOMMU already");
+    if (this.#extension(type) <= 0) throw new IommuError("ENODEV", `no driver offers IOMMU type ${type}`);
+    if (this.#noiommu) {
+      if (!task.credentials.capabilities.has("CAP_SYS_RAWIO"))
+        throw new IommuError("EPERM", "vfio-noiommu needs CAP_SYS_RAWIO");
+      this.#untranslated = true;
+      return 0;
+    }
     const iommu = this.#createIommu(type);
     const attached: VfioGroup[] = [];
     try {
@@ -95,6 +123,8 @@ export class VfioContainer implements FileOps {
   /** vfio_container_attach_group: the group's DMA becomes the container's. */
   async attach(group: VfioGroup): Promise<void> {
     await this.#lock.with(async () => {
+      if (this.#groups.size > 0 && this.#noiommu !== (group.type === "noiommu"))
+        throw new IommuError("EPERM", "groups with and without an IOMMU cannot share a container");
       await group.claimDma();
       try {
         if (this.#iommu) await attach(this.#iommu, group);
@@ -111,7 +141,9 @@ export class VfioContainer implements FileOps {
       if (this.#iommu) await detachGroup(this.#iommu, group.iommuGroup);
       await group.releaseDma();
       this.#groups.delete(group);
-      if (this.#groups.size > 0 || !this.#iommu) return;
+      if (this.#groups.size > 0) return;
+      this.#untranslated = false;
+      if (!this.#iommu) return;
       await releaseIommu(this.#iommu);
       this.#iommu = undefined;
     });
@@ -133,6 +165,6 @@ export class VfioContainer implements FileOps {
   }
 }
 
-function attach(iommu: VfioIommu, { emulated, iommuGroup }: VfioGroup): Promise<void> {
-  return emulated ? attachEmulatedGroup(iommu, iommuGroup) : attachGroup(iommu, iommuGroup);
+function attach(iommu: VfioIommu, { type, iommuGroup }: VfioGroup): Promise<void> {
+  return type === "emulated" ? attachEmulatedGroup(iommu, iommuGroup) : attachGroup(iommu, iommuGroup);
 }

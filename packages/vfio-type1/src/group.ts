@@ -31,6 +31,9 @@ const HARMLESS_DRIVERS: ReadonlySet<string> = new Set([VFIO_PCI, "pci-stub", "pc
 
 const PAGE = 4096;
 
+/** vfio_group_type: what stands in front of its devices. */
+export type GroupType = "iommu" | "emulated" | "noiommu";
+
 /** What a group's descriptor hands out. */
 interface GroupDevice {
   readonly name: string;
@@ -58,18 +61,14 @@ export class VfioGroup implements DeviceNode {
   constructor(
     readonly vfio: Vfio,
     readonly iommuGroup: IommuGroup,
+    readonly type: GroupType = "iommu",
   ) {
-    this.path = `/dev/vfio/${iommuGroup.id}`;
+    this.path = `/dev/vfio/${type === "noiommu" ? "noiommu-" : ""}${iommuGroup.id}`;
     this.lock = new Mutex(vfio.scheduler, vfio.trace, `vfio group ${iommuGroup.id}->group_lock`);
   }
 
   get container(): VfioContainer | undefined {
     return this.#container;
-  }
-
-  /** A group of a device without DMA of its own. */
-  get emulated(): boolean {
-    return this.#emulated !== undefined;
   }
 
   addEmulated(name: string, driver: EmulatedDriver): EmulatedDevice {
@@ -81,9 +80,10 @@ export class VfioGroup implements DeviceNode {
     return this.#users > 0;
   }
 
-  /** @throws IommuError EACCES the node is root's; EBUSY somebody has it open */
+  /** @throws IommuError EACCES the node is root's; EPERM without an IOMMU and CAP_SYS_RAWIO; EBUSY somebody has it open */
   async open(task: Task): Promise<GroupFile> {
     if (task.credentials.euid !== 0) throw new IommuError("EACCES", `${this.path} belongs to root`);
+    this.#mayUse(task);
     if (this.busy) throw new IommuError("EBUSY", `${this.path} is open already`);
     this.#users = 1;
     return {
@@ -92,6 +92,12 @@ export class VfioGroup implements DeviceNode {
       ioctl: (caller, request, arg) => this.#ioctl(caller, request, arg),
       release: () => this.put(),
     };
+  }
+
+  /** Without an IOMMU a device reaches all memory: only who may do so anyway gets it. */
+  #mayUse({ credentials }: Task): void {
+    if (this.type === "noiommu" && !credentials.capabilities.has("CAP_SYS_RAWIO"))
+      throw new IommuError("EPERM", `${this.path} needs CAP_SYS_RAWIO: its devices reach all memory`);
   }
 
   /** A device is opened: the group stays open, and in its container, until the device is closed. */
@@ -148,6 +154,7 @@ export class VfioGroup implements DeviceNode {
       if (this.#container) throw new IommuError("EINVAL", `group ${this.iommuGroup.id} has a container already`);
       if (!(ops instanceof VfioContainer))
         throw new IommuError(this.vfio.profile.notContainerErrno, `descriptor ${fd} is ${ops.name}, not a container`);
+      this.#mayUse(task);
       await ops.attach(this);
       this.#container = ops;
     });
@@ -156,7 +163,7 @@ export class VfioGroup implements DeviceNode {
 
   /** iommu_group_claim_dma_owner. @throws IommuError EPERM a kernel driver does DMA in the group */
   async claimDma(): Promise<void> {
-    if (this.emulated) return;
+    if (this.type !== "iommu") return;
     const obstacle = this.#obstacle();
     if (obstacle)
       throw new IommuError(
@@ -167,7 +174,7 @@ export class VfioGroup implements DeviceNode {
   }
 
   async releaseDma(): Promise<void> {
-    if (!this.emulated) await this.vfio.groups.releaseDmaOwner(this.iommuGroup);
+    if (this.type === "iommu") await this.vfio.groups.releaseDmaOwner(this.iommuGroup);
   }
 
   async #unsetContainer(): Promise<number> {
@@ -189,10 +196,13 @@ export class VfioGroup implements DeviceNode {
     if (!device)
       throw new IommuError("ENODEV", `group ${this.iommuGroup.id} has no device "${name}" bound to ${VFIO_PCI}`);
     const file = await this.lock.with(() => {
-      if (!this.#container?.iommu)
+      if (!this.#container?.ready)
         throw new IommuError("EINVAL", `group ${this.iommuGroup.id} is in no container with an IOMMU`);
+      this.#mayUse(task);
       return device.open();
     });
+    if (this.type === "noiommu")
+      this.vfio.printk(`vfio-pci ${name}: vfio-noiommu device opened by user (${task.name}:${task.pid})`);
     return task.fds.install(new OpenFile(file, O.RDWR | O.CLOEXEC));
   }
 

@@ -1,5 +1,5 @@
 /** VFIO as a service plugin: device nodes, drivers bound, hot plug, leak check. */
-import type { Platform, ServicePlugin } from "@iommukit/core";
+import { isErrno, type Platform, type ServicePlugin } from "@iommukit/core";
 import { CONTAINER_PATH, containerNode } from "./container.js";
 import { PROFILES, type ProfileName } from "./profile.js";
 import { Vfio, type VfioParams } from "./vfio.js";
@@ -24,7 +24,13 @@ export function vfioType1(options: VfioOptions = {}): ServicePlugin {
   const chosen = (platform: Platform, bdf: string) =>
     options.devices ? options.devices.includes(bdf) : platform.device(bdf).driver === undefined;
   const added = (platform: Platform, bdf: string) => {
-    if (chosen(platform, bdf)) vfioOf(platform).bind(platform.device(bdf));
+    if (!chosen(platform, bdf)) return;
+    try {
+      vfioOf(platform).bind(platform.device(bdf));
+    } catch (error) {
+      if (!isErrno(error)) throw error;
+      platform.kernel.printk(`vfio-pci ${bdf}: probe with driver vfio-pci failed with error -${error.errno}`);
+    }
   };
   return {
     name: "vfio-type1",

@@ -27,7 +27,10 @@ import type { Type1Environment, Type1Params } from "./type1/vfio-iommu.js";
 import { VFIO_PCI } from "./vfio-pci.js";
 
 /** Module parameters. */
-export type VfioParams = Type1Params;
+export interface VfioParams extends Type1Params {
+  /** vfio: programs with CAP_SYS_RAWIO may have devices that no IOMMU stands in front of. */
+  enableUnsafeNoiommuMode: boolean;
+}
 
 @injectable()
 export class Vfio implements Type1Environment {
@@ -36,6 +39,7 @@ export class Vfio implements Type1Environment {
     dmaEntryLimit: 65535,
     allowUnsafeInterrupts: false,
     disableHugepages: false,
+    enableUnsafeNoiommuMode: false,
   };
   /** The platform can add MSI-X vectors while others are in use. */
   dynamicMsix = true;
@@ -61,13 +65,26 @@ export class Vfio implements Type1Environment {
     this.kernel.printk(line);
   }
 
-  /** vfio_pci_probe: the device is VFIO's, and its group has a node. */
+  /** vfio_pci_probe: the device is VFIO's, and its group has a node. @throws IommuError EINVAL behind no IOMMU */
   bind(device: Device): void {
+    const group = device.group ?? this.#noiommuGroup(device);
     device.driver = VFIO_PCI;
-    const { group } = device;
-    if (!group || this.#groups.has(group)) return;
-    const vfioGroup = new VfioGroup(this, group);
-    this.#groups.set(group, vfioGroup);
+    if (!this.#groups.has(group)) this.#addGroup(new VfioGroup(this, group));
+  }
+
+  /** vfio_noiommu_group_alloc. */
+  #noiommuGroup(device: Device): IommuGroup {
+    if (!this.params.enableUnsafeNoiommuMode) throw new IommuError("EINVAL", `${device.name} is in no IOMMU group`);
+    const group = this.groups.allocate();
+    group.devices.push(device);
+    device.group = group;
+    this.#addGroup(new VfioGroup(this, group, "noiommu"));
+    this.printk(`vfio-pci ${device.name}: Adding kernel taint for vfio-noiommu group on device`);
+    return group;
+  }
+
+  #addGroup(vfioGroup: VfioGroup): void {
+    this.#groups.set(vfioGroup.iommuGroup, vfioGroup);
     this.kernel.nodes.set(vfioGroup.path, vfioGroup);
   }
 
@@ -79,28 +96,31 @@ export class Vfio implements Type1Environment {
     await vfioGroup.removeDevice(device);
     device.driver = undefined;
     if (group.devices.some((other) => other !== device && other.driver === VFIO_PCI)) return;
-    this.#groups.delete(group);
+    this.#removeGroup(vfioGroup);
+    if (vfioGroup.type === "noiommu") device.group = undefined;
+  }
+
+  #removeGroup(vfioGroup: VfioGroup): void {
+    this.#groups.delete(vfioGroup.iommuGroup);
     this.kernel.nodes.delete(vfioGroup.path);
   }
 
   /** vfio_register_emulated_iommu_dev: a device that `driver` plays, in a group of its own. */
   registerEmulated(name: string, driver: EmulatedDriver): EmulatedDevice {
-    const group = new VfioGroup(this, this.groups.allocate());
-    this.#groups.set(group.iommuGroup, group);
-    this.kernel.nodes.set(group.path, group);
+    const group = new VfioGroup(this, this.groups.allocate(), "emulated");
+    this.#addGroup(group);
     return group.addEmulated(name, driver);
   }
 
   /** @throws IommuError EBUSY a program has it, or its group, open */
   unregisterEmulated({ name, group }: EmulatedDevice): void {
     if (group.busy) throw new IommuError("EBUSY", `${name} is in use`);
-    this.#groups.delete(group.iommuGroup);
-    this.kernel.nodes.delete(group.path);
+    this.#removeGroup(group);
   }
 
   /** Every device of the platform that is in a group. */
   allDevices(): readonly Device[] {
-    return [...this.groups.all.values()].flatMap(({ devices }) => devices);
+    return [...new Set([...this.groups.all.values(), ...this.#groups.keys()])].flatMap(({ devices }) => devices);
   }
 
   /**

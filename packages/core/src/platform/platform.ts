@@ -1,10 +1,11 @@
 /** One machine: IOMMUs, devices and services composed on a board. */
 import type { DependencyContainer, InjectionToken } from "tsyringe";
+import { NoIommu } from "../bus/no-iommu.js";
 import { ChipPorts, TranslationPort } from "../bus/ports.js";
 import { SystemBus } from "../bus/system-bus.js";
 import { Device } from "../iommu/device.js";
 import { Groups } from "../iommu/groups.js";
-import { IommuError, isErrno } from "../kernel/errno.js";
+import { isErrno } from "../kernel/errno.js";
 import { InterruptController } from "../kernel/interrupts.js";
 import { Kernel } from "../kernel/kernel.js";
 import { Scheduler } from "../kernel/scheduler.js";
@@ -19,7 +20,7 @@ import type { IommuInstance, IommuPlugin } from "./iommu-plugin.js";
 import type { ServicePlugin } from "./service-plugin.js";
 
 export interface PlatformOptions extends BoardOptions {
-  /** The n-th translates for PCI segment n. */
+  /** The n-th translates for PCI segment n. Devices of other segments are behind none: they are in no group. */
   readonly iommus: readonly IommuPlugin[];
   readonly devices?: readonly DevicePlugin[];
   readonly services?: readonly ServicePlugin[];
@@ -29,6 +30,8 @@ interface Segment {
   readonly iommu: IommuInstance;
   readonly requesters: Requesters;
 }
+
+const NO_IOMMU = new NoIommu();
 
 export class Platform {
   readonly scheduler: Scheduler;
@@ -95,12 +98,11 @@ export class Platform {
     this.#segments.push({ iommu, requesters });
   }
 
-  /** Inside of the machine: hot-plugs a device. @throws IommuError as the IOMMU driver's probeDevice refuses */
+  /** Inside of the machine: hot-plugs a device, behind the IOMMU of its segment if there is one. @throws IommuError as the IOMMU driver's probeDevice refuses */
   async plug(plugin: DevicePlugin): Promise<readonly Device[]> {
     const segment = this.#segments[plugin.segment];
-    if (!segment) throw new IommuError("ENODEV", `${plugin.name}: segment ${plugin.segment} has no IOMMU`);
     const scope = this.container.createChildContainer();
-    scope.registerInstance<TranslationPort>(TranslationPort, segment.iommu.chip);
+    scope.registerInstance<TranslationPort>(TranslationPort, segment?.iommu.chip ?? NO_IOMMU);
     const added: Device[] = [];
     for (const pci of plugin.create(scope)) added.push(await this.#probe(segment, pci));
     for (const device of added) {
@@ -109,8 +111,13 @@ export class Platform {
     return added;
   }
 
-  async #probe({ iommu, requesters }: Segment, pci: PciFunction): Promise<Device> {
+  async #probe(segment: Segment | undefined, pci: PciFunction): Promise<Device> {
     const device = new Device(pci.bdf, pci.requesterId ?? pci.rid, pci);
+    if (!segment) {
+      this.devices.set(pci.bdf, device);
+      return device;
+    }
+    const { iommu, requesters } = segment;
     device.iommu = iommu;
     requesters.add(pci.rid, pci.requester);
     this.devices.set(pci.bdf, device);
@@ -139,7 +146,7 @@ export class Platform {
     await this.#shutdownSva(device);
     await this.groups.remove(device);
     await device.iommu?.ops.releaseDevice(device);
-    this.#segments[device.pci.segment].requesters.remove(device.rid);
+    this.#segments[device.pci.segment]?.requesters.remove(device.rid);
     this.devices.delete(bdf);
     device.pci.remove?.();
   }

@@ -70,8 +70,8 @@ export class VfioContainerClient {
     return new VfioContainerClient(task, await task.open(CONTAINER_PATH, O_RDWR));
   }
 
-  /** Opens a group by id and puts it into this container. The first one needs `setIommu` afterwards. */
-  async attach(group: number): Promise<VfioGroupClient> {
+  /** Opens a group by id ("noiommu-3" where no IOMMU is) and puts it into this container. The first one needs `setIommu` afterwards. */
+  async attach(group: number | string): Promise<VfioGroupClient> {
     const client = await VfioGroupClient.open(this.task, group);
     try {
       await client.setContainer(this.fd);

@@ -16,10 +16,11 @@ export class VfioGroupClient {
   private constructor(
     readonly task: Task,
     readonly fd: number,
-    readonly id: number,
+    /** As in /dev/vfio: 3, "noiommu-3". */
+    readonly id: number | string,
   ) {}
 
-  static async open(task: Task, id: number): Promise<VfioGroupClient> {
+  static async open(task: Task, id: number | string): Promise<VfioGroupClient> {
     return new VfioGroupClient(task, await task.open(`/dev/vfio/${id}`, O_RDWR), id);
   }
 
