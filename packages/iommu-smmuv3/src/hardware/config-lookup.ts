@@ -67,7 +67,8 @@ export class ConfigLookup {
    */
   find(sid: number, ssid: number): number {
     const found = this.recent(sid, ssid);
-    if (found.sid === sid && found.ssid === ssid && found.epoch === this.epoch && !this.chip.ports.trace.enabled) {
+    const known = this.#remembers && found.sid === sid && found.ssid === ssid && found.epoch === this.epoch;
+    if (known && !this.chip.configLookups.wanted && !this.chip.reads.wanted) {
       this.stream = found.stream;
       this.context = found.context;
       return 0;
@@ -76,7 +77,7 @@ export class ConfigLookup {
     if (bad !== 0) return bad;
     const event = this.#findContext(ssid);
     if (event !== 0) return event;
-    if (this.#remembers) found.set(sid, ssid, this.epoch, this.stream, this.context);
+    if (this.#remembers && !known) found.set(sid, ssid, this.epoch, this.stream, this.context);
     return 0;
   }
 
@@ -89,7 +90,7 @@ export class ConfigLookup {
   findStream(sid: number, ssid: number): number {
     this.context = null;
     const hit = this.#streams.find(sid, NO_SSID);
-    if (this.chip.ports.trace.enabled) this.#trace(hit >= 0, "STE", sid, ssid);
+    if (this.chip.configLookups.wanted) this.#trace(hit >= 0, "STE", sid, ssid);
     if (hit >= 0) {
       this.stream = this.#streams.slots[hit];
       return this.stream.valid ? 0 : EVENT.C_BAD_STE;
@@ -124,7 +125,7 @@ export class ConfigLookup {
     const words = ports.memory.view(hi, lo, STE.words);
     if (words === null) return chip.fault.fetch(EVENT.F_STE_FETCH, hi, lo);
     const at = ports.memory.viewAt;
-    if (ports.trace.enabled) chip.tableRead("STE", sid, hi, lo, words, at);
+    if (chip.reads.wanted) chip.tableRead("STE", sid, hi, lo, words, at);
     this.epoch++;
     const slot = this.#streams.victim(sid, NO_SSID);
     const stream = this.#streams.slots[slot];
@@ -156,7 +157,7 @@ export class ConfigLookup {
       const words = memory.view(hi, lo, L1STD.words);
       if (words === null) return this.chip.fault.fetch(EVENT.F_STE_FETCH, hi, lo);
       const at = memory.viewAt;
-      if (this.chip.ports.trace.enabled) this.chip.tableRead("L1STD", first, hi, lo, words, at);
+      if (this.chip.reads.wanted) this.chip.tableRead("L1STD", first, hi, lo, words, at);
       const slot = this.#streamTables.victim(first, NO_SSID);
       const table = this.#streamTables.slots[slot];
       const span = L1STD.Span.get(words, at);
@@ -188,19 +189,19 @@ export class ConfigLookup {
   #context(index: number, pasid: number): number {
     const { chip, stream } = this;
     const hit = this.#contexts.find(stream.sid, index);
-    if (chip.ports.trace.enabled) this.#trace(hit >= 0, "CD", stream.sid, pasid);
+    if (chip.configLookups.wanted) this.#trace(hit >= 0, "CD", stream.sid, pasid);
     if (hit >= 0) {
       this.context = this.#contexts.slots[hit];
       return this.context.valid ? 0 : EVENT.C_BAD_CD;
     }
     const event = this.#locateContext(index);
     if (event !== 0) return event;
-    const { memory, trace } = chip.ports;
+    const { memory } = chip.ports;
     const { hi, lo } = this.#at;
     const words = memory.view(hi, lo, CD.words);
     if (words === null) return chip.fault.fetch(EVENT.F_CD_FETCH, hi, lo);
     const at = memory.viewAt;
-    if (trace.enabled) chip.tableRead("CD", index, hi, lo, words, at);
+    if (chip.reads.wanted) chip.tableRead("CD", index, hi, lo, words, at);
     this.epoch++;
     const slot = this.#contexts.victim(stream.sid, index);
     const context = this.#contexts.slots[slot];
@@ -241,11 +242,11 @@ export class ConfigLookup {
       (stream.contextLo & lowMaskFrom(align)) | (first << 3),
     );
     if (event !== 0) return event;
-    const { memory, trace } = chip.ports;
+    const { memory } = chip.ports;
     const words = memory.view(this.#at.hi, this.#at.lo, L1CD.words);
     if (words === null) return chip.fault.fetch(EVENT.F_CD_FETCH, this.#at.hi, this.#at.lo);
     const at = memory.viewAt;
-    if (trace.enabled) chip.tableRead("L1CD", first, this.#at.hi, this.#at.lo, words, at);
+    if (chip.reads.wanted) chip.tableRead("L1CD", first, this.#at.hi, this.#at.lo, words, at);
     const slot = this.#contextTables.victim(stream.sid, first);
     const table = this.#contextTables.slots[slot];
     table.hi = L1CD.L2Ptr.hi(words, at);

@@ -9,9 +9,11 @@ import {
   type HardwareUnit,
   type InvalidateCompletion,
   type IommuChip,
+  join64,
   type PageRequest,
+  physical,
   type RegisterFile,
-  type Tracer,
+  type TraceInterest,
   type Translation,
   TranslationStatus,
 } from "@iommukit/core";
@@ -47,6 +49,7 @@ export interface Smmuv3HardwareOptions {
 }
 
 const { OK } = TranslationStatus;
+const { TRANSLATED } = Access;
 
 export class Smmuv3Hardware implements IommuChip {
   readonly name: string;
@@ -55,7 +58,8 @@ export class Smmuv3Hardware implements IommuChip {
   readonly #registers: RegisterFile;
   readonly #interrupts: Interrupts;
   readonly #config: ConfigLookup;
-  readonly #trace: Tracer;
+  readonly #steps: TraceInterest;
+  readonly #ends: TraceInterest;
   readonly #quick: QuickPath;
   readonly #translator: Translator;
   readonly #events: EventQueue;
@@ -82,7 +86,8 @@ export class Smmuv3Hardware implements IommuChip {
     const stage2 = new Stage2Walk(chip, tlb, walks);
     this.name = options.name;
     this.#chip = chip;
-    this.#trace = ports.trace;
+    this.#steps = chip.steps;
+    this.#ends = ports.trace.interest("translate:completed");
     this.#registers = registers;
     this.#tlb = tlb;
     this.#walks = walks;
@@ -175,8 +180,11 @@ export class Smmuv3Hardware implements IommuChip {
   }
 
   translate(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
-    if (this.#enabled === true && this.#trace.enabled === false) {
-      if (this.#quick.translate(rid, pasid, hi, lo, access, out) !== 0) return OK;
+    if (this.#enabled === true && this.#steps.wanted === false) {
+      if (this.#quick.translate(rid, pasid, hi, lo, access, out) !== 0) {
+        if (this.#ends.wanted === true) this.#traceEnd(rid, pasid, hi, lo, access, OK, out);
+        return OK;
+      }
     }
     return this.#transact(rid, pasid, hi, lo, access, out);
   }
@@ -186,7 +194,7 @@ export class Smmuv3Hardware implements IommuChip {
     t.set(rid, pasid, hi, lo, access);
     this.#out = out;
     const status = this.#translate(t, access, out);
-    if (this.#trace.enabled) this.#traceEnd(t, access, status, out);
+    if (this.#ends.wanted) this.#traceEnd(rid, pasid, hi, lo, access, status, out);
     return status;
   }
 
@@ -283,18 +291,24 @@ export class Smmuv3Hardware implements IommuChip {
     this.#invalidation.broadcast(message);
   }
 
-  #traceEnd(t: Transaction, access: number, status: number, out: Translation): void {
-    const address = (BigInt(t.hi >>> 0) << 32n) | BigInt(t.lo >>> 0);
-    const ok = status === TranslationStatus.OK;
+  #traceEnd(
+    rid: number,
+    pasid: number,
+    hi: number,
+    lo: number,
+    access: number,
+    status: number,
+    out: Translation,
+  ): void {
     this.#chip.ports.trace.emit("translate:completed", {
       unit: this.name,
-      rid: t.sid,
-      pasid: t.ssid,
-      address,
+      rid,
+      pasid,
+      address: join64(hi, lo),
       access,
-      kind: (access & Access.TRANSLATED) !== 0 ? "translated" : "untranslated",
+      kind: (access & TRANSLATED) !== 0 ? "translated" : "untranslated",
       status,
-      pa: ok ? (out.hi >>> 0) * 0x1_0000_0000 + (out.lo >>> 0) : 0,
+      pa: status === OK ? physical(out.hi, out.lo) : 0,
     });
   }
 }

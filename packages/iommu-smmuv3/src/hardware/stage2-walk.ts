@@ -2,7 +2,7 @@
  * Stage 2: intermediate physical address to physical address, through the TLB's IPA entries or the tables of the STE.
  * Order of faults per level as in 7.3.22; AF and dirty state as in 3.13. Results stand in the object's fields.
  */
-import { physical } from "@iommukit/core";
+import { join64, physical } from "@iommukit/core";
 import { EVENT } from "../spec/events.js";
 import { exceeds, highMaskFrom, lowMaskFrom, shiftRight } from "./address-bits.js";
 import type { ChipContext } from "./chip-context.js";
@@ -14,6 +14,9 @@ import { blockAllowed, contiguousEntries, levelShift } from "./walk-config.js";
 
 const READ = PERM.UR | PERM.PR;
 const WRITE = PERM.UW | PERM.PW;
+
+/** What the trace calls the tables. */
+const LEVELS = ["S2 L0", "S2 L1", "S2 L2", "S2 L3"];
 
 export class Stage2Walk {
   /** Output page, cut to `shift`. */
@@ -36,7 +39,7 @@ export class Stage2Walk {
    */
   translate(stream: StreamConfig, hi: number, lo: number, need: number, want: number, cls: number): number {
     const at = this.tlb.lookup(TLB_KIND.IPA, WORLD.NS_EL1, 0, 0, stream.vmid, hi, lo);
-    if (this.chip.ports.trace.enabled) this.#traceLookup(stream, at >= 0, hi, lo);
+    if (this.chip.lookups.wanted) this.#traceLookup(stream, at >= 0, hi, lo);
     if (at < 0) return this.walk(stream, hi, lo, need, want, cls);
     const perms = this.tlb.words[at + ENTRY.PERMS];
     if ((want & WRITE & ~perms) !== 0 && (perms & PERM.S2_CLEAN) !== 0)
@@ -75,8 +78,8 @@ export class Stage2Walk {
       if (words === null) return fault.fetch(fault.stage2(EVENT.F_WALK_EABT, cls, hi, lo), tableHi, descriptorLo);
       const dLo = words[ports.memory.viewAt];
       const dHi = words[ports.memory.viewAt + 1];
-      if (ports.trace.enabled)
-        this.chip.tableRead(`S2 L${level}`, index, tableHi, descriptorLo, words, ports.memory.viewAt);
+      if (this.chip.reads.wanted)
+        this.chip.tableRead(LEVELS[level], index, tableHi, descriptorLo, words, ports.memory.viewAt);
       if ((dLo & bits.TYPE_VALID) === 0) return fault.stage2(EVENT.F_TRANSLATION, cls, hi, lo);
       const isTable = (dLo & 3) === bits.TYPE_TABLE;
       let outHi = dHi & bits.ADDRESS_HI;
@@ -136,7 +139,7 @@ export class Stage2Walk {
     if (!ports.memory.compareExchange64(address, dHi, dLo, dHi, updatedLo)) return false;
     if (ports.trace.enabled) {
       const value = (BigInt(dHi >>> 0) << 32n) | BigInt(updatedLo >>> 0);
-      ports.trace.emit("table:updated", { unit: name, table: `S2 L${level}`, address, value });
+      ports.trace.emit("table:updated", { unit: name, table: LEVELS[level], address, value });
     }
     return true;
   }
@@ -182,7 +185,7 @@ export class Stage2Walk {
   }
 
   #traceLookup(stream: StreamConfig, hit: boolean, hi: number, lo: number): void {
-    const address = (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
+    const address = join64(hi, lo);
     const { ports, name } = this.chip;
     ports.trace.emit(hit ? "tlb:hit" : "tlb:missed", { unit: name, cache: "IPA", rid: stream.sid, pasid: -1, address });
   }

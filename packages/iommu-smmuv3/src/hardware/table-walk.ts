@@ -31,6 +31,9 @@ const { UW, PR, PW } = PERM;
 const { F_TRANSLATION } = EVENT;
 const { VA } = TLB_KIND;
 
+/** What the trace calls the tables. */
+const LEVELS = ["S1 L0", "S1 L1", "S1 L2", "S1 L3"];
+
 export class TableWalk {
   /** Final output page, cut to `shift`. */
   hi = 0;
@@ -159,7 +162,7 @@ export class TableWalk {
       }
       const dLo = words[memory.viewAt];
       const dHi = words[memory.viewAt + 1];
-      if (ports.trace.enabled) this.chip.tableRead(`S1 L${level}`, index, atHi, atLo, words, memory.viewAt);
+      if (this.chip.reads.wanted) this.chip.tableRead(LEVELS[level], index, atHi, atLo, words, memory.viewAt);
       if ((dLo & TYPE_VALID) === 0) return fault.stage1(F_TRANSLATION);
       const isTable = (dLo & TYPE_TABLE) === TYPE_TABLE;
       let outHi = dHi & ADDRESS_HI;
@@ -237,7 +240,7 @@ export class TableWalk {
     if (!ports.memory.compareExchange64(address, dHi, dLo, dHi, updatedLo)) return false;
     if (ports.trace.enabled) {
       const value = (BigInt(dHi >>> 0) << 32n) | BigInt(updatedLo >>> 0);
-      ports.trace.emit("table:updated", { unit: name, table: `S1 L${level}`, address, value });
+      ports.trace.emit("table:updated", { unit: name, table: LEVELS[level], address, value });
     }
     return true;
   }

@@ -1,4 +1,5 @@
 /** One address through the enabled stages: range checks, TLB, walk. Results stand in the object's fields. IHI 0070 3.4, 3.17. */
+import { join64, physical } from "@iommukit/core";
 import { EVENT, EVENT_CLASS } from "../spec/events.js";
 import { exceeds, highMaskFrom, lowMaskFrom } from "./address-bits.js";
 import type { ChipContext } from "./chip-context.js";
@@ -37,7 +38,7 @@ export class Translator {
    * @returns 0, or the event number with `fault` filled
    */
   translate(t: Transaction, stream: StreamConfig, context: ContextConfig, need: number, want: number): number {
-    const { fault, ports } = this.chip;
+    const { fault } = this.chip;
     const { lo } = t;
     const high = (t.hi & VA55) !== 0;
     const table = high ? context.tt1 : context.tt0;
@@ -48,7 +49,7 @@ export class Translator {
     }
     if (table.e0pd && !t.priv) return fault.stage1(EVENT.F_TRANSLATION);
     const at = this.tlb.lookup(TLB_KIND.VA, stream.world, context.asid, context.aset, stream.vmid, hi, lo);
-    if (ports.trace.enabled) this.#trace(at >= 0 ? "tlb:hit" : "tlb:missed", t);
+    if (this.chip.lookups.wanted) this.#trace(at >= 0 ? "tlb:hit" : "tlb:missed", t);
     if (at < 0) return this.#walk(t, stream, context, hi, need, want);
     const words = this.tlb.words;
     const perms = words[at + ENTRY.PERMS];
@@ -82,7 +83,7 @@ export class Translator {
     this.perms = walker.perms & PERM.ALL & second;
     this.ipaHi = walker.ipaHi | (hi & ~highMaskFrom(walker.stage1Shift) & highMaskFrom(walker.shift));
     this.ipaLo = walker.ipaLo | (t.lo & ~lowMaskFrom(walker.stage1Shift) & lowMaskFrom(walker.shift));
-    if (this.chip.ports.trace.enabled && this.perms !== 0) this.#trace("tlb:filled", t);
+    if (this.chip.lookups.wanted && this.perms !== 0) this.#trace("tlb:filled", t);
     return 0;
   }
 
@@ -112,13 +113,15 @@ export class Translator {
 
   #trace(event: "tlb:hit" | "tlb:missed" | "tlb:filled", t: Transaction): void {
     const { name, ports } = this.chip;
-    const address = (BigInt(t.hi >>> 0) << 32n) | BigInt(t.lo >>> 0);
-    const lookup = { unit: name, cache: "TLB", rid: t.sid, pasid: t.ssid, address };
+    const unit = name;
+    const cache = "TLB";
+    const address = join64(t.hi, t.lo);
     if (event === "tlb:filled") {
-      const pa = (this.hi >>> 0) * 0x1_0000_0000 + (this.lo >>> 0);
-      ports.trace.emit(event, { ...lookup, pa, size: 2 ** this.shift });
+      const pa = physical(this.hi, this.lo);
+      const size = 2 ** this.shift;
+      ports.trace.emit(event, { unit, cache, rid: t.sid, pasid: t.ssid, address, pa, size });
     } else {
-      ports.trace.emit(event, lookup);
+      ports.trace.emit(event, { unit, cache, rid: t.sid, pasid: t.ssid, address });
     }
   }
 }
