@@ -18,12 +18,19 @@ export interface TraceInterest {
   readonly wanted: boolean;
 }
 
+interface Interest extends TraceInterest {
+  readonly names: readonly TraceName[];
+  readonly changed: () => void;
+  wanted: boolean;
+}
+
 export class Tracer {
   /** True while anybody listens. */
   enabled = false;
   readonly #named = new EventEmitter<Record<string, AnyListener>>();
+  #listened = false;
   #all: readonly ((record: TraceRecord) => void)[] = [];
-  readonly #interests: { readonly names: readonly TraceName[]; wanted: boolean }[] = [];
+  readonly #interests: Interest[] = [];
 
   /** @param now the time that records carry, in virtual nanoseconds */
   constructor(private readonly now: () => number) {}
@@ -31,7 +38,7 @@ export class Tracer {
   /** The payload is the trace's from here on: it becomes the record of those who subscribed. */
   emit<K extends TraceName>(name: K, payload: TraceEvents[K]): void {
     if (!this.enabled) return;
-    this.#named.emit(name, payload);
+    if (this.#listened) this.#named.emit(name, payload);
     const all = this.#all;
     if (all.length === 0) return;
     // A copy would cost five times as much.
@@ -41,11 +48,13 @@ export class Tracer {
     for (const listener of all) listener(record as TraceRecord);
   }
 
-  /** For an emitter whose payloads cost more than its work: `if (interest.wanted) trace.emit(…)`. */
-  interest(...names: readonly TraceName[]): TraceInterest {
-    const interest = { names, wanted: false };
+  /**
+   * For an emitter whose payloads cost more than its work: `if (interest.wanted) trace.emit(…)`.
+   * @param changed told when that turns
+   */
+  interest(names: readonly TraceName[], changed: () => void = () => {}): TraceInterest {
+    const interest = { names, changed, wanted: this.#wants(names) };
     this.#interests.push(interest);
-    this.#refresh();
     return interest;
   }
 
@@ -70,10 +79,18 @@ export class Tracer {
   }
 
   #refresh(): void {
-    const all = this.#all.length > 0;
-    this.enabled = all || this.#named.eventNames().length > 0;
-    for (const interest of this.#interests)
-      interest.wanted = all || interest.names.some((name) => this.#named.listenerCount(name) > 0);
+    this.#listened = this.#named.eventNames().length > 0;
+    this.enabled = this.#all.length > 0 || this.#listened;
+    for (const interest of this.#interests) {
+      const wanted = this.#wants(interest.names);
+      if (interest.wanted === wanted) continue;
+      interest.wanted = wanted;
+      interest.changed();
+    }
+  }
+
+  #wants(names: readonly TraceName[]): boolean {
+    return this.#all.length > 0 || names.some((name) => this.#named.listenerCount(name) > 0);
   }
 }
 

@@ -4,17 +4,21 @@ import type { Smmuv3Preset } from "../presets.js";
 import { Fault } from "./fault.js";
 import { Features } from "./features.js";
 
-const LOOKUPS = ["tlb:hit", "tlb:missed", "tlb:filled"] as const;
-const CONFIG_LOOKUPS = ["config:hit", "config:missed"] as const;
+/** QUICK: the common case takes a short cut, of which the trace sees the end at most. */
+export const WAY = { WHOLE: 0, QUICK: 1, QUICK_WITH_END: 2 } as const;
 
 export class ChipContext {
   readonly features: Features;
   readonly fault = new Fault();
-  /** Somebody wants to see the steps of translations, all or of one kind: then none may take a short cut. */
-  readonly steps: TraceInterest;
+  /** Somebody wants to see the steps of translations of one kind: then none may take a short cut. */
   readonly lookups: TraceInterest;
   readonly configLookups: TraceInterest;
   readonly reads: TraceInterest;
+  readonly ends: TraceInterest;
+  /** How translations may go. */
+  way: number = WAY.WHOLE;
+  /** CR0.SMMUEN */
+  #enabled = false;
 
   constructor(
     readonly name: string,
@@ -23,10 +27,26 @@ export class ChipContext {
   ) {
     this.features = new Features(preset);
     const { trace } = ports;
-    this.steps = trace.interest(...LOOKUPS, ...CONFIG_LOOKUPS, "table:read");
-    this.lookups = trace.interest(...LOOKUPS);
-    this.configLookups = trace.interest(...CONFIG_LOOKUPS);
-    this.reads = trace.interest("table:read");
+    const update = () => this.#chooseWay();
+    this.lookups = trace.interest(["tlb:hit", "tlb:missed", "tlb:filled"], update);
+    this.configLookups = trace.interest(["config:hit", "config:missed"], update);
+    this.reads = trace.interest(["table:read"], update);
+    this.ends = trace.interest(["translate:completed"], update);
+  }
+
+  get enabled(): boolean {
+    return this.#enabled;
+  }
+
+  set enabled(enabled: boolean) {
+    this.#enabled = enabled;
+    this.#chooseWay();
+  }
+
+  #chooseWay(): void {
+    const steps = this.lookups.wanted || this.configLookups.wanted || this.reads.wanted;
+    if (!this.#enabled || steps) this.way = WAY.WHOLE;
+    else this.way = this.ends.wanted ? WAY.QUICK_WITH_END : WAY.QUICK;
   }
 
   /** A table entry was fetched; call only while `reads` are wanted. */

@@ -45,6 +45,10 @@ export class ConfigLookup {
   epoch = 0;
   /** A chip without configuration caches must not have one here either. */
   readonly #remembers: boolean;
+  readonly #uncached: boolean;
+  /** Where the STE fetched last lies, and whether one linear table led there. */
+  readonly #steAt = { hi: 0, lo: 0 };
+  #linear = false;
 
   constructor(
     private readonly chip: ChipContext,
@@ -59,6 +63,7 @@ export class ConfigLookup {
     this.stream = this.#streams.slots[0];
     this.#found = Array.from({ length: KEPT }, () => new FoundConfig(chip.ports.memory, this.stream));
     this.#remembers = ste.sets > 0 && cd.sets > 0;
+    this.#uncached = ste.sets === 0 && cd.sets === 0;
   }
 
   /**
@@ -77,8 +82,16 @@ export class ConfigLookup {
     if (bad !== 0) return bad;
     const event = this.#findContext(ssid);
     if (event !== 0) return event;
-    if (this.#remembers && !known) found.set(sid, ssid, this.epoch, this.stream, this.context);
+    const { stream, context } = this;
+    if (this.#remembers && !known) found.set(sid, ssid, this.epoch, stream, context);
+    if (this.#uncached && context !== null && this.#linear && stream.s1Fmt === STE_S1FMT.linear)
+      found.setUncached(sid, ssid, this.epoch, stream, context, this.#steAt, this.#at);
     return 0;
+  }
+
+  /** Slots of the caches get other contents. */
+  #cachesChange(): void {
+    if (!this.#uncached) this.epoch++;
   }
 
   /** Where the answer for these would be, if `find` gave it lately; the reader compares `sid`, `ssid` and an epoch. */
@@ -109,8 +122,10 @@ export class ConfigLookup {
     let hi = STRTAB_BASE.ADDR.hi(regs, STRTAB_BASE.index);
     let lo = STRTAB_BASE.ADDR.lo(regs, STRTAB_BASE.index);
     let index = sid;
+    this.#linear = true;
     if (features.twoLevelStreamTable && STRTAB_BASE_CFG.FMT.get(regs, STRTAB_BASE_CFG.index) === 1) {
       const split = this.#split();
+      this.#linear = false;
       const event = this.#streamTable(sid, hi, lo, log2size, split);
       if (event !== 0) return event;
       index = sid & ((1 << split) - 1);
@@ -122,11 +137,13 @@ export class ConfigLookup {
     }
     hi += index >>> 26;
     lo |= index << 6;
+    this.#steAt.hi = hi;
+    this.#steAt.lo = lo;
     const words = ports.memory.view(hi, lo, STE.words);
     if (words === null) return chip.fault.fetch(EVENT.F_STE_FETCH, hi, lo);
     const at = ports.memory.viewAt;
     if (chip.reads.wanted) chip.tableRead("STE", sid, hi, lo, words, at);
-    this.epoch++;
+    this.#cachesChange();
     const slot = this.#streams.victim(sid, NO_SSID);
     const stream = this.#streams.slots[slot];
     stream.sid = sid;
@@ -202,7 +219,7 @@ export class ConfigLookup {
     if (words === null) return chip.fault.fetch(EVENT.F_CD_FETCH, hi, lo);
     const at = memory.viewAt;
     if (chip.reads.wanted) chip.tableRead("CD", index, hi, lo, words, at);
-    this.epoch++;
+    this.#cachesChange();
     const slot = this.#contexts.victim(stream.sid, index);
     const context = this.#contexts.slots[slot];
     context.decode(words, at, chip.features, stream);
@@ -305,8 +322,13 @@ export class ConfigLookup {
   }
 
   clear(): number {
-    this.epoch++;
+    this.forget();
     return this.#streams.clear() + this.#contexts.clear() + this.#streamTables.clear() + this.#contextTables.clear();
+  }
+
+  /** Nothing that was found before counts. */
+  forget(): void {
+    this.epoch++;
   }
 
   #trace(hit: boolean, cache: string, rid: number, pasid: number): void {

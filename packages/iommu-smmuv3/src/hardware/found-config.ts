@@ -3,6 +3,7 @@ import type { PhysicalMemory } from "@iommukit/core";
 import { highMaskFrom } from "./address-bits.js";
 import type { ContextConfig } from "./context-config.js";
 import { ADDRESS_HI, NG, TYPE_TABLE } from "./descriptor-bits.js";
+import { KeptEntry } from "./kept-entry.js";
 import { permsTable } from "./stage1-permissions.js";
 import type { StreamConfig } from "./stream-config.js";
 import { PERM, TLB_KIND, tlbTag, tlbTags } from "./translation-cache.js";
@@ -14,6 +15,11 @@ const PERMS_OF = [0, 1, 2, 3].map((bits) =>
 );
 
 const NO_WINDOW: Int32Array = new Int32Array(0);
+
+export interface EntryAddress {
+  readonly hi: number;
+  readonly lo: number;
+}
 
 export class FoundConfig {
   sid = -1;
@@ -37,8 +43,10 @@ export class FoundConfig {
   second = 0;
   /** 1 when the quick walk may be tried; the fields below are set only then. */
   walkable = 0;
+  world = 0;
   asid = 0;
   aset = 0;
+  vmid = 0;
   /** The root as if a table descriptor pointed to it. */
   tableHi = 0;
   tableLo = 0;
@@ -51,6 +59,10 @@ export class FoundConfig {
   /** nG where global entries exist: pages without it are global. */
   globalUnless = 0;
 
+  /** 1 when no cache has the entries: `ste` and `cd` are then read for each transaction, and must be what they were. */
+  uncached = 0;
+  readonly ste = new KeptEntry();
+  readonly cd = new KeptEntry();
   /** MemoryWindow of the root. */
   window = NO_WINDOW;
   windowHi = 0;
@@ -70,7 +82,25 @@ export class FoundConfig {
     this.context = context;
     this.quickEpoch = -1;
     this.walkable = 0;
+    this.uncached = 0;
     if (context !== null) this.#prepare(stream, context);
+  }
+
+  /** The same for a chip without configuration caches; STE and CD lie at these addresses. */
+  setUncached(
+    sid: number,
+    ssid: number,
+    epoch: number,
+    stream: StreamConfig,
+    context: ContextConfig,
+    ste: EntryAddress,
+    cd: EntryAddress,
+  ): void {
+    this.set(sid, ssid, epoch, stream, context);
+    this.uncached = 1;
+    const kept = this.ste.keep(this.memory, ste.hi, ste.lo) && this.cd.keep(this.memory, cd.hi, cd.lo);
+    // What lies beyond the words that are kept must not count.
+    if (!kept || stream.s2 || !context.tt1.disabled) this.quickEpoch = -1;
   }
 
   #prepare(stream: StreamConfig, context: ContextConfig): void {
@@ -86,10 +116,10 @@ export class FoundConfig {
     const write = PERM.UW << this.privilege;
     const both = (PERM.UW | PERM.UR) << this.privilege;
     this.needs = read | (read << 8) | (write << 16) | (both << 24);
-    if (!stream.s2 && table.granule === 12 && !table.had) this.#prepareWalk(context, table);
+    if (!stream.s2 && table.granule === 12 && !table.had) this.#prepareWalk(stream, context, table);
   }
 
-  #prepareWalk(context: ContextConfig, table: WalkConfig): void {
+  #prepareWalk(stream: StreamConfig, context: ContextConfig, table: WalkConfig): void {
     const window = this.memory.window?.(table.tableHi, table.tableLo) ?? null;
     if (window === null) return;
     this.walkable = 1;
@@ -97,8 +127,10 @@ export class FoundConfig {
     this.windowHi = window.hi;
     this.windowFirst = window.first;
     this.windowEnd = window.words.length;
+    this.world = stream.world;
     this.asid = context.asid;
     this.aset = context.aset;
+    this.vmid = stream.vmid;
     this.tableHi = table.tableHi;
     this.tableLo = table.tableLo | TYPE_TABLE;
     this.levels = 4 - table.startLevel;

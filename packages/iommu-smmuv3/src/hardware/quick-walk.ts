@@ -31,10 +31,17 @@ function notTable(dHi: number, dLo: number, windowHi: number): number {
 }
 
 export class QuickWalk {
+  /** 1 where there is a TLB, 1 where there is a walk cache. */
+  readonly #tlbs: number = 0;
+  readonly #caches: number = 0;
+
   constructor(
     private readonly tlb: TranslationCache,
     private readonly walks: TranslationCache,
-  ) {}
+  ) {
+    this.#tlbs = Math.min(tlb.entries, 1);
+    this.#caches = Math.min(walks.entries, 1);
+  }
 
   /**
    * @param found `walkable`, and the address lies in TTB0's range
@@ -46,7 +53,7 @@ export class QuickWalk {
     let { levels } = found;
     let dHi = found.tableHi;
     let dLo = found.tableLo;
-    if (this.walks.entries !== 0) {
+    if (this.#caches !== 0) {
       const { words } = this.walks;
       const cached = this.walks.find(found.tag, found.tags, hi, lo);
       if (cached < 0) return 0;
@@ -92,7 +99,7 @@ export class QuickWalk {
     const inherited = (hierarchy >>> HIERARCHICAL_HI_SHIFT) & 15;
     const perms = found.perms[((dLo >>> AP_SHIFT) & 3) | (execute << 2) | (inherited << 4)];
     if (clean || odd !== 0 || (need & ~perms) !== 0) return 0;
-    if (this.tlb.entries !== 0) this.#keep(found, hi, lo, dHi, dLo, perms);
+    if (this.#tlbs !== 0) this.#keep(found, hi, lo, dHi, dLo, perms);
     out.hi = dHi & ADDRESS_HI;
     out.lo = (dLo & PAGE) | (lo & ~PAGE);
     out.shift = PAGE_SHIFT;
@@ -101,8 +108,7 @@ export class QuickWalk {
   }
 
   #keep(found: FoundConfig, hi: number, lo: number, dHi: number, dLo: number, perms: number): void {
-    const { stream, asid, aset } = found;
-    const { world, vmid } = stream;
+    const { world, asid, aset, vmid } = found;
     const global = (~dLo & found.globalUnless) !== 0;
     const at = this.tlb.insert(VA, world, asid, aset, vmid, global, hi, lo, PAGE_SHIFT, 3, PAGE_SHIFT, PAGE_SHIFT);
     const { words } = this.tlb;

@@ -13,7 +13,6 @@ import {
   type PageRequest,
   physical,
   type RegisterFile,
-  type TraceInterest,
   type Translation,
   TranslationStatus,
 } from "@iommukit/core";
@@ -23,7 +22,7 @@ import * as r from "../spec/registers.js";
 import { exceeds, highMaskFrom, lowMaskFrom } from "./address-bits.js";
 import { AtcInvalidation } from "./atc-invalidation.js";
 import { Ats } from "./ats.js";
-import { ChipContext } from "./chip-context.js";
+import { ChipContext, WAY } from "./chip-context.js";
 import { CommandQueue } from "./command-queue.js";
 import { ConfigLookup } from "./config-lookup.js";
 import { EventQueue } from "./event-queue.js";
@@ -50,6 +49,7 @@ export interface Smmuv3HardwareOptions {
 
 const { OK } = TranslationStatus;
 const { TRANSLATED } = Access;
+const { QUICK, WHOLE } = WAY;
 
 export class Smmuv3Hardware implements IommuChip {
   readonly name: string;
@@ -58,8 +58,6 @@ export class Smmuv3Hardware implements IommuChip {
   readonly #registers: RegisterFile;
   readonly #interrupts: Interrupts;
   readonly #config: ConfigLookup;
-  readonly #steps: TraceInterest;
-  readonly #ends: TraceInterest;
   readonly #quick: QuickPath;
   readonly #translator: Translator;
   readonly #events: EventQueue;
@@ -75,7 +73,6 @@ export class Smmuv3Hardware implements IommuChip {
   readonly #endTranslated = (event: number) => this.#fault(event, this.#transaction, this.#out);
   /** Where the running translation writes its answer. */
   #out!: Translation;
-  #enabled = false;
 
   constructor(ports: ChipPorts, options: Smmuv3HardwareOptions) {
     const preset = typeof options.preset === "string" ? PRESETS[options.preset] : options.preset;
@@ -86,8 +83,6 @@ export class Smmuv3Hardware implements IommuChip {
     const stage2 = new Stage2Walk(chip, tlb, walks);
     this.name = options.name;
     this.#chip = chip;
-    this.#steps = chip.steps;
-    this.#ends = ports.trace.interest("translate:completed");
     this.#registers = registers;
     this.#tlb = tlb;
     this.#walks = walks;
@@ -142,10 +137,12 @@ export class Smmuv3Hardware implements IommuChip {
     const before = registers.get(r.CR0ACK);
     const now = registers.get(r.CR0);
     registers.set(r.CR0ACK, now);
-    this.#enabled = (now & r.CR0.SMMUEN.lowMask) !== 0;
+    this.#chip.enabled = (now & r.CR0.SMMUEN.lowMask) !== 0;
     const rose = now & ~before;
     const fell = before & ~now;
     if ((fell & r.CR0.SMMUEN.lowMask) !== 0) this.#stalls.terminateAll();
+    // The registers of the stream table can be written while SMMUEN is 0.
+    if ((rose & r.CR0.SMMUEN.lowMask) !== 0) this.#config.forget();
     if ((rose & r.CR0.EVENTQEN.lowMask) !== 0) this.#eventSpace();
     if ((rose & r.CR0.CMDQEN.lowMask) !== 0) this.#kick();
   }
@@ -158,7 +155,7 @@ export class Smmuv3Hardware implements IommuChip {
     this.#stalls.reset();
     this.#atc.reset();
     this.#events.forget();
-    this.#enabled = false;
+    this.#chip.enabled = false;
   }
 
   read32(offset: number): number {
@@ -180,11 +177,10 @@ export class Smmuv3Hardware implements IommuChip {
   }
 
   translate(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
-    if (this.#enabled === true && this.#steps.wanted === false) {
-      if (this.#quick.translate(rid, pasid, hi, lo, access, out) !== 0) {
-        if (this.#ends.wanted === true) this.#traceEnd(rid, pasid, hi, lo, access, OK, out);
-        return OK;
-      }
+    const { way } = this.#chip;
+    if (way !== WHOLE && this.#quick.translate(rid, pasid, hi, lo, access, out) !== 0) {
+      if (way !== QUICK) this.#traceEnd(rid, pasid, hi, lo, access, OK, out);
+      return OK;
     }
     return this.#transact(rid, pasid, hi, lo, access, out);
   }
@@ -194,13 +190,13 @@ export class Smmuv3Hardware implements IommuChip {
     t.set(rid, pasid, hi, lo, access);
     this.#out = out;
     const status = this.#translate(t, access, out);
-    if (this.#ends.wanted) this.#traceEnd(rid, pasid, hi, lo, access, status, out);
+    if (this.#chip.ends.wanted) this.#traceEnd(rid, pasid, hi, lo, access, status, out);
     return status;
   }
 
   #translate(t: Transaction, access: number, out: Translation): number {
     if ((access & Access.TRANSLATED) !== 0) return this.#ats.translated(t, access, out, this.#endTranslated);
-    if (!this.#enabled) return this.#bypassGlobally(t, out);
+    if (!this.#chip.enabled) return this.#bypassGlobally(t, out);
     const config = this.#config;
     const bad = config.find(t.sid, t.ssid);
     if (bad !== 0) {

@@ -118,7 +118,8 @@ export class Translator {
     const address = join64(t.hi, t.lo);
     if (event === "tlb:filled") {
       const pa = physical(this.hi, this.lo);
-      const size = 2 ** this.shift;
+      // A power costs more than the rest of the event.
+      const size = this.shift < 31 ? 1 << this.shift : 2 ** this.shift;
       ports.trace.emit(event, { unit, cache, rid: t.sid, pasid: t.ssid, address, pa, size });
     } else {
       ports.trace.emit(event, { unit, cache, rid: t.sid, pasid: t.ssid, address });

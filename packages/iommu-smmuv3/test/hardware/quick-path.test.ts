@@ -39,12 +39,14 @@ function answers(listened: boolean): unknown[] {
 const SIDS = 3;
 const SSIDS = 4;
 const PAGES = 6;
+const NONE = { sets: 0, ways: 0 };
 
 /** A preset with or without each cache. */
 function preset(random: Random): s.Smmuv3Preset {
   const { everything } = s.PRESETS;
-  const some = () => random.pick([{ sets: 0, ways: 0 }, { sets: 1, ways: 2 }, everything.caches.tlb]);
-  const caches = { ...everything.caches, ste: some(), cd: some(), l1: some(), tlb: some(), walk: some() };
+  const some = () => random.pick([NONE, { sets: 1, ways: 2 }, everything.caches.tlb]);
+  const config = random.below(3) === 0 ? { ste: NONE, cd: NONE } : { ste: some(), cd: some() };
+  const caches = { ...everything.caches, ...config, l1: some(), tlb: some(), walk: some() };
   return { ...everything, caches: { ...caches, cachesInvalid: random.below(2) === 0 } };
 }
 
@@ -128,7 +130,7 @@ function writePages(m: Machine, random: Random): void {
   m.memory.store32(S1_ROOT + 4, (m.memory.load32(S1_ROOT + 4) & 0x07ff_ffff) | (hierarchy << 27));
 }
 
-/** The same changes and accesses for the same seed; what came of them. */
+/** The same changes and accesses for the same seed; what came of them. With a listener nothing takes the quick path. */
 function story(seed: number, listened: boolean): unknown[] {
   const random = new Random(seed);
   const m = machine(preset(random));
@@ -144,6 +146,11 @@ function story(seed: number, listened: boolean): unknown[] {
     else if (change === 3) m.flush();
     else if (change === 4)
       m.command([s.CMD_TLBI_NH_ASID, { Opcode: "TLBI_NH_ASID", ASID: random.below(3), VMID: random.below(3) }]);
+    else if (change === 5) {
+      m.set(s.CR0, {});
+      m.set(s.STRTAB_BASE_CFG, { LOG2SIZE: random.pick([1, 8]) });
+      m.set(s.CR0, { SMMUEN: true, EVENTQEN: true, CMDQEN: true, PRIQEN: true });
+    }
     const page = BigInt(random.below(PAGES + 1)) * 4096n;
     const va = (random.below(12) === 0 ? random.pick([0n, 1n << 39n, 1n << 48n, 0xffn << 56n, -1n << 47n]) : 0n) + VA;
     const address = BigInt.asUintN(64, va + (random.below(8) === 0 ? 0x20_0000n : 0n) + page + 0x123n);
