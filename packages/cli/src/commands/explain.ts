@@ -8,6 +8,7 @@ import type { ExplainRecord } from "../explain/record.js";
 import { recordJson, renderRecord, renderWhy } from "../explain/render.js";
 import { type NamedTable, TABLES, tableNamed } from "../explain/tables.js";
 import { Unknown } from "../explain/unknown.js";
+import { DebugfsDump } from "../explain/walk/debugfs-dump.js";
 import { MemoryImages } from "../explain/walk/memory-image.js";
 import { type Roots, walkFor } from "../explain/walk/walk.js";
 import { Why } from "../explain/why.js";
@@ -53,7 +54,10 @@ export function explainCommand(): Command {
     .option("--pasid <n>", "only this PASID", pasid)
     .option("--no-why", "leave out the likely causes")
     .addOption(
-      new Option("--memory <file@addr>", "raw memory at a physical address; may be repeated")
+      new Option(
+        "--memory <file[@addr]>",
+        "raw memory at a physical address, or Linux's debugfs tables as text; may be repeated",
+      )
         .argParser(collect)
         .default([], "none"),
     )
@@ -73,6 +77,10 @@ export function explainCommand(): Command {
       "iommukit explain --memory ram.bin@0x80000000 --rtaddr 0x80001000 dmesg.txt",
       "walk the tables of a memory image for each fault",
     ],
+    [
+      "cat /sys/kernel/debug/iommu/intel/dmar_translation_struct > tables.txt; dmesg | iommukit explain --memory tables.txt",
+      "the same with the tables that the kernel prints",
+    ],
     ["lspci -xxxx | iommukit explain --ndjson", "capabilities of every device, one record a line, for jq"],
   ]);
 }
@@ -87,18 +95,24 @@ function listTables(): void {
 
 async function run(files: readonly string[], options: Options): Promise<void> {
   const memory = new MemoryImages();
+  const dump = new DebugfsDump();
   try {
-    for (const spec of options.memory) memory.add(spec);
-    await explainFiles(files.length === 0 ? ["-"] : files, options, { memory, ...rootsOf(options) });
+    const images = options.memory.filter((spec) => spec.includes("@"));
+    for (const spec of images) memory.add(spec);
+    for (const path of options.memory.filter((spec) => !spec.includes("@"))) dump.add(path);
+    await explainFiles(files.length === 0 ? ["-"] : files, options, { memory, dump, ...rootsOf(options, images) });
   } finally {
     memory.close();
   }
 }
 
-function rootsOf({ memory, rtaddr, strtabBase, strtabCfg }: Options): Omit<Roots, "memory"> {
+function rootsOf(
+  { rtaddr, strtabBase, strtabCfg }: Options,
+  images: readonly string[],
+): Pick<Roots, "rtaddr" | "strtab"> {
   if ((strtabBase === undefined) !== (strtabCfg === undefined))
     throw new UsageError("--strtab-base and --strtab-cfg need each other");
-  if (memory.length > 0 && rtaddr === undefined && strtabBase === undefined)
+  if (images.length > 0 && rtaddr === undefined && strtabBase === undefined)
     throw new UsageError("--memory needs --rtaddr, or --strtab-base and --strtab-cfg: where do the tables start?");
   return { rtaddr, strtab: strtabBase === undefined ? undefined : { base: strtabBase, config: Number(strtabCfg) } };
 }

@@ -7,6 +7,7 @@ import { QueueErrorRecogniser } from "./kinds/queue-errors.js";
 import { RegisterRecogniser } from "./kinds/registers.js";
 import { SmmuEventRecogniser } from "./kinds/smmu-event.js";
 import { VfioIoctlRecogniser } from "./kinds/vfio-ioctl.js";
+import { VtdDebugfsRecogniser } from "./kinds/vtd-debugfs.js";
 import { WordsRecogniser } from "./kinds/words.js";
 import { XenRecogniser } from "./kinds/xen.js";
 import type { Emit, Recogniser } from "./recogniser.js";
@@ -32,6 +33,7 @@ export class Explainer {
       new AmdRecogniser(),
       new XenRecogniser(),
       new DmarTablesRecogniser(),
+      new VtdDebugfsRecogniser(),
       new RegisterRecogniser(),
       new VfioIoctlRecogniser(),
       new LspciRecogniser(),

@@ -5,7 +5,7 @@
 import { CONTEXT_ENTRY, PASID_ENTRY, ROOT_ENTRY, SM_CONTEXT_ENTRY, SM_ROOT_ENTRY } from "@iommukit/iommu-vtd";
 import { canonicalBdf, hex } from "../hex.js";
 import type { Emit, Line, Recogniser } from "../recogniser.js";
-import { type ExplainRecord, partOf, reservedNotes, wordsOf } from "../record.js";
+import { type ExplainRecord, partOf, quad, reservedNotes, wordsOf } from "../record.js";
 
 const HEAD = /^\s*IOMMU (dmar\d+): Root Table Address: ?(?:0x)?([0-9a-f]+)/i;
 const COLUMNS = /^\s*(?:B\.D\.F\s+Root_entry\b.*|PASID\s+PASID_table_entry)\s*$/;
@@ -25,9 +25,24 @@ interface Row {
   entry?: [bigint, bigint, bigint];
 }
 
+/** A complete row, for those who want the tables themselves. */
+export interface TableRow {
+  /** The unit's root table. */
+  readonly root: bigint;
+  readonly scalable: boolean;
+  readonly device: string;
+  readonly pairs: readonly [bigint, bigint][];
+  readonly pasid: number | undefined;
+  /** Of the PASID entry the words that are printed, lowest first. */
+  readonly entry: readonly bigint[] | undefined;
+}
+
 export class DmarTablesRecogniser implements Recogniser {
   #row: Row | undefined;
   #scalable = false;
+  #root = 0n;
+
+  constructor(private readonly onRow?: (row: TableRow) => void) {}
 
   take(line: Line, emit: Emit): boolean {
     const head = HEAD.exec(line.text);
@@ -35,6 +50,7 @@ export class DmarTablesRecogniser implements Recogniser {
       this.end(emit);
       if (head !== null) {
         this.#scalable = false;
+        this.#root = BigInt(`0x${head[2]}`);
         emit(rootRecord(line, head));
       } else this.#scalable ||= line.text.includes("PASID");
       return true;
@@ -87,7 +103,18 @@ export class DmarTablesRecogniser implements Recogniser {
   end(emit: Emit): void {
     const row = this.#row;
     this.#row = undefined;
-    if (row !== undefined && row.pairs.length === 2) emit(rowRecord(row, this.#scalable));
+    if (row === undefined || row.pairs.length !== 2) return;
+    const { device, pairs, pasid, entry } = row;
+    const scalable = isScalable(row, this.#scalable);
+    this.onRow?.({
+      root: this.#root,
+      scalable,
+      device,
+      pairs,
+      pasid,
+      entry: scalable && entry !== undefined ? quadsOf(entry) : undefined,
+    });
+    emit(rowRecord(row, scalable));
   }
 }
 
@@ -108,8 +135,16 @@ function rootRecord(line: Line, [, unit, address]: RegExpExecArray): ExplainReco
 }
 
 /** PASID -1 marks a legacy-mode row in files that have the column. */
-function rowRecord({ line, raw, device, pairs, pasid, entry }: Row, columns: boolean): ExplainRecord {
-  const scalable = columns && pasid !== -1 && entry !== undefined;
+function isScalable({ pasid, entry }: Row, columns: boolean): boolean {
+  return columns && pasid !== -1 && entry !== undefined;
+}
+
+function quadsOf(entry: readonly bigint[]): bigint[] {
+  const [words] = pasidEntry(entry);
+  return [quad(words, 0), quad(words, 2), quad(words, 4)];
+}
+
+function rowRecord({ line, raw, device, pairs, pasid, entry }: Row, scalable: boolean): ExplainRecord {
   const [root, context] = pairs.map(([high, low]) => wordsOf([low, high, 0n, 0n]));
   const rootTable = scalable ? SM_ROOT_ENTRY : ROOT_ENTRY;
   const contextTable = scalable ? SM_CONTEXT_ENTRY : CONTEXT_ENTRY;

@@ -49,7 +49,7 @@ export class LspciRecogniser implements Recogniser {
     }
     if (!/^\s+\S/.test(text)) return false;
     const known = device ?? this.#open(title, line);
-    known.lines.push(text);
+    known.lines.push(withTabs(text));
     return true;
   }
 
@@ -67,6 +67,11 @@ export class LspciRecogniser implements Recogniser {
     if (parts === undefined) return;
     emit(record(device, parts));
   }
+}
+
+/** Pasted text often has spaces for lspci's tabs, up to eight for one. */
+function withTabs(text: string): string {
+  return text.replace(/^ {1,8}(?! )/, "\t").replace(/^ {9,}/, "\t\t");
 }
 
 function record({ bdf, title, line, bytes, raw }: Device, parts: readonly Part[]): ExplainRecord {

@@ -2,10 +2,10 @@
  * SMMUv3 events as Linux and Xen print them: "event 0x10 received:" and one line for each word, anything in between; since
  * Linux 6.13 two decoded lines after them, which also appear alone. Lines belong together by the printing SMMU's name.
  */
-import { EVENT } from "@iommukit/iommu-smmuv3";
+import { EVENT, F_TRANSLATION } from "@iommukit/iommu-smmuv3";
 import { canonicalBdf, hex } from "../hex.js";
 import type { Emit, Line, Recogniser } from "../recogniser.js";
-import type { ExplainRecord, Facts } from "../record.js";
+import { type ExplainRecord, type Facts, wordsOf } from "../record.js";
 import { smmuEvent } from "./smmu-event-record.js";
 
 const HEAD = /((?:arm-smmu-v3|SMMUv3:) \S+?):?\s+event 0x([0-9a-f]{2}) received:/i;
@@ -104,13 +104,27 @@ export class SmmuEventRecogniser implements Recogniser {
   }
 }
 
-function fromWords({ line, raw, quads, client, code, decoded }: Pending): ExplainRecord | undefined {
+function fromWords({ line, raw, quads, client, code, decoded, detail }: Pending): ExplainRecord | undefined {
   const number = Number(quads[0] & 0xffn);
   const notes =
     code !== undefined && code !== number ? [`the header says event ${hex(code, 2)}, the words ${hex(number, 2)}`] : [];
   const record = smmuEvent({ line, raw, quads, client, notes });
-  if (record === undefined || decoded === undefined || decoded[2] === record.facts.name) return record;
-  return { ...record, notes: [...record.notes, `the decoded line calls it ${decoded[2]}`] };
+  if (record === undefined || decoded === undefined) return record;
+  const name = decoded[2] === record.facts.name ? [] : [`the decoded line calls it ${decoded[2]}`];
+  return { ...record, notes: [...record.notes, ...name, ...classNotes(record, quads, detail?.[6])] };
+}
+
+/** Linux's words for the Class field. */
+const CLASSES: Readonly<Record<string, string>> = {
+  CD: "CD fetch",
+  TT: "Stage 1 translation table fetch",
+  IN: "Input address caused fault",
+};
+
+function classNotes({ facts }: ExplainRecord, quads: readonly bigint[], said: string | undefined): string[] {
+  if (said === undefined || facts.stage === undefined || quads.length < 2) return [];
+  const name = F_TRANSLATION.Class.decode(wordsOf([...quads, 0n, 0n].slice(0, 4)));
+  return CLASSES[String(name)] === said ? [] : [`the decoded line says "${said}", the words' Class is ${name}`];
 }
 
 /** The decoded lines without the words before them: no bits, so no fields. */
@@ -129,6 +143,7 @@ function fromText({ line, raw, client, decoded, detail }: Pending): ExplainRecor
     pasid: ssid === 0 ? undefined : ssid,
     address,
     access,
+    privileged: detail === undefined ? undefined : detail[2] === "priv",
     stage: detail === undefined ? undefined : detail[5] === "s2" ? 2 : 1,
     permission: name === "F_PERMISSION" || name === "F_ACCESS" ? true : name === "F_TRANSLATION" ? false : undefined,
   };

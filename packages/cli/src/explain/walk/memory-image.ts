@@ -6,6 +6,10 @@ import { hex } from "../hex.js";
 export interface MemoryReader {
   /** Undefined where no image covers all eight bytes. */
   read64(address: bigint): bigint | undefined;
+  /** What an entry that is not there means, where that is known. */
+  absence?(address: bigint): string | undefined;
+  /** Of an entry the first words may be all that is known. */
+  readonly partial?: boolean;
 }
 
 export class MemoryImages implements MemoryReader {

@@ -29,20 +29,29 @@ export class Walker {
   constructor(private readonly memory: MemoryReader) {}
 
   read(name: string, address: bigint, table: AnyLayout, meaning: (words: Int32Array) => string): Int32Array {
-    const count = Math.max(1, table.bits / 64);
     const quads: bigint[] = [];
+    const count = Math.max(1, table.bits / 64);
     for (let n = 0; n < count; n++) {
       const value = this.memory.read64(address + BigInt(8 * n));
-      if (value === undefined) this.stop(`${name} @ ${hex(address)} is in no --memory image`);
+      if (value === undefined && n > 0 && this.memory.partial === true) break;
+      if (value === undefined)
+        this.stop(this.memory.absence?.(address) ?? `${name} @ ${hex(address)} is in no --memory image`);
       quads.push(value);
     }
-    const words = wordsOf(quads);
-    this.steps.push({
-      name,
-      address: hex(address),
-      words: quads.map((value) => hex(value, 16)),
-      meaning: meaning(words),
-    });
+    return this.given(name, hex(address), quads, table, meaning);
+  }
+
+  /** An entry that is known from elsewhere. @param address "unknown" where nobody says it */
+  given(
+    name: string,
+    address: string,
+    quads: readonly bigint[],
+    table: AnyLayout,
+    meaning: (words: Int32Array) => string,
+  ): Int32Array {
+    const words = new Int32Array(Math.max(2, table.words));
+    words.set(wordsOf(quads));
+    this.steps.push({ name, address, words: quads.map((value) => hex(value, 16)), meaning: meaning(words) });
     return words;
   }
 

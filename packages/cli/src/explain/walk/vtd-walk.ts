@@ -11,6 +11,7 @@ import {
   SM_CONTEXT_ENTRY,
   SM_ROOT_ENTRY,
 } from "@iommukit/iommu-vtd";
+import { hex } from "../hex.js";
 import { wordsOf } from "../record.js";
 import type { MemoryReader } from "./memory-image.js";
 import { briefly, indexText, mapped, type Walk, type Walker, type WalkRequest, walked, writes } from "./step.js";
@@ -24,6 +25,8 @@ const SCALABLE = 1;
 export interface VtdRequest extends WalkRequest {
   readonly rid: number;
   readonly pasid: number | undefined;
+  /** PASID entries that are known without their directory: of this requester, undefined for one that is not there. */
+  readonly pasidEntry?: ((pasid: number) => readonly bigint[] | undefined) | undefined;
 }
 
 /** @param rtaddr value of RTADDR_REG: table and mode */
@@ -91,6 +94,15 @@ function scalable(walker: Walker, table: bigint, request: VtdRequest): Walk {
   const slot = pasid >>> 6;
   if (slot >= 1 << (SM_CONTEXT_ENTRY.PDTS.get(context) + 7))
     stop(walker, "the PASID is outside of the directory", ScalableFault.PASID_TOO_LARGE);
+  const name = `PASID entry[${indexText(pasid & 63)}]`;
+  const meaning = (w: Int32Array) =>
+    briefly(PASID_ENTRY, w, ["P"], ["PGTT", "AW", "SSPTPTR", "DID", "FSPM", "FSPTPTR"]);
+  if (request.pasidEntry !== undefined) {
+    const known = request.pasidEntry(pasid);
+    if (known === undefined)
+      stop(walker, `the dump lists no entry of PASID ${hex(pasid)}`, ScalableFault.PASID_NOT_PRESENT);
+    return byType(walker, walker.given(name, "unknown", known, PASID_ENTRY, meaning), request);
+  }
   const directory = walker.read(
     `PASID directory[${indexText(slot)}]`,
     SM_CONTEXT_ENTRY.PASIDDIRPTR.getBig(context) + BigInt(slot * 8),
@@ -99,12 +111,8 @@ function scalable(walker: Walker, table: bigint, request: VtdRequest): Walk {
   );
   if (PASID_DIRECTORY_ENTRY.P.get(directory) === 0)
     stop(walker, "directory entry not present", ScalableFault.DIRECTORY_NOT_PRESENT);
-  const entry = walker.read(
-    `PASID entry[${indexText(pasid & 63)}]`,
-    PASID_DIRECTORY_ENTRY.SMPTBLPTR.getBig(directory) + BigInt((pasid & 63) * 64),
-    PASID_ENTRY,
-    (w) => briefly(PASID_ENTRY, w, ["P"], ["PGTT", "AW", "SSPTPTR", "DID", "FSPM", "FSPTPTR"]),
-  );
+  const at = PASID_DIRECTORY_ENTRY.SMPTBLPTR.getBig(directory) + BigInt((pasid & 63) * 64);
+  const entry = walker.read(name, at, PASID_ENTRY, meaning);
   if (PASID_ENTRY.P.get(entry) === 0) stop(walker, "PASID entry not present", ScalableFault.PASID_NOT_PRESENT);
   return byType(walker, entry, request);
 }
