@@ -1,8 +1,9 @@
-/** `npm run bench [-- --json] [--part translate|product] [--count N] [--case NAME]`; README.md says what is measured. */
+/** `npm run bench [-- --json] [--part translate|product|run] [--count N] [--case NAME]`; README.md says what is measured. */
 import { parseArgs } from "node:util";
 import { Baseline } from "./baseline.js";
 import { measure } from "./compare.js";
 import { product } from "./product.js";
+import { run } from "./run.js";
 import { CASES } from "./stream.js";
 
 function table(lines: readonly (readonly string[])[]): string {
@@ -26,8 +27,11 @@ if (!Number.isInteger(count) || count < 1000 || cases.length === 0) {
   console.error(`bench: --count takes a number from 1000 up, --case a part of: ${names}`);
   process.exit(2);
 }
-const translations = values.part === "product" ? [] : compared();
-const operations = values.part === "translate" || values.case !== undefined ? [] : await product();
+const wanted = (part: string) =>
+  values.part === undefined ? values.case === undefined || part === "translate" : values.part === part;
+const translations = wanted("translate") ? compared() : [];
+const operations = wanted("product") ? await product() : [];
+const program = wanted("run") ? await run() : [];
 
 function compared() {
   const baseline = new Baseline();
@@ -39,7 +43,7 @@ function compared() {
 }
 
 if (values.json) {
-  console.log(JSON.stringify({ translate: translations, product: operations }, undefined, 2));
+  console.log(JSON.stringify({ translate: translations, product: operations, run: program }, undefined, 2));
 } else {
   const percent = (ratio: number) => `${(ratio * 100).toFixed(0)} %`;
   const rows = translations.map(({ case: name, backend, c, model, ratio }) => [
@@ -52,4 +56,6 @@ if (values.json) {
   if (rows.length > 0) console.log(table([["case", "backend", "C Mt/s", "model Mt/s", "of C"], ...rows]));
   const times = operations.map((row) => [row.operation, row.backend, row.microseconds.toFixed(2)]);
   if (times.length > 0) console.log(table([["operation", "backend", "µs of CPU"], ...times]));
+  const measured = program.map(({ operation, unit, value }) => [operation, unit, value.toFixed(1)]);
+  if (measured.length > 0) console.log(table([["a program under iommukit run", "unit", ""], ...measured]));
 }

@@ -131,7 +131,7 @@ export class LiveMm extends MmStruct {
   }
 
   /** Holds the frame of a page; what the process does with the page afterwards is its own affair. */
-  async pin(address: bigint, write: boolean): Promise<PinnedPages> {
+  async pin(address: bigint, write: boolean, keepZeroPage = false): Promise<PinnedPages> {
     if (this.devices.has(address)) return this.#pinDevice(address, write);
     const result = await this.fault(address, write ? Access.WRITE : Access.READ);
     const page = Number(address >> PAGE_SHIFT);
@@ -141,7 +141,8 @@ export class LiveMm extends MmStruct {
     }
     const { pa } = resident;
     this.#pins.set(pa, (this.#pins.get(pa) ?? 0) + 1);
-    return { pa, pages: 1, reserved: false, unpin: () => this.#unpin(pa) };
+    const reserved = keepZeroPage && !write && this.files.showsZeroPage(address);
+    return { pa, pages: 1, reserved, unpin: () => this.#unpin(pa) };
   }
 
   /** A BAR's pages have no struct page: they are mapped for DMA, and cost nothing. */

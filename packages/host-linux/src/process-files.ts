@@ -7,8 +7,10 @@ import { IommuError } from "@iommukit/core";
 import { type MapsEntry, parseMaps } from "./maps.js";
 
 const PAGE_SIZE = 4096;
-/** Bit 63 of a pagemap entry: the page is present in RAM; bit 62: it is in swap (Documentation/admin-guide/mm/pagemap.rst). */
+/** The last byte of a pagemap entry (Documentation/admin-guide/mm/pagemap.rst): in RAM; of a file or shared; mapped once. */
 const PRESENT = 0x80;
+const FILE = 0x20;
+const EXCLUSIVE = 0x01;
 
 export class ProcessFiles {
   readonly #mem: number;
@@ -93,13 +95,26 @@ export class ProcessFiles {
 
   /** Whether the page is in RAM now; undefined when pagemap cannot be read. */
   resident(address: bigint): boolean | undefined {
+    const state = this.#state(address);
+    return state === undefined ? undefined : (state & PRESENT) !== 0;
+  }
+
+  /** Whether private memory shows the kernel's shared page of zeros: it is in RAM, nobody's own, and zero. */
+  showsZeroPage(address: bigint): boolean {
+    const state = this.#state(address) ?? 0;
+    if ((state & (PRESENT | FILE | EXCLUSIVE)) !== PRESENT) return false;
+    const bytes = Buffer.alloc(PAGE_SIZE);
+    return this.read(address, bytes) === PAGE_SIZE && bytes.every((byte) => byte === 0);
+  }
+
+  #state(address: bigint): number | undefined {
     if (this.#pagemap === undefined) return undefined;
     const entry = Buffer.alloc(8);
     const pagemap = this.#pagemap;
     const count = transfer(8, (done) =>
       readSync(pagemap, entry, done, 8 - done, (Number(address) / PAGE_SIZE) * 8 + done),
     );
-    return count === 8 && (entry[7] & PRESENT) !== 0;
+    return count === 8 ? entry[7] : 0;
   }
 
   close(): void {
