@@ -10,6 +10,7 @@ export {
 } from "./client/vfio-container.js";
 export { VfioDeviceClient as VfioDevice } from "./client/vfio-device.js";
 export { VfioGroupClient as VfioGroup } from "./client/vfio-group.js";
+export { CONTAINER_PATH } from "./container.js";
 export type { EmulatedDevice, EmulatedDriver } from "./emulated/emulated-device.js";
 export { PROFILES, type Profile, type ProfileName, type SeedDefect } from "./profile.js";
 export * from "./uapi/bind-structs.js";

@@ -5,6 +5,7 @@ import { Command } from "commander";
 import { UsageError } from "../errors.js";
 import { loadMachine } from "../machines/load-machine.js";
 import { withExamples } from "../manners/examples.js";
+import { startChecks } from "../run/checks.js";
 import { checkedExecutable } from "../run/executable.js";
 import { INJECTIONS, parseInjections } from "../run/injections.js";
 import { runSession, type SessionResult } from "../run/session.js";
@@ -17,7 +18,7 @@ interface Options {
   readonly skipSleeps?: boolean;
 }
 
-/** Lines of faults that are shown. */
+/** Findings that are shown. */
 const LISTED = 20;
 
 export function runCommand(): Command {
@@ -31,7 +32,7 @@ export function runCommand(): Command {
     .option("--inject <names>", "comma-separated: what goes wrong (below), or known bugs of drivers (S-1, L-1, …)", "")
     .option(
       "--expect-clean",
-      "fail when a DMA was refused, the kernel complained, or something is still held at the end",
+      "fail when a DMA was refused, the kernel complained, a rule of IOMMU drivers was broken, or something is still held at the end",
     )
     .option("--skip-sleeps", "sleeps of the program take no time: the machine's clock goes on by as much")
     .addHelpText("after", `\nInjections:\n${injections.join("\n")}`)
@@ -51,11 +52,11 @@ async function run(program: string, args: readonly string[], options: Options): 
   const machine = await loadMachine(options.machine, { variants });
   const { platform } = machine;
   const stopRecording = options.record === undefined ? () => {} : startRecording(platform, options.record);
-  const faults = options.expectClean ? collectFaults(platform) : [];
+  const findings = options.expectClean ? startChecks(platform) : undefined;
   for (const name of injections) INJECTIONS[name].apply(platform);
   const result = await runSession({ machine, program: path, args, skipSleeps: options.skipSleeps });
   stopRecording();
-  const complaints = complaintsAbout(program, result, options.expectClean === true, faults);
+  const complaints = complaintsAbout(program, result, findings?.());
   for (const line of complaints) process.stderr.write(`iommukit: ${line}\n`);
   process.exitCode = result.status !== 0 ? result.status : complaints.length > 0 ? 1 : 0;
 }
@@ -69,26 +70,15 @@ function startRecording(platform: Platform, file: string): () => void {
   };
 }
 
-/** What the kernel prints, and the faults that the IOMMU records; page requests that were answered are none. */
-function collectFaults(platform: Platform): string[] {
-  const faults: string[] = [];
-  platform.trace.on("log:printed", ({ line }) => faults.push(`kernel: ${line}`));
-  platform.trace.on("fault:recorded", ({ fault, rid, pasid, address }) => {
-    const where = [...platform.devices.values()].find((device) => device.rid === rid)?.name ?? `requester ${rid}`;
-    faults.push(`${fault}: ${where}, PASID ${pasid}, address 0x${address.toString(16)}`);
-  });
-  return faults;
-}
-
+/** @param findings of --expect-clean; undefined: nobody asked */
 function complaintsAbout(
   program: string,
   { loaded, leaks, errors }: SessionResult,
-  expectClean: boolean,
-  faults: readonly string[],
+  findings: readonly string[] | undefined,
 ): string[] {
   const complaints = errors.map((error) => (error instanceof Error ? (error.stack ?? error.message) : String(error)));
   if (!loaded) complaints.push(`${program} did not load the library: it saw this machine, not the modelled one`);
-  if (!expectClean) return complaints;
-  const more = faults.length > LISTED ? [`${faults.length - LISTED} more lines`] : [];
-  return [...complaints, ...leaks.map((leak) => `left behind: ${leak}`), ...faults.slice(0, LISTED), ...more];
+  if (!findings) return complaints;
+  const more = findings.length > LISTED ? [`${findings.length - LISTED} more lines`] : [];
+  return [...complaints, ...leaks.map((leak) => `left behind: ${leak}`), ...findings.slice(0, LISTED), ...more];
 }

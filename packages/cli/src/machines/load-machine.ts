@@ -1,12 +1,12 @@
 /** The machine that programs run on: a module of the user's, a transcript's, or one with everything in it. */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { gunzipSync } from "node:zlib";
 import { createPlatform, type Device, type Platform } from "@iommukit/core";
 import { vtd } from "@iommukit/iommu-vtd";
 import { accelerator, edu } from "@iommukit/pci-device";
-import { vfioType1 } from "@iommukit/vfio-type1";
+import { CONTAINER_PATH, vfioType1 } from "@iommukit/vfio-type1";
 import { UsageError } from "../errors.js";
 import { UnknownMachine } from "./configurations.js";
 import { isHeader } from "./transcript-header.js";
@@ -49,11 +49,33 @@ function defaultMachine({ variants }: MachineRequest): Promise<Platform> {
   });
 }
 
+/** Another one may be bundled in a module of the user's: what counts is that it can do what one can. */
+function isPlatform(value: unknown): value is Platform {
+  const platform = value as Partial<Platform> | undefined;
+  return typeof platform?.run === "function" && platform.devices instanceof Map;
+}
+
 async function fromModule(path: string, request: MachineRequest): Promise<Platform> {
-  const { default: factory } = (await import(pathToFileURL(resolve(path)).href)) as { default?: MachineFactory };
+  if (!existsSync(path)) throw new UsageError(`there is no file ${path}`);
+  const { default: factory } = await imported(path);
   if (typeof factory !== "function")
     throw new UsageError(`${path} has no default export that is a function; it has to return a platform`);
-  return factory(request);
+  const platform: unknown = await factory(request);
+  if (!isPlatform(platform)) throw new UsageError(`the default export of ${path} returned no platform`);
+  if (!platform.kernel.nodes.has(CONTAINER_PATH))
+    throw new UsageError(`the platform of ${path} has no VFIO: add vfioType1() to its services`);
+  return platform;
+}
+
+async function imported(path: string): Promise<{ readonly default?: MachineFactory }> {
+  try {
+    return (await import(pathToFileURL(resolve(path)).href)) as { default?: MachineFactory };
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ERR_UNKNOWN_FILE_EXTENSION") throw error;
+    throw new UsageError(
+      `Node ${process.version} does not load TypeScript: compile ${path}, or use Node 22.18 or newer`,
+    );
+  }
 }
 
 async function fromTranscript(path: string, { variants }: MachineRequest): Promise<LoadedMachine> {

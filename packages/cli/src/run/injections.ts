@@ -1,6 +1,6 @@
 /** What can be made to go wrong under a program: `--inject NAME,…`. Hooks into a platform that is up. */
 import { IommuError, KNOWN_VARIANTS, type PciFunction, type Platform } from "@iommukit/core";
-import { VFIO_IOMMU_UNBIND, VFIO_IOMMU_UNMAP_DMA } from "@iommukit/vfio-type1";
+import { CONTAINER_PATH, VFIO_IOMMU_UNBIND, VFIO_IOMMU_UNMAP_DMA } from "@iommukit/vfio-type1";
 import { UsageError } from "../errors.js";
 
 interface Injection {
@@ -10,7 +10,6 @@ interface Injection {
 
 const RACE = 200_000;
 const RARE = 10;
-const CONTAINER = "/dev/vfio/vfio";
 
 export const INJECTIONS: Readonly<Record<string, Injection>> = {
   "unmap-race": {
@@ -69,10 +68,10 @@ function losePageResponses({ requester }: PciFunction): void {
 }
 
 function delayUnmaps({ kernel, scheduler }: Platform): void {
-  const node = kernel.nodes.get(CONTAINER);
-  if (!node) throw new IommuError("ENOENT", `the machine has no ${CONTAINER}`);
-  kernel.nodes.set(CONTAINER, {
-    path: CONTAINER,
+  const node = kernel.nodes.get(CONTAINER_PATH);
+  if (!node) throw new IommuError("ENOENT", `the machine has no ${CONTAINER_PATH}`);
+  kernel.nodes.set(CONTAINER_PATH, {
+    path: CONTAINER_PATH,
     async open(task, flags) {
       const container = await node.open(task, flags);
       const ioctl = container.ioctl?.bind(container);

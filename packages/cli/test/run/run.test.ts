@@ -110,6 +110,18 @@ describe.runIf(possible)("a program under iommukit run", () => {
     expect(await run(program, "blocked")).toEqual(CLEAN);
   });
 
+  it("pays for untouched memory that it maps for reading, on kernels from 6.2 on", async () => {
+    for (const [profile, kilobytes] of [
+      ["linux-6.1", 0],
+      ["linux-6.12", 64],
+    ] as const) {
+      const services = [vfioType1({ profile })];
+      const platform = await createPlatform({ iommus: [vtd()], devices: [edu({ bdf: "0000:00:05.0" })], services });
+      const args = ["untouched", String(kilobytes)];
+      expect(await runSession({ machine: { platform }, program: program, args })).toEqual(CLEAN);
+    }
+  });
+
   it.runIf(process.arch === "x64")("moves memory that a device may reach", async () => {
     expect(await run(program, "moved")).toEqual(CLEAN);
   });
@@ -156,7 +168,7 @@ describe.runIf(possible)("a program under iommukit run", () => {
       ["forks, and the device stays with the parent", "child", 0],
       ["is killed, and everything is given back", "kill", 137],
     ])("%s", async (_does, what, status) => {
-      const slow = await machine(iommu(), 16);
+      const slow = await machine(iommu(), 1);
       const result = await runSession({ machine: { platform: slow }, program: checkedExecutable(bound), args: [what] });
       expect(result).toEqual({ ...CLEAN, status });
     });
@@ -226,6 +238,20 @@ describe.runIf(possible)("an ordinary user", () => {
   });
 });
 
+describe.runIf(possible)("the README's session", () => {
+  it("prints what stands there", () => {
+    const readme = readFileSync(new URL("../../README.md", import.meta.url), "utf8");
+    const session = /```console\n(\$ cc [\s\S]*?)```/.exec(readme)?.[1].replaceAll("/tmp/", `${folder}/`) ?? "";
+    const commands = [...session.matchAll(/^\$ (.*)$/gm)].map(([, command]) => command);
+    const cli = new URL("../../bin/iommukit.js", import.meta.url).pathname;
+    const script = `iommukit() { '${process.execPath}' '${cli}' "$@"; }\n${commands.join("\n")}`;
+    const cwd = new URL("../../../..", import.meta.url).pathname;
+    const { stdout } = spawnSync("sh", ["-c", script], { cwd, encoding: "utf8" });
+    expect(commands).toHaveLength(3);
+    expect(stdout).toBe(session.replaceAll(/^\$ .*\n/gm, ""));
+  });
+});
+
 describe.runIf(possible)("iommukit run", () => {
   it("records system calls, accesses and DMA as NDJSON", async () => {
     const record = join(folder, "record");
@@ -258,12 +284,39 @@ describe.runIf(possible)("iommukit run", () => {
     expect(await main(["run", "--inject", names, "--", "sh", "-c", script])).toBe(status);
   });
 
+  it("fails with --expect-clean when a driver breaks a rule under the program", async () => {
+    const script = `'${bound}' replace > /dev/null`;
+    const complaints = captured(process.stderr);
+    expect(await main(["run", "--expect-clean", "--", "sh", "-c", script])).toBe(0);
+    expect(complaints()).toBe("");
+    // S-18: a PASID is free before hardware has forgotten it.
+    expect(await main(["run", "--inject", "S-18", "--expect-clean", "--", "sh", "-c", script])).toBe(1);
+    expect(complaints()).toMatch(/iommukit: I-3: PASID 1 is free, and the ATC of 0000:6a:01\.0 has \d+ entries of it/);
+  });
+
+  it("fails with --expect-clean when the kernel complained", async () => {
+    const complaints = captured(process.stderr);
+    const options = ["--expect-clean", "--inject", "ats-timeout"];
+    expect(await main(["run", ...options, "--", "sh", "-c", `'${example}' > /dev/null`])).toBe(1);
+    expect(complaints()).toMatch(/iommukit: kernel: DMAR: .*Time-out/i);
+  });
+
   it("refuses an injection that it does not know, a machine that is none, and a missing program", async () => {
     const complaints = captured(process.stderr);
     expect(await main(["run", "--inject", "gremlins", "--", "true"])).toBe(2);
     expect(await main(["run", "--machine", "/dev/null", "--", "true"])).toBe(2);
     expect(await main(["run", "--", "no-such-program"])).toBe(2);
     expect(complaints()).toMatch(/no "gremlins"; there are unmap-race, .*cannot read \/dev\/null.*no-such-program/s);
+    expect(await main(["run", "--machine", "no-such.js", "--", "true"])).toBe(2);
+    const none = join(folder, "none.mjs");
+    writeFileSync(none, "export default 1;\n");
+    expect(await main(["run", "--machine", none, "--", "true"])).toBe(2);
+    const one = join(folder, "one.mjs");
+    writeFileSync(one, "export default () => 1;\n");
+    expect(await main(["run", "--machine", one, "--", "true"])).toBe(2);
+    expect(complaints()).toMatch(
+      /there is no file no-such\.js.*none\.mjs has no default export.*one\.mjs returned no platform/s,
+    );
   });
 
   it("says what is missing without a C compiler", async () => {
@@ -278,6 +331,20 @@ describe.runIf(possible)("iommukit run", () => {
     const still = compile("static", "-static", join(folder, "main.c"));
     expect(() => checkedExecutable(still)).toThrow(/is statically linked: .* seccomp user notification/);
     expect(() => checkedExecutable("no-such-program")).toThrow("there is no program no-such-program");
+    const script = join(folder, "script");
+    writeFileSync(script, `#!${still} -x\n`);
+    expect(() => checkedExecutable(script)).toThrow(/script runs .*static, which is statically linked/);
+    const narrow = join(folder, "narrow");
+    const header = Buffer.from(readFileSync(program).subarray(0, 2000));
+    header[4] = 1;
+    writeFileSync(narrow, header);
+    expect(() => checkedExecutable(narrow)).toThrow(/is a 32-bit program/);
+    const musl = join(folder, "musl");
+    const text = readFileSync(program)
+      .toString("latin1")
+      .replace("/lib64/ld-linux-x86-64.so.2", "/lib/ld-musl-x86_64.so.1\0\0\0");
+    writeFileSync(musl, Buffer.from(text, "latin1"));
+    if (process.arch === "x64") expect(() => checkedExecutable(musl)).toThrow(/is linked against musl/);
     const go = join(folder, "go");
     writeFileSync(go, Buffer.concat([readFileSync(program).subarray(0, 2000), Buffer.from('\xff Go build ID: "x"')]));
     expect(() => checkedExecutable(go)).toThrow(/is a Go program/);
