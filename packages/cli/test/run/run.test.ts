@@ -340,11 +340,12 @@ describe.runIf(possible)("iommukit run", () => {
     writeFileSync(narrow, header);
     expect(() => checkedExecutable(narrow)).toThrow(/is a 32-bit program/);
     const musl = join(folder, "musl");
-    const text = readFileSync(program)
-      .toString("latin1")
-      .replace("/lib64/ld-linux-x86-64.so.2", "/lib/ld-musl-x86_64.so.1\0\0\0");
-    writeFileSync(musl, Buffer.from(text, "latin1"));
-    if (process.arch === "x64") expect(() => checkedExecutable(musl)).toThrow(/is linked against musl/);
+    const loader = /\/lib[\w/]*\/ld-linux[\w.-]*/;
+    const other = readFileSync(program, "latin1").replace(loader, (path) =>
+      "/lib/ld-musl.so".padEnd(path.length, "\0"),
+    );
+    writeFileSync(musl, Buffer.from(other, "latin1"));
+    expect(() => checkedExecutable(musl)).toThrow(/is linked against musl/);
     const go = join(folder, "go");
     writeFileSync(go, Buffer.concat([readFileSync(program).subarray(0, 2000), Buffer.from('\xff Go build ID: "x"')]));
     expect(() => checkedExecutable(go)).toThrow(/is a Go program/);
