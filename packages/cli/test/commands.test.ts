@@ -99,5 +99,13 @@ describe("iommukit replay and doctor", () => {
     expect(await main(["doctor", "--json", file("intel_iommu=off")])).toBe(0);
     const { verdicts } = JSON.parse(out) as { verdicts: unknown[] };
     expect(verdicts[0]).toMatchObject({ gate: "firmware", result: "unknown" });
+    out = "";
+    expect(await main(["doctor", "--ndjson", file("intel_iommu=off")])).toBe(0);
+    expect(
+      out
+        .trim()
+        .split("\n")
+        .map((line) => JSON.parse(line) as unknown),
+    ).toEqual(verdicts);
   });
 });

@@ -1,11 +1,20 @@
 /** Every gate in the order in which they open: a failure explains those after it. */
 import type { Colours } from "../manners/colours.js";
 import type { Gate, Verdict } from "./gate.js";
-import { DEVICE, DRIVER, IOMMU } from "./gates-hardware.js";
+import { DEVICE, DRIVER, GROUP, IOMMU } from "./gates-hardware.js";
 import { COMMAND_LINE, DEFAULT_DOMAIN, FIRMWARE, KERNEL_CONFIG } from "./gates-kernel.js";
 import type { Machine } from "./machine.js";
 
-export const GATES: readonly Gate[] = [FIRMWARE, KERNEL_CONFIG, COMMAND_LINE, IOMMU, DEFAULT_DOMAIN, DEVICE, DRIVER];
+export const GATES: readonly Gate[] = [
+  FIRMWARE,
+  KERNEL_CONFIG,
+  COMMAND_LINE,
+  IOMMU,
+  DEFAULT_DOMAIN,
+  GROUP,
+  DEVICE,
+  DRIVER,
+];
 
 export interface Diagnosis {
   readonly verdicts: readonly Verdict[];

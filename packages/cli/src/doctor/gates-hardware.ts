@@ -67,20 +67,46 @@ export const DEVICE: Gate = {
     const able = [...functions.values()].filter(({ bdf, fields }) =>
       wanted === undefined ? fields.has(CAPABILITIES[0][1]) : bdf === wanted,
     );
-    if (able.length === 0)
-      return [
-        fail(
-          `none of ${functions.size} functions has a PASID capability`,
-          "another device; as root, lspci shows capabilities above 256 bytes",
-        ),
-      ];
-    return able.flatMap(deviceVerdicts);
+    if (able.length > 0) return able.flatMap(deviceVerdicts);
+    const hidden = [...functions.values()].filter(({ whole }) => !whole).length;
+    return hidden > 0
+      ? [unknown(`of ${hidden} functions the capabilities above 256 bytes are not in the input: run lspci as root`)]
+      : [fail(`none of ${functions.size} functions has a PASID capability`, "another device")];
   },
 };
 
-function deviceVerdicts({ bdf, fields }: PciCapabilities): Omit<Verdict, "gate">[] {
+/** The device must be alone: Linux binds no process to one whose traffic it cannot tell from another's. */
+export const GROUP: Gate = {
+  name: "group",
+  check({ functions, groups }, wanted) {
+    if (groups.size === 0)
+      return [
+        unknown('no groups in the input: find /sys/kernel/iommu_groups -type l, or "Adding to iommu group" in dmesg'),
+      ];
+    const able = [...functions.values()].filter(({ fields }) => fields.has(CAPABILITIES[0][1])).map(({ bdf }) => bdf);
+    const devices = wanted === undefined ? able : [wanted];
+    if (devices.length === 0)
+      return [unknown("which device to look at is not known: none with a PASID capability; -s")];
+    return devices.map((bdf) => groupVerdict(bdf, groups));
+  },
+};
+
+function groupVerdict(bdf: string, groups: ReadonlyMap<string, number>): Omit<Verdict, "gate"> {
+  const group = groups.get(bdf);
+  if (group === undefined)
+    return fail(`${bdf} is in no IOMMU group`, "no IOMMU translates for it: firmware, or a gate above");
+  const others = [...groups].filter(([other, number]) => number === group && other !== bdf).map(([other]) => other);
+  if (others.length === 0) return pass(`${bdf} is alone in group ${group}`);
+  return fail(
+    `${bdf} shares group ${group} with ${others.slice(0, 4).join(", ")}${others.length > 4 ? ` and ${others.length - 4} more` : ""}`,
+    "another slot, or a switch with ACS: functions that can reach each other unseen share one group",
+  );
+}
+
+function deviceVerdicts({ bdf, fields, whole }: PciCapabilities): Omit<Verdict, "gate">[] {
   return CAPABILITIES.map(([name, field, what]) => {
     const value = fields.get(field);
+    if (value === undefined && !whole) return unknown(`${bdf}: capabilities above 256 bytes are not in the input`);
     if (value === undefined) {
       return name === "PASID"
         ? fail(`${bdf}: no ${name} capability`, "another device: without PASIDs it has one address space")

@@ -37,9 +37,11 @@ export const FIRMWARE: Gate = {
     return [
       fail(
         "the log names neither a DMAR nor an IORT table",
-        vendor === "arm"
-          ? "firmware has to describe the SMMU (IORT or device tree)"
-          : "enable VT-d in the firmware's setup",
+        lines.has("guest")
+          ? "give the guest a virtual IOMMU: this is one, and its hypervisor shows none"
+          : vendor === "arm"
+            ? "firmware has to describe the SMMU (IORT or device tree)"
+            : "enable VT-d in the firmware's setup",
       ),
     ];
   },
@@ -117,8 +119,11 @@ export const COMMAND_LINE: Gate = {
 
 export const DEFAULT_DOMAIN: Gate = {
   name: "default domain",
-  check({ lines }) {
-    const line = lines.get("domainType");
+  check({ lines, groups, groupTypes }, device) {
+    const group = device === undefined ? undefined : groups.get(device);
+    const type = group === undefined ? undefined : groupTypes.get(group);
+    if (type?.startsWith("DMA")) return [pass(`${device} (group ${group}): ${type}`)];
+    const line = type === undefined ? lines.get("domainType") : `${device} (group ${group}): ${type}`;
     if (line === undefined) return [unknown('no "iommu: Default domain type" line in the input')];
     if (line.includes("Translated")) return [pass(line)];
     return [

@@ -1,11 +1,14 @@
 /** What the files of a machine say, in any order and mixture: kernel log, command line, kernel configuration, lspci, registers. */
 import { Explainer } from "../explain/explainer.js";
+import { canonicalBdf } from "../explain/hex.js";
 import type { ExplainRecord } from "../explain/record.js";
 
 export interface PciCapabilities {
   readonly bdf: string;
   /** Field values by table and field: "PASID Extended Capability.PASIDEnable" → "0x1". */
   readonly fields: ReadonlyMap<string, string>;
+  /** Every capability is in the input; else those above 256 bytes may be there all the same. */
+  readonly whole: boolean;
 }
 
 /** One remapping unit: fields of CAP and ECAP. */
@@ -20,6 +23,10 @@ export class Machine {
   commandLine: string | undefined;
   readonly config = new Map<string, string>();
   readonly functions = new Map<string, PciCapabilities>();
+  /** IOMMU group of each function. */
+  readonly groups = new Map<string, number>();
+  /** Default domain type of each group: "DMA", "DMA-FQ", "identity". */
+  readonly groupTypes = new Map<number, string>();
   readonly units = new Map<string, VtdUnit>();
   /** Fields of SMMUv3's IDR registers. */
   readonly idr = new Map<string, string>();
@@ -35,12 +42,23 @@ export class Machine {
       /Kernel command line: (.*)$/.exec(text)?.[1] ??
       (/^(?:BOOT_IMAGE|root|console|initrd|ro |quiet)\S*[= ]/.test(text) ? text : undefined);
     if (command !== undefined) this.commandLine ??= command.trim();
+    this.#group(text);
     for (const [sign, pattern] of SIGNS)
       if (!this.lines.has(sign) && pattern.test(text)) this.lines.set(sign, text.trim());
   }
 
   end(): void {
     this.#explainer.end();
+  }
+
+  /** The kernel's line, the path of find /sys/kernel/iommu_groups, or a group's type file as grep prints it. */
+  #group(text: string): void {
+    const path = /iommu_groups\/(\d+)\/(?:devices\/([0-9a-f:.]+)|type:\s*(\S+))\s*$/i.exec(text);
+    const line = /\b([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]): Adding to iommu group (\d+)\s*$/i.exec(text);
+    const group = Number(path?.[1] ?? line?.[2]);
+    const bdf = canonicalBdf(path?.[2] ?? line?.[1] ?? "");
+    if (bdf !== undefined) this.groups.set(bdf, group);
+    if (path?.[3] !== undefined) this.groupTypes.set(group, path[3]);
   }
 
   get vendor(): "intel" | "arm" | undefined {
@@ -51,12 +69,12 @@ export class Machine {
       : undefined;
   }
 
-  #record({ kind, summary, facts, parts }: ExplainRecord): void {
+  #record({ kind, summary, facts, parts, notes }: ExplainRecord): void {
     const fields = parts.flatMap(({ table, fields: rows }) =>
       rows.map(({ name, value }): [string, string] => [`${table}.${name}`, value]),
     );
     if (kind === "pci.function" && facts.device !== undefined)
-      this.functions.set(facts.device, { bdf: facts.device, fields: new Map(fields) });
+      this.functions.set(facts.device, { bdf: facts.device, fields: new Map(fields), whole: notes.length === 0 });
     const unit = kind === "vtd.register" ? (/^(dmar\d+)/.exec(summary)?.[1] ?? "the unit") : undefined;
     if (unit !== undefined) {
       const known = this.units.get(unit) ?? { name: unit, fields: new Map<string, string>() };
@@ -77,7 +95,8 @@ export type Sign =
   | "noScalable"
   | "domainType"
   | "svaFailed"
-  | "dmarBroken";
+  | "dmarBroken"
+  | "guest";
 
 /** Lines of Linux's log that a gate looks at. */
 const SIGNS: readonly (readonly [Sign, RegExp])[] = [
@@ -93,4 +112,5 @@ const SIGNS: readonly (readonly [Sign, RegExp])[] = [
   ["domainType", /iommu: Default domain type: \S+/],
   ["svaFailed", /Unable to turn on (?:user )?SVA feature|Failed to enable SVA feature/],
   ["dmarBroken", /DMAR: \[Firmware Bug\]/],
+  ["guest", /Hypervisor detected: \S+/],
 ];

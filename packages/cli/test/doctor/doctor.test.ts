@@ -45,6 +45,9 @@ describe("doctor", () => {
   it("fails firmware only when there is a log that should have the table", () => {
     expect(results(["Linux version 6.12.0"], "firmware")).toEqual(["fail"]);
     expect(results([`${FULL_ECAP}${ABLE}`], "firmware")).toEqual(["pass"]);
+    expect(doctor(["Linux version 6.12.0", "Hypervisor detected: KVM"]).first).toContain(
+      "give the guest a virtual IOMMU",
+    );
   });
 
   it("takes an option that a part of a configuration leaves out as unknown", () => {
@@ -87,6 +90,34 @@ describe("doctor", () => {
     expect(results(["00:01.0 Bridge", "\tCapabilities: [40] Power Management version 3", ""], "device")).toEqual([
       "fail",
     ]);
+  });
+
+  it("takes capabilities that an ordinary user does not see as unknown, not as missing", () => {
+    const row = (n: number) =>
+      `${(n * 16).toString(16).padStart(2, "0")}: ${Array.from({ length: 16 }, () => "00").join(" ")}`;
+    const some = ["0000:00:02.0 VGA compatible controller", ...Array.from({ length: 4 }, (_, n) => row(n)), ""];
+    expect(results(some, "device")).toEqual(["unknown"]);
+    expect(results(some, "device", "0000:00:02.0")).toEqual(["unknown", "unknown", "unknown"]);
+    expect(results(["00:02.0 VGA", "\tCapabilities: <access denied>", ""], "device")).toEqual(["unknown"]);
+  });
+
+  it("wants the device alone in its group", () => {
+    const alone = ["idxd 0000:6a:01.0: Adding to iommu group 12", "pci 0000:00:02.0: Adding to iommu group 1"];
+    expect(results([...DEVICE, ...alone], "group")).toEqual(["pass"]);
+    expect(results([...DEVICE, ...alone, "/sys/kernel/iommu_groups/12/devices/0000:6a:02.0"], "group")).toEqual([
+      "fail",
+    ]);
+    expect(results([...DEVICE, alone[1]], "group")).toEqual(["fail"]);
+    expect(results(DEVICE, "group")).toEqual(["unknown"]);
+    expect(results(alone, "group", "0000:00:02.0")).toEqual(["pass"]);
+  });
+
+  it("judges the default domain by the device's own group where its type is known", () => {
+    const lines = ["pci 0000:00:02.0: Adding to iommu group 1", "iommu: Default domain type: Passthrough"];
+    const of = (type: string) =>
+      results([...lines, `/sys/kernel/iommu_groups/1/type:${type}`], "default domain", "0000:00:02.0");
+    expect(of("DMA-FQ")).toEqual(["pass"]);
+    expect(of("identity")).toEqual(["unknown"]);
   });
 
   it("takes no identity domain for a failure, and a driver's refusal for one", () => {

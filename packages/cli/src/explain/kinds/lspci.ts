@@ -69,12 +69,28 @@ export class LspciRecogniser implements Recogniser {
   }
 }
 
+/** Capability ID of PCI Express: functions without it are conventional and have 256 bytes. */
+const PCI_EXPRESS = 0x10;
+
+/** What an ordinary user does not get to see. */
+function hidden(bytes: readonly number[], lines: readonly string[]): string[] {
+  const all =
+    bytes.length > 256 || (bytes.length === 256 && !capabilitiesOf(bytes).some(({ id }) => id === PCI_EXPRESS));
+  if (bytes.length > 0 && !all)
+    return [
+      `${bytes.length} bytes of configuration space: ATS, PASID and PRI live above the first 256 (use lspci -xxxx as root)`,
+    ];
+  return lines.some((text) => text.includes("Capabilities: <access denied>"))
+    ? ["capabilities: access denied (use lspci as root)"]
+    : [];
+}
+
 /** Pasted text often has spaces for lspci's tabs, up to eight for one. */
 function withTabs(text: string): string {
   return text.replace(/^ {1,8}(?! )/, "\t").replace(/^ {9,}/, "\t\t");
 }
 
-function record({ bdf, title, line, bytes, raw }: Device, parts: readonly Part[]): ExplainRecord {
+function record({ bdf, title, line, bytes, lines, raw }: Device, parts: readonly Part[]): ExplainRecord {
   const texts = parts.map(({ table, fields }) => {
     const on = (name: string) => fields.some((row) => row.name === name && row.value !== "0x0");
     const enable = on("Enable") || on("PASIDEnable") ? "+" : "-";
@@ -88,24 +104,25 @@ function record({ bdf, title, line, bytes, raw }: Device, parts: readonly Part[]
     summary: `PCI ${bdf}  ${title}  ${shown.length === 0 ? "no ATS, PASID or PRI capability" : shown.join("  ")}`,
     facts: { device: bdf },
     parts,
-    notes:
-      bytes.length === 256
-        ? ["256 bytes of configuration space: ATS, PASID and PRI live above them (use lspci -xxxx as root)"]
-        : [],
+    notes: hidden(bytes, lines),
   };
 }
 
 function fromBytes(bytes: readonly number[]): Part[] {
   const words = new Int32Array(bytes.length >> 2);
   new Uint8Array(words.buffer).set(bytes.slice(0, words.length * 4));
-  return decodeConfig(Uint8Array.from(bytes))
-    .capabilities.filter(({ name }) => name !== undefined && SHOWN.has(name))
+  return capabilitiesOf(bytes)
+    .filter(({ name }) => name !== undefined && SHOWN.has(name))
     .flatMap(({ parts }) => parts.map(({ table, offset }) => partOf(table, words, offset >> 2)));
+}
+
+function capabilitiesOf(bytes: readonly number[]) {
+  return decodeConfig(Uint8Array.from(bytes)).capabilities;
 }
 
 /** What the text of -vvv says, put back into the capability's own fields; undefined when it shows no capabilities. */
 function fromText(lines: readonly string[]): Part[] | undefined {
-  if (!lines.some((text) => /\bCapabilities: \[/.test(text))) return undefined;
+  if (!lines.some((text) => /\bCapabilities: [[<]/.test(text))) return undefined;
   const parts: Part[] = [];
   for (const [n, text] of lines.entries()) {
     const head = HEAD.exec(text);
