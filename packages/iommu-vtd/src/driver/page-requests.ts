@@ -37,6 +37,8 @@ export class PageRequests {
   #credits = 0;
   #running = false;
   #again = false;
+  /** Requests that have been handled since the queue was enabled. */
+  #consumed = 0;
 
   constructor(
     private readonly unit: Unit,
@@ -114,8 +116,14 @@ export class PageRequests {
       await this.#handle(this.#read(head));
       head = (head + PAGE_REQUEST_DESCRIPTOR.bytes) & mask;
       // At once: each freed slot lets the unit take one more request (L-16).
-      if (!variants.has("L-16")) mmio.write64(PQH.offset, BigInt(head));
+      if (!variants.has("L-16")) this.#advance(head);
     }
+    this.#advance(head);
+  }
+
+  #advance(head: number): void {
+    const { mmio } = this.unit;
+    this.#consumed += ((head - mmio.read32(PQH.offset)) & this.#ringMask) / PAGE_REQUEST_DESCRIPTOR.bytes;
     mmio.write64(PQH.offset, BigInt(head));
   }
 
@@ -210,9 +218,11 @@ export class PageRequests {
     ]);
   }
 
-  /** Waits until no request of the function is in the queue. */
+  /** Waits until what the function has in the queue now has been handled; not longer, however much comes meanwhile (E9). */
   flush(rid: number): Promise<void> {
-    return this.#handled.wait(() => !this.#queued((request) => request.RID === rid));
+    const last = [...this.#queued()].findLastIndex((request) => request.RID === rid);
+    const until = this.#consumed + last + 1;
+    return this.#handled.wait(() => this.#consumed >= until);
   }
 
   /**
@@ -240,7 +250,7 @@ export class PageRequests {
       if (!byPasidOnly && request.RID !== rid) return false;
       return request.PP ? request.PASID === pasid : !byPasidOnly && pasid === info.ridPasid;
     };
-    await this.#handled.wait(() => !this.#queued(matches));
+    await this.#handled.wait(() => ![...this.#queued()].some(matches));
     await this.sva.flushDevice(info.device, pasid === info.ridPasid ? NO_PASID : pasid);
   }
 
@@ -255,7 +265,8 @@ export class PageRequests {
     return descriptors;
   }
 
-  #queued(matches: (request: PageRequestWords) => boolean): boolean {
+  /** From the head on: what the thread has not handled. */
+  *#queued(): Generator<PageRequestWords> {
     const { mmio } = this.unit;
     const mask = this.#ringMask;
     const tail = mmio.read32(PQT.offset) & mask;
@@ -264,9 +275,8 @@ export class PageRequests {
       head !== tail;
       head = (head + PAGE_REQUEST_DESCRIPTOR.bytes) & mask
     ) {
-      if (matches(PAGE_REQUEST_DESCRIPTOR.decode(this.#read(head)))) return true;
+      yield PAGE_REQUEST_DESCRIPTOR.decode(this.#read(head));
     }
-    return false;
   }
 }
 

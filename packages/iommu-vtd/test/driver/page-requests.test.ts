@@ -206,6 +206,33 @@ describe("drain (H23)", () => {
   });
 });
 
+describe("flush of the hardware queue", () => {
+  it("ends though another process of the same function never stops asking (E9)", async () => {
+    const m = await machine();
+    await m.run(async () => {
+      const { device, pasid } = await setUp(m);
+      const busy = m.process();
+      const address = await busy.mmap({ length: PAGES * 0x1000 });
+      const busyPasid = await m.platform.sva.iommuSvaBindDevice(device.dev, busy, 1);
+      let flooding = true;
+      let sent = 0;
+      m.platform.scheduler.spawn("flood", async () => {
+        while (flooding && sent < 1000) {
+          for (let i = 0; i < 2; i++)
+            m.pageRequest(device, busyPasid, address + BigInt((sent % PAGES) * 0x1000), sent++ & 0x1ff);
+          await m.platform.scheduler.yield();
+        }
+      });
+      await m.platform.scheduler.yield();
+      await m.platform.sva.iommuSvaUnbindDevice(device.dev, pasid);
+      flooding = false;
+      expect(sent).toBeLessThan(1000);
+      await settled(m);
+      expect(device.pci.responses).toHaveLength(sent);
+    });
+  });
+});
+
 describe("pageResponse", () => {
   it("is nothing for a device that has been released (E16)", async () => {
     const m = await machine();
