@@ -36,7 +36,7 @@ async function errnoOf(call: Promise<unknown>): Promise<Errno | "success"> {
   }
 }
 
-async function setup({ iommus, bdfs, sva }: (typeof cases)[number], pasid: FunctionOptions["pasid"] = undefined) {
+async function setup({ iommus, bdfs, sva }: (typeof cases)[number], pasid?: FunctionOptions["pasid"]) {
   const platform = await createPlatform({
     iommus: iommus.map((make) => make()),
     devices: bdfs.map((bdf, i) => accelerator({ bdf, ...(i === 1 && pasid ? { pasid } : {}) })),
