@@ -20,6 +20,8 @@ export interface Item {
   readonly tests: readonly Test[];
   /** Why the chip does not model it. */
   readonly leftOut: string | undefined;
+  /** A file of the chip that names it although it is left out. */
+  readonly usedAnyway: string | undefined;
 }
 
 export interface Section {
@@ -73,22 +75,25 @@ export class Report {
       table,
       items: table.fields.map((field): Item => {
         const key = fieldKey(table, field.name);
+        const reason = reasonOf(key, `${table.name}.*`);
         return {
           key,
           where: bitsOf(field),
           label: field.name,
           meaning: field.spec.meaning,
-          chip: chip.of(table, field.name),
+          chip: reason === undefined ? chip.of(table, field.name) : [],
+          usedAnyway: reason === undefined ? undefined : chip.named(table, field.name),
           driver: driver.of(table, field.name),
           tests: ranked(evidence.of(key), [field.name]),
-          leftOut: reasonOf(key, `${table.name}.*`),
+          leftOut: reason,
         };
       }),
     }));
     this.codes = lists.map((list) => ({
       list,
-      items: list.codes.map(
-        (code): Item => ({
+      items: list.codes.map((code): Item => {
+        const reason = reasonOf(code.name);
+        return {
           key: code.name,
           where: `0x${code.value.toString(16).padStart(2, "0")}`,
           label: code.label,
@@ -96,9 +101,10 @@ export class Report {
           chip: chip.ofCode(code),
           driver: driver.ofCode(code),
           tests: ranked(evidence.of(code.name), wordsOf(code)),
-          leftOut: reasonOf(code.name),
-        }),
-      ),
+          leftOut: reason,
+          usedAnyway: reason === undefined ? undefined : chip.ofCode(code)[0],
+        };
+      }),
     }));
     const unknown = [...reasons.keys()].filter((key) => !used.has(key));
     this.problems = [
@@ -112,9 +118,9 @@ export class Report {
   }
 }
 
-function problemOf({ key, chip, tests, leftOut }: Item): string[] {
-  if (leftOut !== undefined)
-    return chip.length > 0 ? [`${key}: has a reason to be left out, but ${chip[0]} uses it`] : [];
+function problemOf({ key, chip, tests, leftOut, usedAnyway }: Item): string[] {
+  if (usedAnyway !== undefined) return [`${key}: has a reason to be left out, but ${usedAnyway} uses it`];
+  if (leftOut !== undefined) return [];
   if (chip.length === 0) return [`${key}: the chip does not use it, and no reason is given`];
   return tests.length === 0 ? [`${key}: modelled, but no test speaks of it`] : [];
 }

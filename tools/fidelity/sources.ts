@@ -9,6 +9,7 @@ const OWN = new Set(["index", "offset", "words", "bytes", "bits", "name", "spec"
 
 export class SourceUses {
   readonly #uses = new Map<Table, Map<string, Set<string>>>();
+  readonly #through = new Map<Table, Map<string, Set<string>>>();
   readonly #codes = new Map<Code, Set<string>>();
   /** Names that hold a decoded table: `this.cap = CAP.decode(…)`. */
   readonly #decoded = new Map<string, Table>();
@@ -22,7 +23,8 @@ export class SourceUses {
     });
     for (const { program, names } of this.#files) walk(program, (node) => this.#noteDecoded(node, names));
     for (const { path, program, names } of this.#files) {
-      walk(program, (node) => {
+      const rest = list(program, "body").filter(({ type }) => type !== "ImportDeclaration");
+      walk({ ...program, body: rest }, (node) => {
         this.#note(node, path, names);
         for (const code of codes) if (namesCode(node, code)) addTo(this.#codes, code, path);
       });
@@ -31,9 +33,14 @@ export class SourceUses {
     this.#alike(tables);
   }
 
-  /** Files that use a field. */
+  /** Files that use a field, by its own name or through another table that has it at the same place. */
   of(table: Table, field: string): string[] {
-    return [...(this.#uses.get(table)?.get(field) ?? [])];
+    return [...(this.#uses.get(table)?.get(field) ?? this.#through.get(table)?.get(field) ?? [])];
+  }
+
+  /** A file that names the field itself. */
+  named(table: Table, field: string): string | undefined {
+    return [...(this.#uses.get(table)?.get(field) ?? [])][0];
   }
 
   /** Files that use a code. */
@@ -46,9 +53,9 @@ export class SourceUses {
     return this.#uses.has(table) || [...this.#codes.keys()].some((code) => code.table === table.name);
   }
 
-  #add(table: Table, field: string, path: string): void {
-    const fields = this.#uses.get(table) ?? new Map<string, Set<string>>();
-    this.#uses.set(table, fields);
+  #add(table: Table, field: string, path: string, into = this.#uses): void {
+    const fields = into.get(table) ?? new Map<string, Set<string>>();
+    into.set(table, fields);
     addTo(fields, field, path);
   }
 
@@ -73,7 +80,7 @@ export class SourceUses {
   }
 
   #note(node: Node, path: string, names: Names): void {
-    if (!node.type.startsWith("Import")) for (const table of names.of(node)) this.#add(table, "", path);
+    for (const table of names.of(node)) this.#add(table, "", path);
     if (node.type === "MemberExpression") {
       const object = child(node, "object");
       const field = nameOf(node);
@@ -119,7 +126,7 @@ export class SourceUses {
           );
           if (other === table || other.file !== table.file || !same || !this.#used(table)) continue;
           for (const path of this.#uses.get(other)?.get(field.name) ?? [])
-            if (!this.#uses.get(table)?.has(field.name)) this.#add(table, field.name, path);
+            this.#add(table, field.name, path, this.#through);
         }
   }
 }

@@ -43,8 +43,9 @@ export const list = (node: Node | undefined, key: string) => (node?.[key] ?? [])
 export function nameOf(node: Node | undefined): string {
   switch (node?.type) {
     case "Identifier":
-    case "PrivateIdentifier":
       return String(node.name);
+    case "PrivateIdentifier":
+      return `#${String(node.name)}`;
     case "ThisExpression":
       return "this";
     case "MemberExpression":

@@ -76,10 +76,10 @@ export class CommandQueue implements HardwareUnit {
       return !this.interrupts.active(r.GERROR.CMDQ_ERR.lowMask);
     }
     r.CMDQ_CONS.RD.setPair(words, r.CMDQ_CONS.index, 0, (cons + 1) & mask);
-    this.#consumed[this.#command[0] & 0xff]++;
+    this.#consumed[c.COMMAND.Opcode.get(this.#command)]++;
     if (this.chip.ports.trace.enabled) this.#traceConsumed();
     if (this.chip.features.sev && distance === 2 ** size) this.interrupts.pulse("sev");
-    if ((this.#command[0] & 0xff) === OPCODE.SYNC) this.#signal();
+    if (c.COMMAND.Opcode.get(this.#command) === OPCODE.SYNC) this.#signal();
     return true;
   }
 
@@ -116,7 +116,7 @@ export class CommandQueue implements HardwareUnit {
   #execute(): number {
     const w = this.#command;
     const { features } = this.chip;
-    const opcode = w[0] & 0xff;
+    const opcode = c.COMMAND.Opcode.get(w);
     switch (opcode) {
       case OPCODE.PREFETCH_CONFIG:
       case OPCODE.PREFETCH_ADDR:
@@ -240,7 +240,7 @@ export class CommandQueue implements HardwareUnit {
   }
 
   #commandName(): string {
-    return nameOf(this.#command[0] & 0xff);
+    return nameOf(c.COMMAND.Opcode.get(this.#command));
   }
 
   #words(): number[] {

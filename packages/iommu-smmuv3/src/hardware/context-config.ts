@@ -24,8 +24,6 @@ export class ContextConfig {
   s = false;
   r = false;
   a = false;
-  mairLo = 0;
-  mairHi = 0;
 
   decode(w: Int32Array, at: number, f: Features, stream: StreamConfig): void {
     this.single = stream.world === WORLD.EL2;
@@ -39,8 +37,6 @@ export class ContextConfig {
     this.s = CD.S.get(w, at) === 1;
     this.r = CD.R.get(w, at) === 1;
     this.a = CD.A.get(w, at) === 1;
-    this.mairLo = CD.MAIR0.lo(w, at);
-    this.mairHi = CD.MAIR1.lo(w, at);
     this.valid = CD.V.get(w, at) === 1 && !this.#illegal(w, at, f, stream) && this.#decodeTables(w, at, f);
   }
 

@@ -6,9 +6,10 @@ const s2 = S2_DESCRIPTOR;
 const table = TABLE_DESCRIPTOR;
 
 export const TYPE_VALID = 1;
-export const TYPE_TABLE = 3;
+/** Both bits: a table, or a page at level 3. */
+export const TYPE_TABLE = table.Type.lowMask;
 /** Bits 47:32 of an address, in the upper word. */
-export const ADDRESS_HI = s1.OutputAddress.highMask;
+export const ADDRESS_HI = s1.OutputAddress.highMask & table.NextLevelTable.highMask;
 
 export const AF = s1.AF.lowMask;
 export const NG = s1.nG.lowMask;

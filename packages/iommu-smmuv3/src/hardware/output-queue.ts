@@ -20,19 +20,26 @@ export class OutputQueue {
     return Math.min(this.base.LOG2SIZE.get(this.registers.words, this.base.index), this.maxLog2);
   }
 
+  /** Where the two indexes, wrap bits included, differ. */
+  get #difference(): number {
+    const { words } = this.registers;
+    const { prod, cons } = this;
+    return (prod.WR.get(words, prod.index) ^ cons.RD.get(words, cons.index)) & (2 ** (this.#size + 1) - 1);
+  }
+
   get empty(): boolean {
-    const mask = 2 ** (this.#size + 1) - 1;
-    return ((this.registers.get(this.prod) ^ this.registers.get(this.cons)) & mask) === 0;
+    return this.#difference === 0;
   }
 
   get full(): boolean {
-    const size = this.#size;
-    return ((this.registers.get(this.prod) ^ this.registers.get(this.cons)) & (2 ** (size + 1) - 1)) === 2 ** size;
+    return this.#difference === 2 ** this.#size;
   }
 
   /** An overflow that software has not acknowledged. */
   get overflowed(): boolean {
-    return ((this.registers.get(this.prod) ^ this.registers.get(this.cons)) & this.prod.OVFLG.lowMask) !== 0;
+    const { words } = this.registers;
+    const { prod, cons } = this;
+    return prod.OVFLG.get(words, prod.index) !== cons.OVACKFLG.get(words, cons.index);
   }
 
   overflow(): void {

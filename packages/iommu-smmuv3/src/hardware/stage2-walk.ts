@@ -81,7 +81,7 @@ export class Stage2Walk {
       if (this.chip.reads.wanted)
         this.chip.tableRead(LEVELS[level], index, tableHi, descriptorLo, words, ports.memory.viewAt);
       if ((dLo & bits.TYPE_VALID) === 0) return fault.stage2(EVENT.F_TRANSLATION, cls, hi, lo);
-      const isTable = (dLo & 3) === bits.TYPE_TABLE;
+      const isTable = (dLo & bits.TYPE_TABLE) === bits.TYPE_TABLE;
       let outHi = dHi & bits.ADDRESS_HI;
       const outLo = dLo & lowMaskFrom(granule);
       if (table.wide) outHi |= ((dLo >>> 12) & 0xf) << 16;
