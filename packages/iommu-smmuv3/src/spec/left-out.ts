@@ -75,7 +75,6 @@ export const LEFT_OUT: Readonly<Record<string, readonly string[]>> = {
     "S1_DESCRIPTOR.IGNORED1",
     "S2_DESCRIPTOR.IGNORED",
     "S2_DESCRIPTOR.IGNORED1",
-    "AGBPA.IMPDEF",
     "IDR4.IMPDEF",
   ],
   "reported only: the preset says what the chip is": ["IIDR.*", "AIDR.*", "IDR3.BBML"],

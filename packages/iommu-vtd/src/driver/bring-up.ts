@@ -64,6 +64,7 @@ export class Parts {
     if (features.scalable && features.ecap.PRS) this.pageRequests.enable();
     this.faults.enable();
     await this.command.enable("TE");
+    await this.command.disableProtectedMemory();
     this.#printSvaLimits();
   }
 

@@ -1,9 +1,9 @@
 /**
  * GCMD and GSTS (VT-d 11.4.4): one bit changes per write, the other enables are written as they stand, one-shot commands
- * as zero, and software waits for the status before it goes on.
+ * as zero, and software waits for the status before it goes on. PMEN is of the same kind.
  */
-import { type Field, IommuError } from "@iommukit/core";
-import { GCMD, GSTS } from "../spec/registers.js";
+import { type AnyRegister, type Field, IommuError } from "@iommukit/core";
+import { GCMD, GSTS, PMEN } from "../spec/registers.js";
 import type { Unit } from "./unit.js";
 
 /** Enables by their bit in GSTS; every other bit of GCMD is a one-shot command. */
@@ -37,20 +37,33 @@ export class GlobalCommand {
     if (this.unit.features.cap.RWBF) await this.#write(GCMD.WBF, true, GSTS.WBFS, false);
   }
 
+  /** With translation on, memory that firmware had protected would be kept from devices that are allowed to use it (11.4.8.1). */
+  async disableProtectedMemory(): Promise<void> {
+    const { mmio, features } = this.unit;
+    if (!features.cap.PLMR && !features.cap.PHMR) return;
+    mmio.write32(PMEN.offset, (mmio.read32(PMEN.offset) & ~PMEN.EPM.lowMask) >>> 0);
+    await this.#await(PMEN, PMEN.PRS, false, "PMEN.EPM = 0");
+  }
+
   isSet(status: "TES" | "QIES"): boolean {
     return (this.unit.mmio.read32(GSTS.offset) & GSTS[status].lowMask) !== 0;
   }
 
   async #write(command: Field, set: boolean, status: Field, expected: boolean): Promise<void> {
-    const { mmio, scheduler, dmar } = this.unit;
+    const { mmio } = this.unit;
     const standing = mmio.read32(GSTS.offset) & ENABLE_MASK;
     mmio.write32(GCMD.offset, (set ? standing | command.lowMask : standing & ~command.lowMask) >>> 0);
+    await this.#await(GSTS, status, expected, `GCMD.${command.name}`);
+  }
+
+  async #await(register: AnyRegister, status: Field, expected: boolean, after: string): Promise<void> {
+    const { mmio, scheduler, dmar } = this.unit;
     const deadline = scheduler.now + TIMEOUT_NS;
-    while (((mmio.read32(GSTS.offset) & status.lowMask) !== 0) !== expected) {
+    while (((mmio.read32(register.offset) & status.lowMask) !== 0) !== expected) {
       if (scheduler.now >= deadline)
         throw new IommuError(
           "ETIMEDOUT",
-          `${dmar}: GSTS.${status.name} does not become ${expected ? 1 : 0} after GCMD.${command.name}`,
+          `${dmar}: ${register.name}.${status.name} does not become ${expected ? 1 : 0} after ${after}`,
         );
       await scheduler.sleep(POLL_NS);
     }

@@ -1,10 +1,10 @@
-import { createPlatform, IommuError, type Mmio } from "@iommukit/core";
+import { createPlatform, IommuError, type IommuPlugin, type Mmio } from "@iommukit/core";
 import { describe, expect, it, vi } from "vitest";
 import { missingForSva, probe } from "../../src/driver/probe.js";
 import { VtdHardware } from "../../src/hardware/vtd-hardware.js";
 import { vtd } from "../../src/plugin.js";
 import { everything, qemu11Q35, sapphireRapidsLike, type VtdPreset } from "../../src/presets.js";
-import { CAP, ECAP, GCMD, GSTS, IQA, RTADDR } from "../../src/spec/registers.js";
+import { CAP, ECAP, GCMD, GSTS, IQA, PLMLIMIT, PMEN, RTADDR } from "../../src/spec/registers.js";
 import { machine, withFields } from "./machine.js";
 
 /** CAP and ECAP of a preset, without a unit. */
@@ -115,6 +115,25 @@ describe("bring-up", () => {
     const { QIE, WBF, SRTP, TE } = GCMD;
     const bits = (...fields: { lowMask: number }[]) => fields.reduce((sum, { lowMask }) => sum | lowMask, 0) >>> 0;
     expect(writes).toEqual([bits(QIE), bits(QIE, WBF), bits(QIE, SRTP), bits(QIE, WBF), bits(QIE, TE), bits(QIE), 0]);
+  });
+
+  it("takes the protection of firmware off memory once translation is on (11.4.8.1)", async () => {
+    const plugin = vtd({ preset: sapphireRapidsLike });
+    const firmware: IommuPlugin = {
+      ...plugin,
+      create: (container, name) => {
+        const instance = plugin.create(container, name);
+        const chip = instance.chip as VtdHardware;
+        chip.write32(PLMLIMIT.offset, 0x20_0000);
+        chip.write32(PMEN.offset, PMEN.EPM.lowMask >>> 0);
+        expect(PMEN.decode(chip.registers.words, PMEN.index)).toEqual({ EPM: true, PRS: true });
+        return instance;
+      },
+    };
+    const platform = await createPlatform({ iommus: [firmware] });
+    const { words } = (platform.iommus[0].chip as VtdHardware).registers;
+    expect(PMEN.decode(words, PMEN.index)).toEqual({ EPM: false, PRS: false });
+    expect(GSTS.decode(words, GSTS.index)).toMatchObject({ TES: true });
   });
 
   it("says why processes cannot be shared, as Linux does at boot", async () => {

@@ -216,6 +216,34 @@ describe.each(formats)("PageTable, %s", (_name, create) => {
     }
   });
 
+  it("makes the same leaf again from the attributes that it reads in one (attr_from_entry)", () => {
+    for (const size of SIZES)
+      for (const prot of [IommuProt.READ, IommuProt.WRITE, RW])
+        for (const snoop of [false, true]) {
+          const setup = create();
+          const first = setup.table.format === FIRST_STAGE_FORMAT;
+          if (first && prot === IommuProt.WRITE) continue;
+          const level = Math.log2(size / 0x1000) / 9 + 1;
+          const leaf = (at: number) => {
+            const entry = entryAddress(setup, at, level);
+            return Int32Array.of(setup.memory.load32(entry), setup.memory.load32(entry + 4));
+          };
+          setup.table.map(BigInt(size), 7 * size, size, 1, prot, snoop);
+          const words = leaf(size);
+          const read = first
+            ? { prot: FIRST_STAGE_ENTRY.RW.get(words) === 1 ? RW : IommuProt.READ, snoop }
+            : {
+                prot:
+                  (SECOND_STAGE_ENTRY.R.get(words) === 1 ? IommuProt.READ : 0) |
+                  (SECOND_STAGE_ENTRY.W.get(words) === 1 ? IommuProt.WRITE : 0),
+                snoop: SECOND_STAGE_ENTRY.SNP.get(words) === 1,
+              };
+          expect(read).toEqual({ prot, snoop });
+          setup.table.map(BigInt(2 * size), 7 * size, size, 1, read.prot, read.snoop);
+          expect(leaf(2 * size)).toEqual(words);
+        }
+  });
+
   it("reads back the address of a leaf at each level, and of an offset in it (entry_oa)", () => {
     for (const size of SIZES) {
       const setup = create();
