@@ -10,7 +10,9 @@ import type { Unit } from "./unit.js";
 const ENABLES = [GSTS.CFIS, GSTS.IRES, GSTS.QIES, GSTS.AFLS, GSTS.TES];
 const ENABLE_MASK = ENABLES.reduce((mask, field) => mask | field.lowMask, 0);
 
+/** The first pause between two looks; later ones are an eighth of what has been waited, so that giving up takes few. */
 const POLL_NS = 100;
+const POLL_SLOWDOWN = 8;
 /** DMAR_OPERATION_TIMEOUT. */
 const TIMEOUT_NS = 10_000_000_000;
 
@@ -58,14 +60,14 @@ export class GlobalCommand {
 
   async #await(register: AnyRegister, status: Field, expected: boolean, after: string): Promise<void> {
     const { mmio, scheduler, dmar } = this.unit;
-    const deadline = scheduler.now + TIMEOUT_NS;
+    const start = scheduler.now;
     while (((mmio.read32(register.offset) & status.lowMask) !== 0) !== expected) {
-      if (scheduler.now >= deadline)
+      if (scheduler.now - start >= TIMEOUT_NS)
         throw new IommuError(
           "ETIMEDOUT",
           `${dmar}: ${register.name}.${status.name} does not become ${expected ? 1 : 0} after ${after}`,
         );
-      await scheduler.sleep(POLL_NS);
+      await scheduler.sleep(Math.max(POLL_NS, (scheduler.now - start) / POLL_SLOWDOWN));
     }
   }
 }

@@ -136,6 +136,14 @@ describe("bring-up", () => {
     expect(GSTS.decode(words, GSTS.index)).toMatchObject({ TES: true });
   });
 
+  it("gives up on a unit that does not follow a command, by the names of both bits", async () => {
+    const read32 = vi.spyOn(VtdHardware.prototype, "read32").mockImplementation(() => 0);
+    await expect(machine({ preset: qemu11Q35 })).rejects.toThrow(
+      "ETIMEDOUT: dmar0: GSTS.QIES does not become 1 after GCMD.QIE",
+    );
+    read32.mockRestore();
+  });
+
   it("says why processes cannot be shared, as Linux does at boot", async () => {
     const m = await machine({ preset: withFields(sapphireRapidsLike, { cap: { FS1GP: 0 } }) });
     expect(m.log).toContain("DMAR: dmar0 SVM disabled, incompatible 1GB page capability");
