@@ -57,6 +57,8 @@ export async function runSession({
       IOMMUKIT_RUN: directory,
       IOMMUKIT_KEY: key,
       IOMMUKIT_SKIP_SLEEPS: skipSleeps ? "1" : undefined,
+      // AddressSanitizer wants to be the first library; it works as the second.
+      ASAN_OPTIONS: ["verify_asan_link_order=0", process.env.ASAN_OPTIONS].filter(Boolean).join(":"),
     });
     await bridge.close();
     const leaks = await platform.close();

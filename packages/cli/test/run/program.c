@@ -376,6 +376,7 @@ static void spawned(void) {
     CHECK(posix_spawnp(&child, "true", &actions, NULL, arguments, environ) == 0);
     CHECK(waitpid(child, &status, 0) == child && status == 0 && ioctl(container, VFIO_GET_API_VERSION) == 0);
   }
+  posix_spawn_file_actions_destroy(&actions);
   if (vfork() == 0) {
     close(device);
     _exit(0);

@@ -16,7 +16,9 @@ import { runSession, type SessionResult } from "../../src/run/session.js";
 const compiler = process.env.CC ?? "cc";
 const possible = process.platform === "linux" && spawnSync(compiler, ["--version"]).status === 0;
 if (!possible) console.warn(`no Linux or no C compiler (${compiler}): programs under iommukit run are not tested`);
+const PROGRAM = new URL("program.c", import.meta.url).pathname;
 const EXAMPLE = new URL("../../../../examples/07-c-program/sort-list.c", import.meta.url).pathname;
+const CLI = new URL("../../bin/iommukit.js", import.meta.url).pathname;
 const HEADERS = new URL("../../../host-linux/shim/include", import.meta.url).pathname;
 
 const PYTHON = spawnSync("python3", ["--version"]).status === 0;
@@ -40,7 +42,7 @@ function compile(name: string, ...options: string[]): string {
 beforeAll(() => {
   if (!possible) return;
   folder = mkdtempSync(join(tmpdir(), "iommukit-run-"));
-  program = compile("program", new URL("program.c", import.meta.url).pathname, "-lpthread");
+  program = compile("program", PROGRAM, "-lpthread");
   bound = compile("bound", "-I", HEADERS, new URL("bound.c", import.meta.url).pathname);
   example = compile("sort-list", "-I", HEADERS, EXAMPLE);
 });
@@ -128,6 +130,11 @@ describe.runIf(possible)("a program under iommukit run", () => {
 
   it.runIf(process.arch === "x64")("maps a BAR for another DMA", async () => {
     expect(await run(program, "peer")).toEqual(CLEAN);
+  });
+
+  it.runIf(process.arch === "x64")("may be instrumented with AddressSanitizer", async () => {
+    const instrumented = compile("instrumented", "-fsanitize=address", PROGRAM, "-lpthread");
+    for (const what of ["calls", "registers", "spawned"]) expect(await run(instrumented, what)).toEqual(CLEAN);
   });
 
   it("ends of its own faults, also with a BAR mapped", async () => {
@@ -229,12 +236,21 @@ describe.runIf(possible)("an ordinary user", () => {
 
   it.runIf(root)("runs programs without privileges", () => {
     spawnSync("chmod", ["755", folder]);
-    const cli = new URL("../../bin/iommukit.js", import.meta.url).pathname;
     const user = ["--reuid", "65534", "--regid", "65534", "--clear-groups", "env", "HOME=/nonexistent"];
-    const { status, stdout } = spawnSync("setpriv", [...user, process.execPath, cli, "run", "--", example], {
+    const { status, stdout } = spawnSync("setpriv", [...user, process.execPath, CLI, "run", "--", example], {
       encoding: "utf8",
     });
     expect([status, stdout]).toEqual([0, expect.stringContaining("1000 nodes, sorted")]);
+  });
+});
+
+describe.runIf(possible)("a device of the user's own", () => {
+  it("is a module, and a C program drives it", () => {
+    const adder = compile("adder", new URL("adder.c", import.meta.url).pathname);
+    const module = new URL("../../../../examples/dist/06-own-device.js", import.meta.url).pathname;
+    const words = [CLI, "run", "--machine", module, "--expect-clean", "--", adder];
+    const { status, stdout, stderr } = spawnSync(process.execPath, words, { encoding: "utf8" });
+    expect([status, stdout, stderr]).toEqual([0, "sum 100, status 0\n", ""]);
   });
 });
 
@@ -243,8 +259,7 @@ describe.runIf(possible)("the README's session", () => {
     const readme = readFileSync(new URL("../../README.md", import.meta.url), "utf8");
     const session = /```console\n(\$ cc [\s\S]*?)```/.exec(readme)?.[1].replaceAll("/tmp/", `${folder}/`) ?? "";
     const commands = [...session.matchAll(/^\$ (.*)$/gm)].map(([, command]) => command);
-    const cli = new URL("../../bin/iommukit.js", import.meta.url).pathname;
-    const script = `iommukit() { '${process.execPath}' '${cli}' "$@"; }\n${commands.join("\n")}`;
+    const script = `iommukit() { '${process.execPath}' '${CLI}' "$@"; }\n${commands.join("\n")}`;
     const cwd = new URL("../../../..", import.meta.url).pathname;
     const { stdout } = spawnSync("sh", ["-c", script], { cwd, encoding: "utf8" });
     expect(commands).toHaveLength(3);
