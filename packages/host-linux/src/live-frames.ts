@@ -3,7 +3,7 @@
  * in a window of the physical address space above RAM; a DMA to it reads or writes the process through /proc/PID/mem.
  * A frame that is pinned outlives its page: it keeps the bytes when the process takes the page away.
  */
-import type { BusRegion } from "@iommukit/core";
+import { type BusRegion, IommuError } from "@iommukit/core";
 import type { ProcessFiles } from "./process-files.js";
 
 const PAGE_SIZE = 4096;
@@ -29,18 +29,35 @@ export class LiveFrames implements BusRegion {
   readonly base: number;
   readonly size: number;
   readonly #frames: (Frame | undefined)[] = [];
-  readonly #free: number[] = [];
+  #used = 0;
+  /** No frame below it is free. */
+  #lowest = 0;
 
   constructor({ base = WINDOW, size = WINDOW }: LiveFramesOptions = {}) {
     this.base = base;
     this.size = size;
   }
 
-  /** @returns the physical address of a frame for that page of the process */
+  /**
+   * @returns the physical address of a frame for that page of the process: the lowest that is free
+   * @throws IommuError ENOMEM when the window is full
+   */
   allocate(files: ProcessFiles, page: bigint): number {
-    const index = this.#free.pop() ?? this.#frames.length;
+    if (this.#used === this.#frames.length) this.#lowest = this.#used;
+    while (this.#frames[this.#lowest]) this.#lowest++;
+    const pa = this.base + this.#lowest * PAGE_SIZE;
+    if (!this.claim(pa, files, page))
+      throw new IommuError("ENOMEM", `all ${this.#used} frames for pages of running processes are in use`);
+    return pa;
+  }
+
+  /** Takes that very frame, so that pages which follow one another do so in physical memory. @returns whether it was free */
+  claim(pa: number, files: ProcessFiles, page: bigint): boolean {
+    const index = this.#index(pa);
+    if (index > this.#frames.length || this.#frames[index] || pa >= this.base + this.size) return false;
     this.#frames[index] = { files, page };
-    return this.base + index * PAGE_SIZE;
+    this.#used++;
+    return true;
   }
 
   /** The process is about to lose the page: the frame keeps what it holds. */
@@ -61,7 +78,8 @@ export class LiveFrames implements BusRegion {
   free(pa: number): void {
     const index = this.#index(pa);
     this.#frames[index] = undefined;
-    this.#free.push(index);
+    this.#lowest = Math.min(this.#lowest, index);
+    this.#used--;
   }
 
   #index(pa: number): number {
@@ -69,7 +87,7 @@ export class LiveFrames implements BusRegion {
   }
 
   get used(): number {
-    return this.#frames.length - this.#free.length;
+    return this.#used;
   }
 
   read(offset: number, into: Uint8Array): boolean {

@@ -10,8 +10,10 @@ import {
   Access,
   type FaultResult,
   IommuError,
+  isErrno,
   type MmEnvironment,
   MmStruct,
+  PAGE_SIZE,
   PageFlag,
   type PinnedPages,
   type ResidentPage,
@@ -130,8 +132,8 @@ export class LiveMm extends MmStruct {
     return done;
   }
 
-  /** Holds the frame of a page; what the process does with the page afterwards is its own affair. */
-  async pin(address: bigint, write: boolean, keepZeroPage = false): Promise<PinnedPages> {
+  /** Holds the frames of pages; what the process does with the pages afterwards is its own affair. */
+  async pin(address: bigint, write: boolean, keepZeroPage = false, most = 1): Promise<PinnedPages> {
     if (this.devices.has(address)) return this.#pinDevice(address, write);
     const result = await this.fault(address, write ? Access.WRITE : Access.READ);
     const page = Number(address >> PAGE_SHIFT);
@@ -140,9 +142,43 @@ export class LiveMm extends MmStruct {
       throw new IommuError("EFAULT", `page 0x${address.toString(16)} of ${this.owner} cannot be pinned: ${result}`);
     }
     const { pa } = resident;
-    this.#pins.set(pa, (this.#pins.get(pa) ?? 0) + 1);
     const reserved = keepZeroPage && !write && this.files.showsZeroPage(address);
-    return { pa, pages: 1, reserved, unpin: () => this.#unpin(pa) };
+    const pages = keepZeroPage ? 1 : await this.mmapLock.with(async () => this.#extend(page, pa, write, most));
+    const frames = Array.from({ length: pages }, (_, i) => pa + i * PAGE_SIZE);
+    for (const frame of frames) this.#pins.set(frame, (this.#pins.get(frame) ?? 0) + 1);
+    const unpin = () => {
+      for (const frame of frames) this.#unpin(frame);
+    };
+    return { pa, pages, reserved, unpin };
+  }
+
+  /** Makes pages resident as long as they follow the first in its mapping and in the frames. @returns how many there are */
+  #extend(first: number, pa: number, write: boolean, most: number): number {
+    const address = BigInt(first) << PAGE_SHIFT;
+    const vma = this.findVma(address);
+    const limit = vma ? Math.min(most, Number(vma.end >> PAGE_SHIFT) - first) : 1;
+    const inMemory = this.files.resident(address, limit);
+    let pages = 1;
+    for (; vma && pages < limit; pages++) {
+      const next = this.mappings.pages.get(first + pages);
+      const frame = pa + pages * PAGE_SIZE;
+      if (next && (next.pa !== frame || (write && (next.flags & PageFlag.WRITE) === 0))) break;
+      if (next) continue;
+      const at = address + BigInt(pages * PAGE_SIZE);
+      if (!inMemory[pages] && this.files.read(at, new Uint8Array(1)) === 0) break;
+      if (!this.frames.claim(frame, this.files, at)) break;
+      this.#show(first + pages, frame, flagsOf(vma) | PageFlag.ACCESSED | (write ? PageFlag.DIRTY : 0));
+    }
+    return pages;
+  }
+
+  /** A table that cannot grow goes without the entry: a fault brings it. */
+  #show(page: number, pa: number, flags: number): void {
+    try {
+      this.mappings.add(page, pa, flags);
+    } catch (error) {
+      if (!isErrno(error, "ENOMEM")) throw error;
+    }
   }
 
   /** A BAR's pages have no struct page: they are mapped for DMA, and cost nothing. */

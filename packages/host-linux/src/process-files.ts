@@ -93,28 +93,28 @@ export class ProcessFiles {
     );
   }
 
-  /** Whether the page is in RAM now; undefined when pagemap cannot be read. */
-  resident(address: bigint): boolean | undefined {
-    const state = this.#state(address);
-    return state === undefined ? undefined : (state & PRESENT) !== 0;
+  /** For each of `count` pages whether it is in RAM now; not known, so false, where pagemap cannot be read. */
+  resident(address: bigint, count: number): readonly boolean[] {
+    return Array.from(this.#states(address, count), (state) => (state & PRESENT) !== 0);
   }
 
   /** Whether private memory shows the kernel's shared page of zeros: it is in RAM, nobody's own, and zero. */
   showsZeroPage(address: bigint): boolean {
-    const state = this.#state(address) ?? 0;
+    const [state] = this.#states(address, 1);
     if ((state & (PRESENT | FILE | EXCLUSIVE)) !== PRESENT) return false;
     const bytes = Buffer.alloc(PAGE_SIZE);
     return this.read(address, bytes) === PAGE_SIZE && bytes.every((byte) => byte === 0);
   }
 
-  #state(address: bigint): number | undefined {
-    if (this.#pagemap === undefined) return undefined;
-    const entry = Buffer.alloc(8);
+  /** The last bytes of pagemap entries. */
+  #states(address: bigint, count: number): Uint8Array {
     const pagemap = this.#pagemap;
-    const count = transfer(8, (done) =>
-      readSync(pagemap, entry, done, 8 - done, (Number(address) / PAGE_SIZE) * 8 + done),
-    );
-    return count === 8 ? entry[7] : 0;
+    const entries = Buffer.alloc(count * 8);
+    if (pagemap !== undefined)
+      transfer(entries.length, (done) =>
+        readSync(pagemap, entries, done, entries.length - done, (Number(address) / PAGE_SIZE) * 8 + done),
+      );
+    return Uint8Array.from({ length: count }, (_, i) => entries[i * 8 + 7]);
   }
 
   close(): void {

@@ -97,6 +97,33 @@ describe.runIf(linux)("LiveMm", () => {
     });
   });
 
+  it("pins pages that follow one another in frames that do, up to the end of their mapping", async () => {
+    const { pid } = await sleeper();
+    const { platform, live, find } = await machine();
+    await inWorld(platform, async () => {
+      const mm = await find(pid);
+      const elf = mm.vmas().find(({ name, offset }) => name.endsWith("/sleep") && offset === 0);
+      if (!elf) throw new Error("no ELF mapping");
+      const pages = Number((elf.end - elf.start) / 4096n);
+      const few = await mm.pin(elf.start, false, false, 2);
+      const all = await mm.pin(elf.start, false, false, pages + 100);
+      expect([few.pages, all.pages, all.pa]).toEqual([Math.min(2, pages), pages, few.pa]);
+      const bytes = new Uint8Array(pages * 4096);
+      expect(platform.bus.read(all.pa, bytes)).toBe(true);
+      expect(Buffer.from(bytes).equals(readFileSync(elf.name).subarray(0, bytes.length))).toBe(true);
+      few.unpin();
+      // Pages that go while they are pinned keep their frames, and give them back with the pin.
+      await mm.forget(elf.start, elf.end);
+      expect(live.frames.used).toBe(pages);
+      all.unpin();
+      expect(live.frames.used).toBe(0);
+      const again = await mm.pin(elf.start, false);
+      expect(again.pa).toBe(all.pa);
+      again.unpin();
+      await mm.mmput();
+    });
+  });
+
   it("ends with its process: notifiers hear release, frames are given back", async () => {
     const { pid, kill } = await sleeper();
     const { platform, live, find } = await machine();

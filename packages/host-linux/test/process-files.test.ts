@@ -30,7 +30,7 @@ describe.runIf(linux)("ProcessFiles", () => {
     const bytes = new Uint8Array(4096);
     expect(files.read(elf?.start ?? 0n, bytes)).toBe(4096);
     expect(Buffer.from(bytes).equals(readFileSync(elf?.name ?? "").subarray(0, 4096))).toBe(true);
-    expect(files.resident(elf?.start ?? 0n)).toBe(true);
+    expect(files.resident(elf?.start ?? 0n, 1)).toEqual([true]);
     expect(files.read(0n, bytes)).toBe(0);
     expect(files.alive()).toBe(true);
     await kill();

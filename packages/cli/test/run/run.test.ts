@@ -309,6 +309,24 @@ describe.runIf(possible)("iommukit run", () => {
     expect(complaints()).toMatch(/iommukit: I-3: PASID 1 is free, and the ATC of 0000:6a:01\.0 has \d+ entries of it/);
   });
 
+  it("fails with --expect-clean when the machine holds something in the end", () => {
+    const leaky = join(folder, "leaky.mjs");
+    const example = new URL("../../../../examples/dist/06-own-device.js", import.meta.url).href;
+    const service = '{ name: "leaky", install: async () => {}, leaks: () => ["2 pages of nobody"] }';
+    writeFileSync(
+      leaky,
+      `import machine from "${example}";
+       export default async (request) => {
+         const platform = await machine(request);
+         await platform.run(() => platform.addService(${service}));
+         return platform;
+       };`,
+    );
+    const words = [CLI, "run", "--machine", leaky, "--expect-clean", "--", "ls", "/dev/vfio"];
+    const { status, stderr } = spawnSync(process.execPath, words, { encoding: "utf8" });
+    expect([status, stderr]).toEqual([1, "iommukit: left behind: 2 pages of nobody\n"]);
+  });
+
   it("fails with --expect-clean when the kernel complained", async () => {
     const complaints = captured(process.stderr);
     const options = ["--expect-clean", "--inject", "ats-timeout"];
