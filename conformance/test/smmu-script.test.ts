@@ -67,6 +67,12 @@ describe("smmu-script", () => {
     const read = { op: "dma_read", sid: 1, iova: "0x1000", len: 4, expect: { pa: "0x1000", bytes: "11223344" } };
     const refused = { op: "dma_read", sid: 1, iova: "0x1000", len: 4, expect: "ABORT_NO_EVENT" };
     expect(await answers({ name: "a", steps: [memory, read, gbpa, refused] })).toEqual(["1 passed, 0 failed"]);
+    // A requester is a stream; bytes may stand in the step, an event be a number.
+    const plain = { op: "dma_read", rid: "0x1", iova: "0x1000", len: 4, bytes: "11223344" };
+    const enable = { op: "mmio_write", width: 32, off: "0x20", value: "0x1" };
+    const cr2 = { op: "mmio_write", width: 32, off: "0x2c", value: "0x2" };
+    const numbered = { op: "translate", rid: "0x1", iova: "0x0", write: false, expect: { event_id: "0x2" } };
+    expect(await answers({ name: "a", steps: [memory, plain, cr2, enable, numbered] })).toEqual(["1 passed, 0 failed"]);
     const wrong = { ...read, expect: { pa: "0x1000", bytes: "99999999" } };
     expect(await answers({ name: "a", steps: [memory, wrong] })).toEqual([
       'FAIL scripts a: step 2 (dma_read): bytes: expected "99999999", got 11223344',

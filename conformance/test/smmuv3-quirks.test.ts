@@ -204,9 +204,19 @@ const CASES: Readonly<Record<string, { readonly yes: readonly Given[]; readonly 
     ],
     no: [{ model: event("F_ACCESS", { Class: "IN", S2: true }), qemu: event("F_ACCESS", { Class: "IN" }) }],
   },
-  "level0-block": {
-    yes: [{ reads: [read("S1 L0", 0x401n)], model: event("F_TRANSLATION") }],
-    no: [{ reads: [read("S1 L1", 0x401n)], model: event("F_TRANSLATION") }],
+  "block-level": {
+    yes: [
+      { reads: [read("S1 L0", 0x401n)], model: event("F_TRANSLATION") },
+      { cd: { TG0: "granule16K" }, reads: [read("S1 L1", 0x401n)], model: event("F_TRANSLATION") },
+      { ste: { ...NESTED, S2TG: "granule64K" }, reads: [read("S2 L1", 0x401n)], model: event("F_TRANSLATION") },
+      // QEMU's TLB has it.
+      { cd: { TG0: "granule16K" }, before: [read("S1 L1", 0x401n)] },
+    ],
+    no: [
+      { reads: [read("S1 L1", 0x401n)], model: event("F_TRANSLATION") },
+      { cd: { TG0: "granule16K" }, reads: [read("S1 L2", 0x401n)], model: event("F_TRANSLATION") },
+      { ste: { S2TG: "granule64K" }, reads: [read("S1 L1", 0x401n)], model: event("F_TRANSLATION") },
+    ],
   },
   "table-translated-once": {
     yes: [

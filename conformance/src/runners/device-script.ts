@@ -190,7 +190,7 @@ export function dma(
     if (!(write ? memory.writeBytes(pa, part) : memory.readBytes(pa, part))) return `no RAM at ${hex(pa)}`;
     done += part.length;
   }
-  const { bytes } = step.expect as { readonly bytes?: unknown };
+  const bytes = (step.expect as { readonly bytes?: unknown } | undefined)?.bytes ?? step.bytes;
   const got = bytesToHex(data);
   return write || bytes === undefined || bytes === got ? "" : `bytes: expected ${JSON.stringify(bytes)}, got ${got}`;
 }

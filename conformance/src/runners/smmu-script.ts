@@ -18,6 +18,7 @@ import {
 } from "@iommukit/core";
 import {
   CMD_SYNC,
+  EVENTS,
   IDR0,
   IDR1,
   IDR5,
@@ -48,6 +49,8 @@ interface Expected {
   readonly page_size?: string;
   /** A name, or ABORT_NO_EVENT, or ANY_ERROR. */
   readonly event?: string;
+  /** Its number, where there is no name. */
+  readonly event_id?: unknown;
 }
 
 const OAS = [32, 36, 40, 42, 44, 48, 52];
@@ -78,10 +81,7 @@ class SmmuDevice implements ScriptedDevice {
   step(step: Step): string | undefined {
     switch (step.op) {
       case "translate":
-        return this.#translation(
-          this.#access(number(step.sid), big(step.iova), step.write === true),
-          expectation(step),
-        );
+        return this.#translation(this.#access(stream(step), big(step.iova), step.write === true), expectation(step));
       case "dma_write":
       case "dma_read":
         return this.#dma(step);
@@ -120,9 +120,10 @@ class SmmuDevice implements ScriptedDevice {
   #dma(step: Step): string {
     const expected = expectation(step);
     return dma(step, this.memory, (iova, first) => {
-      const status = this.#access(number(step.sid), iova, step.op === "dma_write");
-      const failed = first ? this.#translation(status, expected) : "";
-      if (failed !== "" || expected.pa === undefined) return failed;
+      const status = this.#access(stream(step), iova, step.op === "dma_write");
+      const checked = first && (expected.pa !== undefined || expected.event !== undefined);
+      const failed = checked ? this.#translation(status, expected) : "";
+      if (failed !== "" || expected.event !== undefined) return failed;
       return status === TranslationStatus.OK ? this.#pa : this.#faults.join() || "no event";
     });
   }
@@ -130,7 +131,7 @@ class SmmuDevice implements ScriptedDevice {
   /** Makes one transaction run into the event. */
   #recordEvent(step: Step): string {
     const id = number(step.event_id);
-    const sid = number(step.sid);
+    const sid = stream(step);
     const restore = provoke(this.mmio, this.memory, id, sid);
     if (restore === undefined) return `event ${hex(id)} cannot be provoked here`;
     this.#access(sid, big(step.input_addr ?? 0), step.write === true);
@@ -139,9 +140,18 @@ class SmmuDevice implements ScriptedDevice {
   }
 }
 
+/** StreamID of a step: on these machines the requester's number. */
+function stream(step: Step): number {
+  return number(step.sid ?? step.rid);
+}
+
 /** What a step expects; any failure where it says so in one word. */
 function expectation({ expect }: Step): Expected {
-  return typeof expect === "string" ? { event: expect } : (expect as Expected);
+  if (typeof expect === "string") return { event: expect };
+  const expected = (expect ?? {}) as Expected;
+  if (expected.event !== undefined || expected.event_id === undefined) return expected;
+  const id = number(expected.event_id);
+  return { ...expected, event: EVENTS.get(id)?.name ?? hex(id) };
 }
 
 /** The chip that the script was written for. Messages exist where the script uses them. */

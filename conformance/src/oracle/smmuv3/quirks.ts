@@ -31,6 +31,8 @@ const SPLIT = 6;
 const FIRST_PAGE = 512;
 const AF = 1n << 10n;
 const APTABLE_READ_ONLY = 1n << 62n;
+/** By TG0 and S2TG. */
+const GRANULE = [12, 16, 14, 0];
 const GRANULE_STRIDE = [9, 13, 11, 0];
 
 function configured(outcome: Outcome, holds: (configuration: Configuration) => boolean): boolean {
@@ -105,12 +107,28 @@ function tableOffset(record: Int32Array | null): number {
   return (eabt ? F_WALK_EABT.FetchAddr : F_TRANSLATION.IPA).get(record) % TABLE_SPACING;
 }
 
+/** TTB1 translates it. */
+function isHigh(iova: bigint): boolean {
+  return ((iova >> 55n) & 1n) === 1n;
+}
+
+/** log2 of the granule; 0 is reserved. */
+function stage1Granule(cd: Int32Array, iova: bigint): number {
+  return isHigh(iova) ? [0, 14, 12, 16][CD.TG1.get(cd)] : GRANULE[CD.TG0.get(cd)];
+}
+
+/** A block descriptor where the granule has none: only level 1 of 4 KiB, and level 2, have blocks below 52 bits. */
+function misplacedBlock(read: TableRead, { cd, ste }: Configuration, iova: bigint): boolean {
+  if (stage(read) === 0 || (read.value & 3n) !== 1n || level(read) > 1) return false;
+  const granule = stage(read) === 2 ? GRANULE[STE.S2TG.get(ste)] : stage1Granule(cd, iova);
+  return level(read) === 0 || granule !== 12;
+}
+
 /** The stage 1 descriptor that the model was looking for when its walk ended is beyond the first 4 KiB of its table. */
 function soughtBeyondFirstPage({ iova, reads }: Outcome, { cd }: Configuration): boolean {
-  const high = ((iova >> 55n) & 1n) === 1n;
-  const granule = high ? [0, 14, 12, 16][CD.TG1.get(cd)] : [12, 16, 14, 0][CD.TG0.get(cd)];
+  const granule = stage1Granule(cd, iova);
   if (granule === 0) return false;
-  const bits = 64 - (high ? CD.T1SZ : CD.T0SZ).get(cd);
+  const bits = 64 - (isHigh(iova) ? CD.T1SZ : CD.T0SZ).get(cd);
   const stride = granule - 3;
   const above = reads.findLast((read) => stage(read) === 1);
   const sought = above === undefined ? 4 - Math.ceil((bits - granule) / stride) : level(above) + 1;
@@ -313,11 +331,11 @@ export const QUIRKS: readonly Quirk[] = [
     },
   },
   {
-    name: "level0-block",
-    what: "a level 0 block descriptor of the 4 KiB granule maps 512 GiB instead of faulting",
+    name: "block-level",
+    what: "a block descriptor at a level where the granule has none maps, and is cached, instead of faulting",
     explains: (o) => {
-      const read = last(o);
-      return o.modelId === EVENT.F_TRANSLATION && read !== undefined && level(read) === 0 && (read.value & 3n) === 1n;
+      const seen = [...o.history, ...o.reads];
+      return configured(o, (configuration) => seen.some((read) => misplacedBlock(read, configuration, o.iova)));
     },
   },
   {

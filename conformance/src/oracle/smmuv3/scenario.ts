@@ -47,7 +47,7 @@ const TG1 = new Map([
   [12, 2],
   [16, 3],
 ]);
-/** Block levels by granule, QEMU's level 0 block (a quirk) left out. */
+/** Levels by granule, blocks where there are any. */
 const LEVELS = new Map([
   [12, [1, 2, 3, 3, 3]],
   [14, [2, 3, 3]],
@@ -427,7 +427,7 @@ export class Scenario {
       (value) => value ^ (1n << BigInt(51 + this.#random.below(13))),
       (value) => value ^ (1n << BigInt(2 + this.#random.below(10))),
     ];
-    // A table that becomes a block might be QEMU's level 0 block (a quirk); a block that becomes a table would make one of data.
+    // A table that becomes a block might be where there are none (a quirk); a block that becomes a table would make one of data.
     if (list === tables.leaves && !tables.blocks.has(address)) edits.push((value) => value ^ 2n);
     tables.change(address, this.#random.pick(edits));
   }
