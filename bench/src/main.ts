@@ -1,7 +1,8 @@
-/** `npm run bench [-- --json] [--part translate|product|run] [--count N] [--case NAME]`; README.md says what is measured. */
+/** `npm run bench [-- --json] [--part translate|product|pieces|run] [--count N] [--case NAME]`; README.md says what is measured. */
 import { parseArgs } from "node:util";
 import { Baseline } from "./baseline.js";
 import { measure } from "./compare.js";
+import { pieces } from "./pieces.js";
 import { product } from "./product.js";
 import { run } from "./run.js";
 import { CASES } from "./stream.js";
@@ -32,6 +33,7 @@ const wanted = (part: string) =>
 const translations = wanted("translate") ? compared() : [];
 const operations = wanted("product") ? await product() : [];
 const program = wanted("run") ? await run() : [];
+const small = wanted("pieces") ? await pieces() : [];
 
 function compared() {
   const baseline = new Baseline();
@@ -43,19 +45,23 @@ function compared() {
 }
 
 if (values.json) {
-  console.log(JSON.stringify({ translate: translations, product: operations, run: program }, undefined, 2));
+  const parts = { translate: translations, product: operations, pieces: small, run: program };
+  console.log(JSON.stringify(parts, undefined, 2));
 } else {
   const percent = (ratio: number) => `${(ratio * 100).toFixed(0)} %`;
-  const rows = translations.map(({ case: name, backend, c, model, ratio }) => [
+  const rows = translations.map(({ case: name, backend, c, model, ratio, slowdown }) => [
     name,
     backend,
     c.toFixed(1),
     model.toFixed(1),
     percent(ratio),
+    slowdown === undefined ? "" : `${slowdown.toFixed(1)}x`,
   ]);
-  if (rows.length > 0) console.log(table([["case", "backend", "C Mt/s", "model Mt/s", "of C"], ...rows]));
+  if (rows.length > 0) console.log(table([["case", "backend", "C Mt/s", "model Mt/s", "of C", "listening"], ...rows]));
   const times = operations.map((row) => [row.operation, row.backend, row.microseconds.toFixed(2)]);
   if (times.length > 0) console.log(table([["operation", "backend", "µs of CPU"], ...times]));
   const measured = program.map(({ operation, unit, value }) => [operation, unit, value.toFixed(1)]);
   if (measured.length > 0) console.log(table([["a program under iommukit run", "unit", ""], ...measured]));
+  const costs = small.map(({ piece, nanoseconds }) => [piece, "", nanoseconds.toFixed(1)]);
+  if (costs.length > 0) console.log(table([["piece", "", "ns"], ...costs]));
 }

@@ -30,9 +30,12 @@ export const CASES: readonly Case[] = [
   { name: "hit-rand-4MiB", kind: "hit", order: "rand", pages: mib(4) },
   { name: "hit-seq-1GiB", kind: "hit", order: "seq", pages: mib(1024) },
   { name: "hit-rand-1GiB", kind: "hit", order: "rand", pages: mib(1024) },
+  { name: "walk-seq-4MiB", kind: "walk", order: "seq", pages: mib(4) },
   { name: "walk-rand-4MiB", kind: "walk", order: "rand", pages: mib(4) },
   { name: "walk-seq-1GiB", kind: "walk", order: "seq", pages: mib(1024) },
   { name: "walk-rand-1GiB", kind: "walk", order: "rand", pages: mib(1024) },
+  { name: "cold-seq-4MiB", kind: "cold", order: "seq", pages: mib(4) },
   { name: "cold-rand-4MiB", kind: "cold", order: "rand", pages: mib(4) },
+  { name: "cold-seq-1GiB", kind: "cold", order: "seq", pages: mib(1024) },
   { name: "cold-rand-1GiB", kind: "cold", order: "rand", pages: mib(1024) },
 ];

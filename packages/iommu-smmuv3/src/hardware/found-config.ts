@@ -6,7 +6,7 @@ import { ADDRESS_HI, NG, TYPE_TABLE } from "./descriptor-bits.js";
 import { KeptEntry } from "./kept-entry.js";
 import { permsTable } from "./stage1-permissions.js";
 import type { StreamConfig } from "./stream-config.js";
-import { PERM, TLB_KIND, tlbTag, tlbTags } from "./translation-cache.js";
+import { PERM, TLB_KIND, tlbPageTag, tlbTag, tlbTags } from "./translation-cache.js";
 import type { WalkConfig } from "./walk-config.js";
 
 /** Tables of permissions: bit 0 of the index is ContextConfig.single, bit 1 wxn. */
@@ -43,10 +43,8 @@ export class FoundConfig {
   second = 0;
   /** 1 when the quick walk may be tried; the fields below are set only then. */
   walkable = 0;
-  world = 0;
-  asid = 0;
-  aset = 0;
-  vmid = 0;
+  /** `tlbPageTag` of its pages. */
+  pageTag = 0;
   /** The root as if a table descriptor pointed to it. */
   tableHi = 0;
   tableLo = 0;
@@ -127,10 +125,7 @@ export class FoundConfig {
     this.windowHi = window.hi;
     this.windowFirst = window.first;
     this.windowEnd = window.words.length;
-    this.world = stream.world;
-    this.asid = context.asid;
-    this.aset = context.aset;
-    this.vmid = stream.vmid;
+    this.pageTag = tlbPageTag(TLB_KIND.VA, stream.world, context.aset, table.granule);
     this.tableHi = table.tableHi;
     this.tableLo = table.tableLo | TYPE_TABLE;
     this.levels = 4 - table.startLevel;

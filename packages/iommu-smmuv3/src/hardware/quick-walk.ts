@@ -6,13 +6,12 @@
 import { type Translation, WINDOW_MASK } from "@iommukit/core";
 import * as bits from "./descriptor-bits.js";
 import type { FoundConfig } from "./found-config.js";
-import { ENTRY, TLB_KIND, type TranslationCache } from "./translation-cache.js";
+import { ENTRY, type TranslationCache } from "./translation-cache.js";
 
 // Constants of this module fold into the walk's code; imported ones are loaded each time.
 const { ADDRESS_HI, AP_READ_ONLY, AP_SHIFT, CONTIGUOUS_HI, DBM_HI, HIERARCHICAL_HI_SHIFT, PXN_HI_SHIFT } = bits;
 const { TYPE_TABLE } = bits;
 const { IPA_HI, IPA_LO, OUT_HI, OUT_LO, PERMS } = ENTRY;
-const { VA } = TLB_KIND;
 const ACCESSED_PAGE = TYPE_TABLE | bits.AF;
 const PAGE_SHIFT = 12;
 const PAGE = -1 << PAGE_SHIFT;
@@ -99,7 +98,7 @@ export class QuickWalk {
     const inherited = (hierarchy >>> HIERARCHICAL_HI_SHIFT) & 15;
     const perms = found.perms[((dLo >>> AP_SHIFT) & 3) | (execute << 2) | (inherited << 4)];
     if (clean || odd !== 0 || (need & ~perms) !== 0) return 0;
-    if (this.#tlbs !== 0) this.#keep(found, hi, lo, dHi, dLo, perms);
+    if (this.#tlbs !== 0 && this.#keep(found, hi, lo, dHi, dLo, perms) === 0) return 0;
     out.hi = dHi & ADDRESS_HI;
     out.lo = (dLo & PAGE) | (lo & ~PAGE);
     out.shift = PAGE_SHIFT;
@@ -107,13 +106,14 @@ export class QuickWalk {
     return 1;
   }
 
-  #keep(found: FoundConfig, hi: number, lo: number, dHi: number, dLo: number, perms: number): void {
-    const { world, asid, aset, vmid } = found;
-    const global = (~dLo & found.globalUnless) !== 0;
-    const at = this.tlb.insert(VA, world, asid, aset, vmid, global, hi, lo, PAGE_SHIFT, 3, PAGE_SHIFT, PAGE_SHIFT);
+  /** @returns 0 for a global page, which is not for `insertPage` */
+  #keep(found: FoundConfig, hi: number, lo: number, dHi: number, dLo: number, perms: number): number {
+    if ((~dLo & found.globalUnless) !== 0) return 0;
+    const at = this.tlb.insertPage(found.pageTag, found.tags, hi, lo);
     const { words } = this.tlb;
     words[at + OUT_LO] = words[at + IPA_LO] = dLo & PAGE;
     words[at + OUT_HI] = words[at + IPA_HI] = dHi & ADDRESS_HI;
     words[at + PERMS] = perms;
+    return 1;
   }
 }

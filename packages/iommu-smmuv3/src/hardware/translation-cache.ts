@@ -38,6 +38,7 @@ const TAG = {
   SPAN: 20,
 } as const;
 const TAG_SHIFT = TAG.SHIFT;
+const TAG_VALID = TAG.VALID;
 const MATCH_OWN = TAG.VALID | (1 << TAG.KIND) | (3 << TAG.WORLD) | TAG.GLOBAL | (0x3f << TAG.SHIFT);
 const MATCH_GLOBAL = MATCH_OWN | (1 << TAG.ASET);
 
@@ -72,6 +73,18 @@ export function tlbTag(kind: number, world: number): number {
 
 export function tlbTags(asid: number, vmid: number): number {
   return asid | (vmid << 16);
+}
+
+/** The whole tag of a page of the smallest size that is not global. */
+export function tlbPageTag(kind: number, world: number, aset: number, granule: number): number {
+  return (
+    tlbTag(kind, world) |
+    (aset << TAG.ASET) |
+    (granule << TAG.SHIFT) |
+    (3 << TAG.LEVEL) |
+    (granuleCode(granule) << TAG.GRANULE) |
+    (granule << TAG.SPAN)
+  );
 }
 
 /** TG of a range invalidation by the granule's log2: 1, 2, 3 for 4, 16, 64 KiB. */
@@ -110,6 +123,7 @@ export class TranslationCache {
   readonly entries: number = 0;
   /** Page sizes of entries that may be there, as log2, smallest first; for lookups with the masks of a page's address. */
   readonly #known: number[] = [];
+  readonly #admitted = new Uint8Array(64);
   readonly #sizes = new Int32Array(64 * SIZE_WORDS);
   #sizesEnd = 0;
   readonly #victims: Uint8Array;
@@ -203,6 +217,7 @@ export class TranslationCache {
 
   /** From now on lookups try that page size as well; smaller ones first. */
   #admit(shift: number): void {
+    this.#admitted[shift] = 1;
     this.#known.push(shift);
     this.#known.sort((a, b) => a - b);
     this.#sizes.set(this.#known.flatMap((each) => [each, lowMaskFrom(each), highMaskFrom(each)]));
@@ -230,9 +245,7 @@ export class TranslationCache {
     span: number,
   ): number {
     if (this.entries === 0) return -1;
-    if (!this.#known.includes(shift)) this.#admit(shift);
     if (global) this.globals = 1;
-    const words = this.words;
     const pageHi = hi & highMaskFrom(shift);
     const pageLo = lo & lowMaskFrom(shift);
     const tags = tlbTags(global ? 0 : asid, vmid);
@@ -245,22 +258,42 @@ export class TranslationCache {
       (granuleCode(granule) << TAG.GRANULE) |
       (span << TAG.SPAN);
     const same = this.#inSet(kin, tags, pageHi, pageLo, shift, global ? MATCH_GLOBAL : MATCH_OWN);
-    const at = same >= 0 ? same : this.#victim(hashOf(pageHi, pageLo, shift, tags) & this.#setMask);
-    if ((words[at + ENTRY.TAG] & TAG.VALID) === 0) this.#size++;
+    return same >= 0 ? this.#write(same, tag, tags, pageHi, pageLo) : this.#place(tag, tags, pageHi, pageLo, shift);
+  }
+
+  /** Room for a 4 KiB page that `find` has just missed. `tag` is of `tlbPageTag`, `tags` of `tlbTags`. */
+  insertPage(tag: number, tags: number, hi: number, lo: number): number {
+    return this.#place(tag, tags, hi, lo & (-1 << 12), 12);
+  }
+
+  #place(tag: number, tags: number, pageHi: number, pageLo: number, shift: number): number {
+    if (this.#admitted[shift] === 0) this.#admit(shift);
+    const hash = hashOf(pageHi, pageLo, shift, tags);
+    const at = this.#victim(hash & this.#setMask);
+    this.#guesses[hash & this.#guessMask] = at;
+    return this.#write(at, tag, tags, pageHi, pageLo);
+  }
+
+  #write(at: number, tag: number, tags: number, pageHi: number, pageLo: number): number {
+    const { words } = this;
+    if ((words[at + TAG_WORD] & TAG_VALID) === 0) this.#size++;
     words[at] = pageLo;
-    words[at + ENTRY.VA_HI] = pageHi;
-    words[at + ENTRY.TAG] = tag;
-    words[at + ENTRY.ASID_VMID] = tags;
+    words[at + VA_HI] = pageHi;
+    words[at + TAG_WORD] = tag;
+    words[at + ASID_VMID] = tags;
     return at;
   }
 
   /** An entry of the set that is free, or the next to be replaced. */
   #victim(set: number): number {
+    const { words } = this;
     const first = set * this.#stride;
-    const end = first + this.#stride;
-    for (let at = first; at < end; at += WORDS) if ((this.words[at + TAG_WORD] & TAG.VALID) === 0) return at;
+    if (this.#size < this.entries) {
+      const end = first + this.#stride;
+      for (let at = first; at < end; at += WORDS) if ((words[at + TAG_WORD] & TAG_VALID) === 0) return at;
+    }
     const way = this.#victims[set];
-    this.#victims[set] = (way + 1) % this.#ways;
+    this.#victims[set] = way + 1 === this.#ways ? 0 : way + 1;
     return first + way * WORDS;
   }
 

@@ -1,0 +1,59 @@
+import { describe, expect, it } from "vitest";
+import { type TraceRecord, Tracer, traceLine } from "../../src/index.js";
+
+const LOOKUP = { unit: "smmuv3", cache: "TLB", rid: 8, pasid: 1, address: 0x1000n };
+
+describe("Tracer", () => {
+  it("gives named listeners their events, and subscribers every event as a record", () => {
+    let now = 5;
+    const trace = new Tracer(() => now);
+    const hits: unknown[] = [];
+    const records: TraceRecord[] = [];
+    const off = trace.on("tlb:hit", (event) => hits.push({ ...event }));
+    const stop = trace.subscribe((record) => records.push(record));
+    trace.emit("tlb:hit", { ...LOOKUP });
+    now = 7;
+    trace.emit("tlb:missed", { ...LOOKUP });
+    off();
+    trace.emit("tlb:hit", { ...LOOKUP });
+    stop();
+    trace.emit("tlb:hit", { ...LOOKUP });
+    expect(hits).toEqual([LOOKUP]);
+    expect(records).toEqual([
+      { time: 5, name: "tlb:hit", ...LOOKUP },
+      { time: 7, name: "tlb:missed", ...LOOKUP },
+      { time: 7, name: "tlb:hit", ...LOOKUP },
+    ]);
+    expect(trace.enabled).toBe(false);
+  });
+
+  it("knows who wants what, and says when that turns", () => {
+    const trace = new Tracer(() => 0);
+    const turns: string[] = [];
+    const hits = trace.interest(["tlb:hit"], () => turns.push(`hits ${hits.wanted}`));
+    const reads = trace.interest(["table:read", "table:updated"], () => turns.push(`reads ${reads.wanted}`));
+    const first = trace.on("tlb:hit", () => {});
+    const second = trace.on("tlb:hit", () => {});
+    expect([hits.wanted, reads.wanted, trace.enabled]).toEqual([true, false, true]);
+    first();
+    second();
+    const read = trace.on("table:updated", () => {});
+    const all = trace.subscribe(() => {});
+    read();
+    expect([hits.wanted, reads.wanted]).toEqual([true, true]);
+    // An interest that comes later knows as well.
+    expect(trace.interest(["log:printed"]).wanted).toBe(true);
+    all();
+    expect(turns).toEqual(["hits true", "hits false", "reads true", "hits true", "hits false", "reads false"]);
+  });
+
+  it("prints a record with its time and name first, addresses in hex", () => {
+    const trace = new Tracer(() => 3);
+    const lines: string[] = [];
+    trace.subscribe((record) => lines.push(traceLine(record)));
+    trace.emit("tlb:hit", { ...LOOKUP });
+    expect(lines).toEqual([
+      '{"time":3,"name":"tlb:hit","unit":"smmuv3","cache":"TLB","rid":8,"pasid":1,"address":"0x1000"}',
+    ]);
+  });
+});
