@@ -1,6 +1,6 @@
 /**
  * The regression gate: translations beside C in one run, as ratios of CPU time. The sources are bundled and run by Node alone,
- * as the test runner reaches modules in a slower way. Limits are about half of README.md's figures or less.
+ * as the test runner reaches modules in a slower way. Limits are about 60 % of README.md's figures.
  */
 import { execFileSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
@@ -22,9 +22,9 @@ function path(relative: string): string {
 }
 
 const LIMITS: readonly (readonly [name: string, smmuv3: number, vtd: number])[] = [
-  ["hit-rand-1MiB", 0.15, 0.12],
-  ["walk-rand-4MiB", 0.08, 0.04],
-  ["cold-rand-4MiB", 0.01, 0.008],
+  ["hit-rand-1MiB", 0.32, 0.22],
+  ["walk-rand-4MiB", 0.25, 0.11],
+  ["cold-rand-4MiB", 0.24, 0.05],
 ];
 
 describe.runIf(compiler())("translation beside C", () => {
