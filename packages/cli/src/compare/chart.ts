@@ -28,11 +28,6 @@ export function chartOf(comparison: Comparison): TopLevelSpec {
   const { workload, backends } = comparison;
   const names = [...new Set(backends.flatMap(({ settings }) => Object.keys(settings)))];
   const swept = names.length === 1 ? names[0] : undefined;
-  const plain = ({ name, settings }: BackendResult) =>
-    name
-      .split(" ")
-      .slice(0, name.split(" ").length - Object.keys(settings).length)
-      .join(" ");
   const values = backends.flatMap((result) =>
     QUANTITIES.flatMap(({ name, of }) => {
       const value = of(result);
@@ -43,7 +38,7 @@ export function chartOf(comparison: Comparison): TopLevelSpec {
               quantity: name,
               value,
               point: result.name,
-              backend: plain(result),
+              backend: result.backendLabel,
               setting: swept && result.settings[swept],
             },
           ];

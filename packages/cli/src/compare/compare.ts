@@ -16,6 +16,8 @@ export interface BackendResult extends Verification, Counts {
   /** The point's label. */
   readonly name: string;
   readonly backend: Point["backend"]["name"];
+  /** With the preset that was asked for: "vtd:everything". */
+  readonly backendLabel: string;
   /** Swept values, as they were given. */
   readonly settings: Readonly<Record<string, string>>;
   /** One sentence: preset and features. */
@@ -131,6 +133,7 @@ async function measured(
   return {
     name: label,
     backend: backend.name,
+    backendLabel: backend.label,
     settings: Object.fromEntries(settings.map(({ name, text }) => [name, text])),
     description: iommu.description,
     pasids,

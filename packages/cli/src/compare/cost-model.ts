@@ -1,5 +1,6 @@
 /** The modelled time of a page fault: exact counts times these figures. Each says where it comes from. */
 import type { Backend } from "../backends.js";
+import { figures as unmapFigures } from "../replay/cost-model.js";
 import type { FaultCounts } from "./fault-latencies.js";
 
 export interface Figure {
@@ -40,21 +41,10 @@ const COMMON: readonly Figure[] = [
   },
 ];
 
-const WAIT: Readonly<Record<Backend["name"], Pick<Figure, "nanoseconds" | "origin" | "source">>> = {
-  vtd: {
-    nanoseconds: 6958,
-    origin: "measured",
-    source: "qi_submit_sync mean; Fast & Safe (SOSP'24) repository, no_ebpf.md: Linux 6.12.9, nested, strict, eBPF on",
-  },
-  smmuv3: {
-    nanoseconds: 1111,
-    origin: "assumed",
-    source: "upper bound: a whole iommu_dma_unmap_sg on Ampere, local node (Ming Lei, <YOgK8fdv7dOQtkET@T590>)",
-  },
-};
-
+/** The wait is that of a replayed unmap. */
 export function figures(backend: Backend["name"]): readonly Figure[] {
-  return [...COMMON, { what: "wait for commands", ...WAIT[backend], count: ({ waits }) => waits }];
+  const waits = unmapFigures(backend, false).filter(({ what }) => what === "wait");
+  return [...COMMON, ...waits.map((figure) => ({ ...figure, count: (fault: FaultCounts) => fault.waits }))];
 }
 
 /** Modelled nanoseconds from the request that finds nothing to the translation. */

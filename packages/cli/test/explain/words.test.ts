@@ -80,6 +80,13 @@ describe("VFIO ioctls", () => {
     const [record] = records("VFIO_IOMMU_MAP_DMA 2000000003000000001000000000000000002000000000000010000000000000");
     expect(fields(record)).toEqual({ argsz: "0x20", flags: "0x3", vaddr: "0x1000", iova: "0x200000", size: "0x1000" });
     expect(records("ioctl(7, 0x3b7a, 0x7ffc)")[0].summary).toContain("VFIO_IOMMU_BIND");
+    const bind = "VFIO_IOMMU_BIND 14 00 00 00 01 00 00 00 01 00 00 00 2a 00 00 00 d2 04 00 00";
+    expect(records(bind)[0].summary).toContain("argsz=0x14 flags=0x1 flags=0x1 pasid=0x2a pid=0x4d2");
+    const unbind = bind.replace("BIND", "UNBIND").replace("01 00 00 00 01", "00 00 00 00 01");
+    expect(records(unbind)[0].summary).toContain("argsz=0x14 flags=0x0");
+    expect(records(unbind)[0].parts).toHaveLength(1);
+    const dirty = `VFIO_IOMMU_DIRTY_PAGES 30000000 04000000 ${"0".repeat(16)} 0010000000000000`;
+    expect(records(dirty.replaceAll(/(?<= [0-9a-f]*) /g, ""))[0].summary).toContain("iova=0x0 size=0x1000");
     expect(records("ioctl 0x3b70")[0].summary).toContain("VFIO_DEVICE_GET_PCI_HOT_RESET_INFO or VFIO_IOMMU_GET_INFO");
     expect(records("ioctl 0x5401")).toEqual([]);
   });

@@ -3,7 +3,7 @@ import type { AnyLayout } from "@iommukit/core";
 import * as type1 from "@iommukit/vfio-type1";
 import { hex } from "../hex.js";
 import type { Emit, Line, Recogniser } from "../recogniser.js";
-import { partOf } from "../record.js";
+import { type Part, partOf } from "../record.js";
 import { TABLES } from "../tables.js";
 
 const NUMBERS = new Map<number, string[]>();
@@ -27,15 +27,15 @@ export class VfioIoctlRecogniser implements Recogniser {
     if (number === undefined || names === undefined) return false;
     const bytes = BYTES.exec(match[6])?.[1].replaceAll(" ", "");
     const table = bytes === undefined ? undefined : structOf(name === undefined ? names : [name]);
-    const part = table === undefined || bytes === undefined ? undefined : partOfBytes(table, bytes);
-    const fields = part?.fields.map((row) => `${row.name}=${row.value}`).join(" ");
+    const parts = table === undefined || bytes === undefined ? [] : partsOf(table, bytes);
+    const fields = parts.flatMap((part) => part.fields.map((row) => `${row.name}=${row.value}`)).join(" ");
     emit({
       kind: "vfio.ioctl",
       line: line.number,
       raw: [line.text],
-      summary: `ioctl ${hex(number, 4)}  ${(name === undefined ? names : [name]).join(" or ")}${fields === undefined ? "" : `  ${fields}`}`,
+      summary: `ioctl ${hex(number, 4)}  ${(name === undefined ? names : [name]).join(" or ")}${fields === "" ? "" : `  ${fields}`}`,
       facts: {},
-      parts: part === undefined ? [] : [part],
+      parts,
       notes: notesOf(name, names, number),
     });
     return true;
@@ -56,11 +56,26 @@ function structOf(names: readonly string[]): AnyLayout | undefined {
   return tables.length === 1 ? tables[0].table : undefined;
 }
 
-function partOfBytes(table: AnyLayout, text: string) {
+/** What follows a structure when it says so: with which flags (of bits 63:32), and what. */
+const TAILS: readonly { readonly of: AnyLayout; readonly flags: number; readonly table: AnyLayout }[] = [
+  { of: type1.Bind, flags: type1.VFIO_IOMMU_BIND_PROCESS, table: type1.BindProcess },
+  { of: type1.DirtyBitmap, flags: type1.DirtyPagesFlags.GET_BITMAP, table: type1.DirtyBitmapGet },
+  { of: type1.DmaUnmap, flags: type1.DmaUnmapFlags.GET_DIRTY_BITMAP, table: type1.Bitmap },
+];
+
+/** @param text hexadecimal digits, two for each byte */
+function partsOf(table: AnyLayout, text: string): Part[] {
+  const bytes = Buffer.from(text, "hex");
+  const head = partOfBytes(table, bytes);
+  const flags = bytes.length < 8 ? 0 : bytes.readUInt32LE(4);
+  const tail = TAILS.find(({ of, flags: bit }) => of === table && (flags & bit) !== 0)?.table;
+  const size = table.bits / 8;
+  return tail === undefined || bytes.length <= size ? [head] : [head, partOfBytes(tail, bytes.subarray(size))];
+}
+
+/** What lies beyond the structure is left alone; fields that are cut off are left out. */
+function partOfBytes(table: AnyLayout, given: Uint8Array): Part {
   const bytes = new Uint8Array(table.words * 4);
-  const given = Uint8Array.from({ length: text.length >> 1 }, (_, n) =>
-    Number.parseInt(text.slice(2 * n, 2 * n + 2), 16),
-  );
   bytes.set(given.subarray(0, bytes.length));
   return partOf(table, new Int32Array(bytes.buffer), 0, Math.min(given.length * 8, table.bits));
 }
