@@ -8,6 +8,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   explain: async () => (await import("./commands/explain.js")).explainCommand(),
   doctor: async () => (await import("./commands/doctor.js")).doctorCommand(),
   replay: async () => (await import("./commands/replay.js")).replayCommand(),
+  calibrate: async () => (await import("./commands/calibrate.js")).calibrateCommand(),
   run: async () => (await import("./commands/run.js")).runCommand(),
   explore: async () => (await import("./commands/explore.js")).exploreCommand(),
   compare: async () => (await import("./commands/compare.js")).compareCommand(),

@@ -1,5 +1,5 @@
 /** The commands as a shell sees them: status, standard error, JSON. */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
@@ -92,6 +92,8 @@ describe("iommukit replay and doctor", () => {
     expect(await main(["replay", file("nothing")])).toBe(2);
     expect(await main(["replay", "--pages", "1g", file("nothing")])).toBe(2);
     expect(await main(["replay", "--backend", "vtd:none", file("nothing")])).toBe(2);
+    expect(await main(["replay", "--perfetto", "/nonexistent/out.json", file("nothing")])).toBe(2);
+    expect(await main(["calibrate", "nothing"])).toBe(2);
     expect(await main(["doctor", "--live", file("nothing")])).toBe(2);
   });
 
@@ -107,5 +109,23 @@ describe("iommukit replay and doctor", () => {
         .split("\n")
         .map((line) => JSON.parse(line) as unknown),
     ).toEqual(verdicts);
+    out = "";
+    const line = "init-1 [000] ..... 1.000001: map: IOMMU: iova=0x10000 - 0x11000 paddr=0x40000000 size=4096";
+    expect(await main(["replay", "--json", "--backend", "vtd", "--access", "in-order", file(line)])).toBe(0);
+    expect(JSON.parse(out)).toMatchObject({ events: 1, configurations: [{ label: "vtd", total: { maps: 1 } }] });
+    out = "";
+    expect(await main(["calibrate", "hypersio", "--json"])).toBe(0);
+    expect(JSON.parse(out)).toMatchObject([
+      { name: "hypersio", findings: [{ model: 24 }, { model: 2100, unit: "ns" }] },
+    ]);
+  });
+
+  it("replay writes a file for Perfetto beside its report", async () => {
+    const line = "init-1 [000] ..... 1.000001: map: IOMMU: iova=0x10000 - 0x11000 paddr=0x40000000 size=4096";
+    const path = join(folder, "out.json");
+    expect(await main(["replay", "--perfetto", path, file(line)])).toBe(0);
+    expect(out).toContain("1 events");
+    const written = JSON.parse(readFileSync(path, "utf8")) as { ph: string }[];
+    expect(written.filter(({ ph }) => ph === "b")).toHaveLength(1);
   });
 });

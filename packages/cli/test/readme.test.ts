@@ -33,7 +33,7 @@ function comparable(text: string): string {
 
 it("has an example of every command that needs no program of the user's", () => {
   expect(blocks.map(({ words }) => words.split(" ")[0])).toEqual(
-    expect.arrayContaining(["explain", "doctor", "replay", "compare"]),
+    expect.arrayContaining(["explain", "doctor", "replay", "calibrate", "compare"]),
   );
 });
 

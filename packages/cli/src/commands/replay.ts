@@ -6,10 +6,12 @@ import { readLines } from "../explain/read-lines.js";
 import { withExamples } from "../manners/examples.js";
 import { ACCESS_PATTERNS, type AccessName } from "../replay/access-pattern.js";
 import { configurations, type Mode, type Pages } from "../replay/configuration.js";
+import { PerfettoWriter } from "../replay/perfetto.js";
 import { replayJson, replayMarkdown, replayText } from "../replay/render.js";
 import { Replayer } from "../replay/replay.js";
 import type { Replay } from "../replay/report.js";
 import { replaySvg } from "../replay/svg.js";
+import { TextFile } from "../replay/text-file.js";
 import { integer } from "./values.js";
 
 interface Options {
@@ -19,6 +21,7 @@ interface Options {
   readonly pages: readonly Pages[];
   readonly access?: AccessName;
   readonly seed: number;
+  readonly perfetto?: string;
   readonly format: keyof typeof FORMATS;
   readonly json?: boolean;
 }
@@ -55,6 +58,7 @@ export function replayCommand(): Command {
       ),
     )
     .option("--seed <n>", "of --access random", integer(0, 0xffff_ffff), 1)
+    .option("--perfetto <file>", "also write mappings, phases and counters for ui.perfetto.dev there (Chrome JSON)")
     .addOption(new Option("--format <name>", "how to write it").choices(Object.keys(FORMATS)).default("text"))
     .option("--json", "the same as --format json")
     .action(run);
@@ -66,7 +70,7 @@ export function replayCommand(): Command {
 }
 
 async function run(files: readonly string[], options: Options): Promise<void> {
-  const { backend, strict, lazy, access, seed, format, json } = options;
+  const { backend, strict, lazy, access, seed, perfetto, format, json } = options;
   const modes: Mode[] = lazy ? (strict ? ["strict", "lazy"] : ["lazy"]) : ["strict"];
   const columns = configurations(
     backend ?? BACKEND_NAMES.map(parseBackend),
@@ -74,7 +78,9 @@ async function run(files: readonly string[], options: Options): Promise<void> {
     options.pages,
     access && { pattern: access, seed },
   );
-  const replayer = await Replayer.start(columns);
+  const file = perfetto === undefined ? undefined : new TextFile(perfetto);
+  const watcher = file && new PerfettoWriter((text) => file.write(text));
+  const replayer = await Replayer.start(columns, watcher);
   for (const file of files.length === 0 ? ["-"] : files) {
     await readLines(
       file,
@@ -84,6 +90,8 @@ async function run(files: readonly string[], options: Options): Promise<void> {
     );
   }
   const replay = await replayer.finish();
+  watcher?.close();
+  file?.close();
   if (replay.events === 0) throw new UsageError("no iommu:map or iommu:unmap event in the input");
   process.stdout.write(`${await FORMATS[json ? "json" : format](replay)}\n`);
 }
