@@ -12,6 +12,7 @@ import { Replayer } from "../replay/replay.js";
 import type { Replay } from "../replay/report.js";
 import { replaySvg } from "../replay/svg.js";
 import { TextFile } from "../replay/text-file.js";
+import { Timing } from "../replay/timing.js";
 import { integer } from "./values.js";
 
 interface Options {
@@ -24,6 +25,7 @@ interface Options {
   readonly perfetto?: string;
   readonly format: keyof typeof FORMATS;
   readonly json?: boolean;
+  readonly timing?: boolean;
 }
 
 const FORMATS: Readonly<Record<string, (replay: Replay) => string | Promise<string>>> = {
@@ -61,6 +63,7 @@ export function replayCommand(): Command {
     .option("--perfetto <file>", "also write mappings, phases and counters for ui.perfetto.dev there (Chrome JSON)")
     .addOption(new Option("--format <name>", "how to write it").choices(Object.keys(FORMATS)).default("text"))
     .option("--json", "the same as --format json")
+    .option("--timing", "say on standard error how long it took and how much memory, without the program's start")
     .action(run);
   return withExamples(command, [
     ["iommukit replay trace.txt.gz", "what the trace costs behind each IOMMU"],
@@ -80,6 +83,7 @@ async function run(files: readonly string[], options: Options): Promise<void> {
   );
   const file = perfetto === undefined ? undefined : new TextFile(perfetto);
   const watcher = file && new PerfettoWriter((text) => file.write(text));
+  const timing = options.timing ? new Timing() : undefined;
   const replayer = await Replayer.start(columns, watcher);
   for (const file of files.length === 0 ? ["-"] : files) {
     await readLines(
@@ -93,5 +97,6 @@ async function run(files: readonly string[], options: Options): Promise<void> {
   watcher?.close();
   file?.close();
   if (replay.events === 0) throw new UsageError("no iommu:map or iommu:unmap event in the input");
+  if (timing) process.stderr.write(`${timing.line(replay.events)}\n`);
   process.stdout.write(`${await FORMATS[json ? "json" : format](replay)}\n`);
 }

@@ -122,10 +122,14 @@ function commandLine({ label, total }: ConfigurationReport): string {
 function cacheLine({ label, total: { access } }: ConfigurationReport): string {
   if (access === null) return `${label}: no accesses`;
   const { accesses, hits, misses, tableReads, modelledNanoseconds } = access;
+  const caches = [...new Set([...Object.keys(hits), ...Object.keys(misses)])].map((cache) => {
+    const hit = hits[cache] ?? 0;
+    const lookups = hit + (misses[cache] ?? 0);
+    return `${cache} ${hit} of ${lookups} (${percent(hit / lookups)})`;
+  });
   return [
     `${label}: ${accesses} accesses`,
-    `hits ${named(hits) || "none"}`,
-    `misses ${named(misses) || "none"}`,
+    `hits ${caches.join(", ") || "none"}`,
     `table reads ${named(tableReads) || "none"}`,
     `modelled ${(modelledNanoseconds / 1e6).toFixed(3)} ms`,
   ].join("; ");
