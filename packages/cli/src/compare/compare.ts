@@ -6,9 +6,9 @@ import { faultPercentiles, type Percentiles } from "./cost-model.js";
 import type { Counts } from "./counts.js";
 import { type ExitReport, ExitUnderDma } from "./exit-under-dma.js";
 import { Machine } from "./machine.js";
+import { MixedWorkload, type Verification } from "./mixed-workload.js";
 import type { Point } from "./points.js";
 import type { SubjectSource } from "./subject.js";
-import { type Verification, Workload } from "./workload.js";
 import { Bench } from "./workloads/bench.js";
 import type { NamedWorkload } from "./workloads/named-workload.js";
 
@@ -64,7 +64,7 @@ export async function compare(source: SubjectSource, options: CompareOptions): P
       const run = await startRun(point, source, index, listenerOf(options, point));
       const progress = (bytes: number, of: number) =>
         options.progress?.(`${point.label}: ${bytes >> 20} of ${of >> 20} MiB`);
-      const work = () => new Workload(run, options.bytes, progress).execute();
+      const work = () => new MixedWorkload(run, options.bytes, progress).execute();
       finished.push({ run, result: await measured(point, run.machine, [run.pasid], work) });
     }
     const exits = source.mayKill

@@ -68,5 +68,24 @@ describe("the corpus", () => {
     const faults = corpus.flatMap(explained).filter(({ kind }) => kind === "vtd.dma-fault");
     expect(faults.length).toBeGreaterThan(20);
     expect(faults.flatMap(({ notes }) => notes)).toEqual([]);
+    const events = corpus
+      .flatMap(explained)
+      .filter(({ raw }) => raw.some((line) => /: event: [A-Z_]+ client: /.test(line)));
+    expect(events.length).toBeGreaterThan(3);
+    expect(events.flatMap(({ notes }) => notes).filter((note) => note.startsWith("the decoded line"))).toEqual([]);
+  });
+
+  it("tells where a decoded line and the words beside it disagree", () => {
+    const smmu = "arm-smmu-v3 490d0000.iommu";
+    const words = ["0x0000030000000010", "0x0000020900000000", "0x00000000fffe0000", "0x0000000000000000"];
+    const input = [
+      `${smmu}: event 0x10 received:`,
+      ...words.map((word) => `${smmu}: \t${word}`),
+      `${smmu}: event: F_PERMISSION client: 0000:03:00.0 sid: 0x300 ssid: 0x0 iova: 0xfffe0000 ipa: 0x0`,
+      `${smmu}: unpriv data read s1 "CD fetch" stag: 0x0`,
+    ];
+    const [{ notes }] = explained({ input });
+    expect(notes).toContain("the decoded line calls it F_PERMISSION");
+    expect(notes).toContain('the decoded line says "CD fetch", the words\' Class is IN');
   });
 });

@@ -2,7 +2,7 @@
 import { type AddressSpace, Random, type Task } from "@iommukit/core";
 import type { DescriptorFields } from "@iommukit/pci-device";
 import { type Completion, type Machine, RECORDS } from "../machine.js";
-import type { Verification } from "../workload.js";
+import type { Verification } from "../mixed-workload.js";
 import type { NamedWorkload } from "./named-workload.js";
 
 /** A process that is bound: the device uses its addresses. */

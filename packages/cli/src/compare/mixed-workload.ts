@@ -22,7 +22,7 @@ export interface Verification {
   readonly bytes: number;
 }
 
-export class Workload {
+export class MixedWorkload {
   readonly #checks: { what: string; ok: boolean; detail?: string }[] = [];
   #bytes = 0;
 
