@@ -62,12 +62,21 @@ async function run(program: string, args: readonly string[], options: Options): 
 }
 
 function startRecording(platform: Platform, file: string): () => void {
-  const record = openSync(file, "w");
+  const record = opened(file);
   const stop = platform.trace.subscribe((event) => writeSync(record, `${traceLine(event)}\n`));
   return () => {
     stop();
     closeSync(record);
   };
+}
+
+/** @throws UsageError */
+function opened(file: string): number {
+  try {
+    return openSync(file, "w");
+  } catch (error) {
+    throw new UsageError(`cannot write ${file}: ${(error as Error).message}`);
+  }
 }
 
 /** @param findings of --expect-clean; undefined: nobody asked */

@@ -33,7 +33,7 @@ export interface SessionResult {
   readonly errors: readonly unknown[];
 }
 
-/** @throws UsageError without a C compiler */
+/** @throws UsageError without a C compiler, and when the program cannot be started */
 export async function runSession({
   machine,
   program,
@@ -51,16 +51,14 @@ export async function runSession({
     const bridge = await Bridge.start(platform, { directory, key, broker: shim.broker, frames: FRAMES, kernel });
     mkdirSync(join(directory, "root"));
     layOutTree(platform, join(directory, "root"), bystanders);
-    const preload = [shim.library, process.env.LD_PRELOAD].filter(Boolean).join(":");
     const status = await runChild(program, args, {
-      LD_PRELOAD: preload,
+      LD_PRELOAD: [shim.library, process.env.LD_PRELOAD].filter(Boolean).join(":"),
       IOMMUKIT_RUN: directory,
       IOMMUKIT_KEY: key,
       IOMMUKIT_SKIP_SLEEPS: skipSleeps ? "1" : undefined,
       // AddressSanitizer wants to be the first library; it works as the second.
       ASAN_OPTIONS: ["verify_asan_link_order=0", process.env.ASAN_OPTIONS].filter(Boolean).join(":"),
-    });
-    await bridge.close();
+    }).finally(() => bridge.close());
     const leaks = await platform.close();
     return { status, loaded: existsSync(join(directory, "loaded")), leaks, errors: bridge.errors };
   } finally {
@@ -83,9 +81,15 @@ function runChild(program: string, args: readonly string[], variables: NodeJS.Pr
     const child = spawn(program, args, { stdio: "inherit", env: { ...process.env, ...variables } });
     const forward = (signal: NodeJS.Signals) => child.kill(signal);
     for (const signal of SIGNALS) process.on(signal, forward);
-    child.once("error", (error) => reject(new UsageError(`cannot run ${program}: ${error.message}`)));
+    const stopForwarding = () => {
+      for (const signal of SIGNALS) process.off(signal, forward);
+    };
+    child.once("error", (error) => {
+      stopForwarding();
+      reject(new UsageError(`cannot run ${program}: ${error.message}`));
+    });
     child.once("exit", (code, signal) => {
-      for (const name of SIGNALS) process.off(name, forward);
+      stopForwarding();
       resolve(code ?? 128 + (signal ? constants.signals[signal] : 0));
     });
   });

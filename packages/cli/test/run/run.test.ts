@@ -339,6 +339,12 @@ describe.runIf(possible)("iommukit run", () => {
     expect(await main(["run", "--inject", "gremlins", "--", "true"])).toBe(2);
     expect(await main(["run", "--machine", "/dev/null", "--", "true"])).toBe(2);
     expect(await main(["run", "--", "no-such-program"])).toBe(2);
+    const text = join(folder, "text");
+    writeFileSync(text, "no program\n");
+    expect(await main(["run", "--", text])).toBe(2);
+    expect(complaints()).toMatch(/cannot run .*text: spawn .* EACCES/);
+    expect(await main(["run", "--record", join(folder, "no", "such"), "--", "true"])).toBe(2);
+    expect(complaints()).toMatch(/cannot write .*no\/such: ENOENT/);
     expect(complaints()).toMatch(/no "gremlins"; there are unmap-race, .*cannot read \/dev\/null.*no-such-program/s);
     expect(await main(["run", "--machine", "no-such.js", "--", "true"])).toBe(2);
     const none = join(folder, "none.mjs");
