@@ -51,14 +51,20 @@ export async function runSession({
     const bridge = await Bridge.start(platform, { directory, key, broker: shim.broker, frames: FRAMES, kernel });
     mkdirSync(join(directory, "root"));
     layOutTree(platform, join(directory, "root"), bystanders);
-    const status = await runChild(program, args, {
+    const variables = {
       LD_PRELOAD: [shim.library, process.env.LD_PRELOAD].filter(Boolean).join(":"),
       IOMMUKIT_RUN: directory,
       IOMMUKIT_KEY: key,
       IOMMUKIT_SKIP_SLEEPS: skipSleeps ? "1" : undefined,
       // AddressSanitizer wants to be the first library; it works as the second.
       ASAN_OPTIONS: ["verify_asan_link_order=0", process.env.ASAN_OPTIONS].filter(Boolean).join(":"),
-    }).finally(() => bridge.close());
+    };
+    let status: number;
+    try {
+      status = await runChild(program, args, variables);
+    } finally {
+      await bridge.close();
+    }
     const leaks = await platform.close();
     return { status, loaded: existsSync(join(directory, "loaded")), leaks, errors: bridge.errors };
   } finally {
