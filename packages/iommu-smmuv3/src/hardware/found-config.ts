@@ -3,7 +3,7 @@ import type { PhysicalMemory } from "@iommukit/core";
 import { highMaskFrom } from "./address-bits.js";
 import type { ContextConfig } from "./context-config.js";
 import { ADDRESS_HI, NG, TYPE_TABLE } from "./descriptor-bits.js";
-import { KeptEntry } from "./kept-entry.js";
+import { type EntryAddress, KeptEntries } from "./kept-entries.js";
 import { permsTable } from "./stage1-permissions.js";
 import type { StreamConfig } from "./stream-config.js";
 import { PERM, TLB_KIND, tlbPageTag, tlbTag, tlbTags } from "./translation-cache.js";
@@ -15,11 +15,6 @@ const PERMS_OF = [0, 1, 2, 3].map((bits) =>
 );
 
 const NO_WINDOW: Int32Array = new Int32Array(0);
-
-export interface EntryAddress {
-  readonly hi: number;
-  readonly lo: number;
-}
 
 export class FoundConfig {
   sid = -1;
@@ -57,10 +52,9 @@ export class FoundConfig {
   /** nG where global entries exist: pages without it are global. */
   globalUnless = 0;
 
-  /** 1 when no cache has the entries: `ste` and `cd` are then read for each transaction, and must be what they were. */
+  /** 1 when no cache has the entries: they are then read for each transaction, and must be what they were. */
   uncached = 0;
-  readonly ste = new KeptEntry();
-  readonly cd = new KeptEntry();
+  readonly kept = new KeptEntries();
   /** MemoryWindow of the root. */
   window = NO_WINDOW;
   windowHi = 0;
@@ -96,7 +90,7 @@ export class FoundConfig {
   ): void {
     this.set(sid, ssid, epoch, stream, context);
     this.uncached = 1;
-    const kept = this.ste.keep(this.memory, ste.hi, ste.lo) && this.cd.keep(this.memory, cd.hi, cd.lo);
+    const kept = this.kept.keep(this.memory, ste, cd);
     // What lies beyond the words that are kept must not count.
     if (!kept || stream.s2 || !context.tt1.disabled) this.quickEpoch = -1;
   }

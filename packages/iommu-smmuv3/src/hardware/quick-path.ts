@@ -26,7 +26,7 @@ export class QuickPath {
     const found = config.recent(sid, ssid);
     if (found.quickEpoch !== config.epoch || found.sid !== sid || found.ssid !== ssid) return 0;
     if ((access & ~PLAIN) !== 0 || (hi & found.beyond) !== 0) return 0;
-    if (found.uncached !== 0 && (found.ste.changed() | found.cd.changed()) !== 0) return 0;
+    if (found.uncached !== 0 && found.kept.changed() !== 0) return 0;
     const need = (found.needs >>> (access << 3)) & ALL;
     const at = tlb.entries === 0 ? -1 : tlb.find(found.tag, found.tags, hi, lo);
     if (at < 0) {

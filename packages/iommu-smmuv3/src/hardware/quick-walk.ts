@@ -15,18 +15,14 @@ const { IPA_HI, IPA_LO, OUT_HI, OUT_LO, PERMS } = ENTRY;
 const ACCESSED_PAGE = TYPE_TABLE | bits.AF;
 const PAGE_SHIFT = 12;
 const PAGE = -1 << PAGE_SHIFT;
-/** Bits of a descriptor's offset in its table. */
-const OFFSET = 511 << 3;
+/** The same in words, and the bits of a descriptor's offset in its table. */
+const PAGE_WORDS = PAGE >>> 2;
+const OFFSET = 511 << 1;
 const INDEX_MASK = WINDOW_MASK;
 
 /** Index in the window of the descriptor at that offset in the table that `dLo` points to. */
 function entryAt(dLo: number, offset: number, first: number): number {
-  return ((((dLo & PAGE) | (offset & OFFSET)) >>> 2) - first) & INDEX_MASK;
-}
-
-/** Zero for the descriptor of a table in the window. Looked at when all descriptors have been read. */
-function notTable(dHi: number, dLo: number, windowHi: number): number {
-  return (~dLo & TYPE_TABLE) | ((dHi & ADDRESS_HI) ^ windowHi);
+  return (((dLo >>> 2) & PAGE_WORDS) + ((offset & OFFSET) - first)) & INDEX_MASK;
 }
 
 export class QuickWalk {
@@ -60,40 +56,45 @@ export class QuickWalk {
       dLo = words[cached + OUT_LO] | TYPE_TABLE;
       levels = 3 - this.walks.levelOf(cached);
     }
-    // The first of the levels; then one by one.
-    const root = levels > 3 ? hi >>> 4 : levels > 2 ? (hi << 5) | (lo >>> 27) : levels > 1 ? lo >>> 18 : lo >>> 9;
+    // The first of the levels; then one by one. What the descriptors have in common is looked at when all have been read.
+    const root = levels > 3 ? hi >>> 6 : levels > 2 ? (hi << 3) | (lo >>> 29) : levels > 1 ? lo >>> 20 : lo >>> 11;
     let at = entryAt(dLo, root, windowFirst);
     if (at >= end) return 0;
-    let odd = notTable(dHi, dLo, windowHi);
+    let all = dLo;
+    let common = dHi;
     let hierarchy = dHi;
     dLo = window[at];
     dHi = window[at + 1];
     if (levels > 3) {
-      at = entryAt(dLo, (hi << 5) | (lo >>> 27), windowFirst);
+      at = entryAt(dLo, (hi << 3) | (lo >>> 29), windowFirst);
       if (at >= end) return 0;
-      odd |= notTable(dHi, dLo, windowHi);
+      all &= dLo;
+      common &= dHi;
       hierarchy |= dHi;
       dLo = window[at];
       dHi = window[at + 1];
     }
     if (levels > 2) {
-      at = entryAt(dLo, lo >>> 18, windowFirst);
+      at = entryAt(dLo, lo >>> 20, windowFirst);
       if (at >= end) return 0;
-      odd |= notTable(dHi, dLo, windowHi);
+      all &= dLo;
+      common &= dHi;
       hierarchy |= dHi;
       dLo = window[at];
       dHi = window[at + 1];
     }
     if (levels > 1) {
-      at = entryAt(dLo, lo >>> 9, windowFirst);
+      at = entryAt(dLo, lo >>> 11, windowFirst);
       if (at >= end) return 0;
-      odd |= notTable(dHi, dLo, windowHi);
+      all &= dLo;
+      common &= dHi;
       hierarchy |= dHi;
       dLo = window[at];
       dHi = window[at + 1];
     }
+    const elsewhere = ((common ^ windowHi) | (hierarchy ^ windowHi)) & ADDRESS_HI;
     const clean = (dLo & AP_READ_ONLY) !== 0 && (dHi & DBM_HI) !== 0;
-    odd |= (~dLo & ACCESSED_PAGE) | (dHi & (CONTIGUOUS_HI | found.beyondOutput));
+    const odd = (~all & TYPE_TABLE) | elsewhere | (~dLo & ACCESSED_PAGE) | (dHi & (CONTIGUOUS_HI | found.beyondOutput));
     const execute = (dHi >>> PXN_HI_SHIFT) & 3;
     const inherited = (hierarchy >>> HIERARCHICAL_HI_SHIFT) & 15;
     const perms = found.perms[((dLo >>> AP_SHIFT) & 3) | (execute << 2) | (inherited << 4)];
