@@ -1,9 +1,12 @@
 /** One CD as the chip caches it, and whether it is ILLEGAL. IHI 0070 5.4, validity 5.4.2. */
-import { CD } from "../spec/context-descriptor.js";
+import { CD as TABLE } from "../spec/context-descriptor.js";
 import { exceeds } from "./address-bits.js";
 import { ADDRESS_BITS, type Features, STALL_MODEL } from "./features.js";
 import { GRANULE_TG0, type StreamConfig, WORLD } from "./stream-config.js";
 import { startLevelOf, WalkConfig } from "./walk-config.js";
+
+// A constant of this module folds into the code below, fields and all; an imported one is loaded each time.
+const CD = TABLE;
 
 /** log2 of the granule by CD.TG1; 0 is reserved. */
 const GRANULE_TG1: readonly number[] = [0, 14, 12, 16];

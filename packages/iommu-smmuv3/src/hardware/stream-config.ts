@@ -1,8 +1,11 @@
 /** One STE as the chip caches it: int32 fields only, and whether it is ILLEGAL. IHI 0070 5.2, validity 5.2.2. */
-import { STE, STE_CONFIG, STE_EATS, STE_S1DSS, STE_S1FMT } from "../spec/stream-table.js";
+import { STE_CONFIG, STE_EATS, STE_S1DSS, STE_S1FMT, STE as TABLE } from "../spec/stream-table.js";
 import { exceeds } from "./address-bits.js";
 import { ADDRESS_BITS, type Features, STALL_MODEL } from "./features.js";
 import { levelShift, WalkConfig } from "./walk-config.js";
+
+// A constant of this module folds into the code below, fields and all; an imported one is loaded each time.
+const STE = TABLE;
 
 /** Translation regime of stage 1, which tags TLB entries (3.17). */
 export const WORLD = { NS_EL1: 0, EL2: 1, EL2_E2H: 2 } as const;
