@@ -53,6 +53,22 @@ describe("qi-trace", () => {
     expect(await replay(...attach, map, unmap, flushRange)).toContain("2 passed, 1 failed");
   });
 
+  it("fails on a line that cannot be read, and goes on", async () => {
+    const lines = await replay(
+      ...boot,
+      ...attach,
+      "qi_submit: iotlb_inv dmar0: 0x12 0x40x0 0x0",
+      map,
+      unmap,
+      flushRange,
+      flushed,
+    );
+    expect(lines).toEqual([
+      "FAIL t:5: cannot be read: qi_submit: iotlb_inv dmar0: 0x12 0x40x0 0x0",
+      "4 passed, 1 failed",
+    ]);
+  });
+
   it("fails on a descriptor that fits nothing", async () => {
     expect((await replay(...attach, map, unmap, flushRange, flushed, flushed))[0]).toBe(
       "FAIL t:7: 0x500f2 0xfff80046 belongs to no call",

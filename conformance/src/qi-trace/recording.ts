@@ -61,6 +61,8 @@ export interface Recording {
   readonly leftOut: ReadonlyMap<string, number>;
   /** Descriptors that fit nothing that the CPU had done. */
   readonly orphans: readonly { readonly line: number; readonly descriptor: QiDescriptor }[];
+  /** Lines of known events whose text is not of the known form. */
+  readonly unreadable: readonly { readonly line: number; readonly text: string }[];
 }
 
 /** A step that a descriptor may belong to. */
@@ -89,6 +91,7 @@ export class Recorder {
   readonly #steps: Step[] = [];
   readonly #cpus = new Map<number, Cpu>();
   readonly #orphans: { line: number; descriptor: QiDescriptor }[] = [];
+  readonly #unreadable: { line: number; text: string }[] = [];
   readonly #leftOut = new Map<string, number>();
   #boot: Boot | undefined;
   #cachingMode = false;
@@ -107,7 +110,7 @@ export class Recorder {
 
   static read(events: readonly FtraceEvent[]): Recording {
     const recorder = new Recorder(events);
-    for (const event of events) recorder.#event(event);
+    for (const event of events) recorder.#read(event);
     return recorder.#finish();
   }
 
@@ -119,7 +122,18 @@ export class Recorder {
       cpus: Math.max(0, ...this.#cpus.keys()) + 1,
       leftOut: this.#leftOut,
       orphans: this.#orphans,
+      unreadable: this.#unreadable,
     };
+  }
+
+  #read(event: FtraceEvent): void {
+    try {
+      this.#event(event);
+    } catch (error) {
+      // What BigInt says of text that is no number.
+      if (!(error instanceof SyntaxError)) throw error;
+      this.#unreadable.push({ line: event.line, text: `${event.name}: ${event.text}` });
+    }
   }
 
   #event(event: FtraceEvent): void {
@@ -207,7 +221,7 @@ export class Recorder {
 
   #descriptor(cpu: Cpu, { line, text }: FtraceEvent): void {
     const match = /^(\w+) \S+: (0x\w+) (0x\w+)/.exec(text);
-    if (!match) return;
+    if (!match) throw new SyntaxError(`no descriptor: ${text}`);
     const descriptor: QiDescriptor = [BigInt(match[2]), BigInt(match[3])];
     const [, kind] = match;
     if (kind !== "cc_inv" && kind !== "iotlb_inv") {

@@ -128,7 +128,8 @@ class Comparison {
   }
 
   end(): void {
-    const { leftOut, orphans } = this.recording;
+    const { leftOut, orphans, unreadable } = this.recording;
+    for (const { line, text } of unreadable) this.report.fail(`${this.name}:${line}: cannot be read: ${text}`);
     for (const [what, count] of leftOut) for (let i = 0; i < count; i++) this.report.notApplicable(what);
     for (const { line, descriptor } of orphans)
       this.report.fail(`${this.name}:${line}: ${text([descriptor])} belongs to no call`);
