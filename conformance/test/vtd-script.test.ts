@@ -76,6 +76,8 @@ describe("vtd-script, of what a file may hold", () => {
   it.each([
     ["a step", [{ op: "dance" }], {}, "unknown step dance"],
     ["a value", [{ op: "translate", rid: "many", iova: "0x0", write: false, expect: {} }], {}, "not a number"],
+    ["a width", [{ op: "mem_write", width: 4096, addr: "0x0", value: "0x0" }], {}, "not a width"],
+    ["a length", [{ op: "mem_zero", addr: "0x0", len: "0xffffffffff" }], {}, "not a length"],
     ["a register", [{ op: "inject", what: "FOO.BAR=1" }], {}, "no register field FOO.BAR"],
     ["a record", [{ op: "frcd_expect", index: 9, F: 1 }], {}, "no fault recording register 9"],
     ["a field", [{ op: "frcd_expect", index: 0, XYZ: 1 }], {}, "no field XYZ"],

@@ -37,12 +37,21 @@ export interface ScriptedDevice {
   step(step: Step): string | undefined;
 }
 
-/** Number of a field; hex strings and plain numbers. */
+/** Number of a field; hex strings and plain numbers. @throws Error for anything else */
 export function number(value: unknown): number {
-  const result = Number(value);
-  if (value === undefined || Number.isNaN(result))
-    throw new Error(`not a number in a device script: ${JSON.stringify(value)}`);
+  const result = typeof value === "string" || typeof value === "number" ? Number(value) : Number.NaN;
+  if (!Number.isSafeInteger(result)) throw new Error(`not a number in a device script: ${JSON.stringify(value)}`);
   return result;
+}
+
+/** More than any script fills or copies at once. */
+const MOST_BYTES = 0x1000_0000;
+
+/** A number of bytes. @throws Error for one that no script would mean */
+export function length(value: unknown): number {
+  const bytes = number(value);
+  if (bytes < 0 || bytes > MOST_BYTES) throw new Error(`not a length in a device script: ${JSON.stringify(value)}`);
+  return bytes;
 }
 
 export function big(value: unknown): bigint {
@@ -55,6 +64,13 @@ export function bytesOf(value: string): Uint8Array {
 
 export function bytesToHex(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** Bytes of an access: `width` is in bits, and 64 where a step has none. */
+function widthOf({ width = 64 }: Step): number {
+  const bytes = number(width) / 8;
+  if (![1, 2, 4, 8].includes(bytes)) throw new Error(`not a width in a device script: ${JSON.stringify(width)}`);
+  return bytes;
 }
 
 function maskOf({ mask }: Step): bigint {
@@ -89,13 +105,13 @@ class Script {
   /** The difference that the step finds; "" when all is as expected. @throws Error for a step that cannot be read */
   run(step: Step): string {
     const { memory } = this.device;
-    const bytes = step.width === undefined ? 8 : number(step.width) / 8;
+    const bytes = widthOf(step);
     switch (step.op) {
       case "mem_write":
         store(memory, number(step.addr), bytes, big(step.value));
         return "";
       case "mem_zero":
-        memory.fill(number(step.addr), number(step.len), 0);
+        memory.fill(number(step.addr), length(step.len), 0);
         return "";
       case "mem_expect":
         return differs(
@@ -181,7 +197,7 @@ export function dma(
   translate: (iova: bigint, first: boolean) => number | string,
 ): string {
   const write = step.op === "dma_write";
-  const data = write ? bytesOf(String(step.bytes)) : new Uint8Array(number(step.len));
+  const data = write ? bytesOf(String(step.bytes)) : new Uint8Array(length(step.len));
   for (let done = 0; done < data.length; ) {
     const iova = big(step.iova) + BigInt(done);
     const pa = translate(iova, done === 0);
