@@ -21,8 +21,8 @@ import type { TraceEvent } from "./trace-line.js";
 
 /** Lazy mode: the machine's clock follows the trace's in steps of this many nanoseconds. */
 const CLOCK_STEP = 1_000_000;
-/** Tables of up to that many bytes; nothing of it is allocated before it is touched. */
-const RAM = { base: 0x1_0000_0000, size: 0x1_0000_0000 };
+/** Room for the tables of 512 GiB of 4 KiB pages; none of it is taken before it is touched. */
+const RAM = { base: 0x1_0000_0000, size: 0x4000_0000 };
 /** PCI devices of a bus. */
 const SLOTS = 32;
 
@@ -61,7 +61,7 @@ export class ReplayMachine {
   #space: number | undefined;
   #commands: Readonly<Record<string, number>>;
   /** Pages in use that are no translation tables. */
-  #fixed = 0;
+  #fixed: number;
   #clock: number | undefined;
 
   private constructor(
@@ -69,6 +69,7 @@ export class ReplayMachine {
     private readonly platform: Platform,
   ) {
     const { access } = configuration;
+    this.#fixed = fixedPages(platform);
     this.#commands = platform.iommus[0].chip.commandsConsumed();
     this.#phase = this.#enter("before the first phase");
     this.#counts = this.#phase.rest;
@@ -82,9 +83,8 @@ export class ReplayMachine {
     return new ReplayMachine(configuration, await createPlatform({ iommus: [iommu], ram: [RAM] }));
   }
 
-  /** Replays steps in order. @param spaces address spaces so far; new ones get a device, whose attachment is not counted */
-  async run(steps: readonly Step[], spaces: number): Promise<void> {
-    if (this.#sides.length < spaces) await this.platform.run(() => this.#plug(spaces), "plug");
+  /** Replays steps in order. */
+  async run(steps: readonly Step[]): Promise<void> {
     await this.platform.run(async () => {
       for (const step of steps) {
         if ("phase" in step) {
@@ -93,6 +93,7 @@ export class ReplayMachine {
         }
         const { event, space } = step;
         if (this.configuration.mode === "lazy") await this.#follow(event.time);
+        if (space !== undefined && space >= this.#sides.length) await this.#plug(space + 1);
         if (space !== this.#space) this.#charge(space);
         if (space === undefined) this.#skip();
         else if (event.kind === "map") await this.#map(this.#sides[space], event);
@@ -108,7 +109,7 @@ export class ReplayMachine {
     return this.platform.pages.inUse - this.#fixed;
   }
 
-  /** Invalidations consumed so far, waits included. */
+  /** Commands consumed so far, those of attachments too. */
   get commands(): Readonly<Record<string, number>> {
     return this.#commands;
   }
@@ -151,13 +152,12 @@ export class ReplayMachine {
     }
   }
 
+  /** A device for each new address space, when its first event comes. Attaching it is not counted. */
   async #plug(spaces: number): Promise<void> {
     this.#settle();
     while (this.#sides.length < spaces) this.#sides.push(await this.#side(this.#sides.length));
     this.#commands = this.platform.iommus[0].chip.commandsConsumed();
-    let fixed = 0;
-    for (const [owner, pages] of this.platform.pages.usage()) if (!owner.includes("page table")) fixed += pages;
-    this.#fixed = fixed;
+    this.#fixed = fixedPages(this.platform);
   }
 
   async #side(index: number): Promise<Side> {
@@ -218,4 +218,11 @@ export class ReplayMachine {
     await this.platform.scheduler.sleep(time - this.#clock);
     this.#clock = time;
   }
+}
+
+/** Queues, stream tables and their like: what maps and unmaps do not change. */
+function fixedPages({ pages }: Platform): number {
+  let fixed = 0;
+  for (const [owner, count] of pages.usage()) if (!owner.includes("page table")) fixed += count;
+  return fixed;
 }

@@ -57,7 +57,7 @@ export class Replayer {
     const piece = this.#piece;
     if (piece.length === 0) return;
     this.#piece = [];
-    for (const machine of this.machines) await machine.run(piece, this.#spaces.count);
+    for (const machine of this.machines) await machine.run(piece);
     this.watcher?.piece(piece, this.machines, this.#spaces);
   }
 

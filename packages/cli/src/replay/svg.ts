@@ -22,11 +22,11 @@ const ACCESS_MEASURES: readonly Measure[] = [
 ];
 
 export function replaySvg(replay: Replay): Promise<string> {
-  return svgOf(replaySpec(replay));
+  return svgOf(chartOf(replay));
 }
 
 /** The vega-lite specification, with its data. */
-export function replaySpec({ events, configurations, access }: Replay): TopLevelSpec {
+function chartOf({ events, configurations, access }: Replay): TopLevelSpec {
   const measures = access ? [...MEASURES, ...ACCESS_MEASURES] : MEASURES;
   const assumed = access ? [`accesses assumed: ${access.pattern}`] : [];
   return {

@@ -24,16 +24,18 @@ export interface ReplayOptions {
   readonly pages?: readonly Pages[];
   readonly access?: Access;
   readonly watcher?: ReplayWatcher;
+  /** Lines between two flushes. */
+  readonly piece?: number;
 }
 
 export async function replay(lines: Iterable<string>, options: ReplayOptions = {}): Promise<Replay> {
-  const { backends = ["smmuv3", "vtd"], modes = ["strict"], pages = ["huge"], access, watcher } = options;
+  const { backends = ["smmuv3", "vtd"], modes = ["strict"], pages = ["huge"], access, watcher, piece = 1024 } = options;
   const columns = configurations(backends.map(parseBackend), modes, pages, access);
   const replayer = await Replayer.start(columns, watcher);
   let count = 0;
   for (const line of lines) {
     replayer.line(line);
-    if (++count % 1024 === 0) await replayer.flush();
+    if (++count % piece === 0) await replayer.flush();
   }
   return replayer.finish();
 }

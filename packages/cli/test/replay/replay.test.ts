@@ -56,6 +56,30 @@ describe("a strict replay", () => {
   });
 });
 
+describe("a trace", () => {
+  it("gives the same report however it is cut into pieces", async () => {
+    const lines = [
+      phase("one"),
+      probe("map", 1, 0x10000),
+      map(0x10000),
+      phase("two"),
+      probe("map", 2, 0x10000),
+      map(0x10000),
+      unmap(0x10000),
+      phase("three"),
+      map(0x4000_0000),
+    ];
+    const options = { modes: ["strict", "lazy"], access: { pattern: "ring", seed: 1 } } as const;
+    const whole = await replay(lines, options);
+    expect(await replay(lines, { ...options, piece: 1 })).toEqual(whole);
+    for (const { phases } of whole.configurations) {
+      // Each address space adds its own tables when its first page is mapped.
+      const [one, two] = phases.map(({ peakTableBytes }) => peakTableBytes);
+      expect(two).toBe(2 * one);
+    }
+  });
+});
+
 describe("configurations side by side", () => {
   it("lazy: one invalidation when 255 unmaps wait (the queue's size less one)", async () => {
     const pages = Array.from({ length: 600 }, (_, n) => 0x10_0000 + n * 0x1000);
