@@ -5,6 +5,7 @@
 import {
   type AnyLayout,
   type Encodable,
+  type Field,
   type FieldSpecs,
   type Layout,
   type PciBar,
@@ -28,6 +29,36 @@ const KEPT_BY_FLR = new Set([
   "ExtendedSynch",
   "EnableClockPowerManagement",
 ]);
+
+/** What a table says of its bits: reset values, who may change them, what they survive. Computed once. */
+interface Shape {
+  readonly defaults: Readonly<Record<string, number>>;
+  readonly write: Int32Array;
+  readonly clear: Int32Array;
+  readonly sticky: Int32Array;
+  readonly kept: Int32Array;
+}
+
+const SHAPES = new WeakMap<AnyLayout, Shape>();
+
+function shapeOf(table: AnyLayout): Shape {
+  const known = SHAPES.get(table);
+  if (known !== undefined) return known;
+  const mask = (has: (field: Field) => boolean) => {
+    const words = new Int32Array(table.words);
+    for (const field of table.fields) if (has(field)) field.setPair(words, 0, -1, -1);
+    return words;
+  };
+  const shape: Shape = {
+    defaults: Object.fromEntries(table.fields.flatMap(({ name, spec }) => (spec.reset ? [[name, spec.reset]] : []))),
+    write: mask(({ access }) => access === "rw"),
+    clear: mask(({ access }) => access === "w1c"),
+    sticky: mask(({ spec }) => spec.sticky === true),
+    kept: mask(({ spec, name }) => spec.sticky === true || KEPT_BY_FLR.has(name)),
+  };
+  SHAPES.set(table, shape);
+  return shape;
+}
 
 const CAPABILITIES = 0x40;
 const EXTENDED = 0x100;
@@ -61,19 +92,14 @@ export class ConfigSpace {
   /** Lays a structure at byte offset `at` with the given reset values; fields without one take their table's. */
   place<F extends FieldSpecs>(table: Layout<F>, at: number, values: Encodable<F> = {}): void {
     const index = at / 4;
-    const defaults = Object.fromEntries(
-      table.fields.filter(({ spec }) => spec.reset).map(({ name, spec }) => [name, spec.reset]),
-    );
-    table.encode({ ...defaults, ...values } as Encodable<F>, this.#reset, index);
-    this.words.set(this.#reset.subarray(index, index + table.words), index);
-    for (const field of (table as unknown as AnyLayout).fields) {
-      const masks = [
-        field.access === "rw" && this.#write,
-        field.access === "w1c" && this.#clear,
-        field.spec.sticky && this.#sticky,
-      ];
-      for (const mask of masks) if (mask) field.setPair(mask, index, -1, -1);
-      if (field.spec.sticky || KEPT_BY_FLR.has(field.name)) field.setPair(this.#kept, index, -1, -1);
+    const shape = shapeOf(table as unknown as AnyLayout);
+    table.encode({ ...shape.defaults, ...values } as Encodable<F>, this.#reset, index);
+    for (let word = 0; word < table.words; word++) {
+      this.words[index + word] = this.#reset[index + word];
+      this.#write[index + word] |= shape.write[word];
+      this.#clear[index + word] |= shape.clear[word];
+      this.#sticky[index + word] |= shape.sticky[word];
+      this.#kept[index + word] |= shape.kept[word];
     }
   }
 

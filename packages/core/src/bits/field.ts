@@ -90,6 +90,9 @@ export abstract class Field<V extends FieldValue = FieldValue> {
   /** Bits of the entry's words that belong to the field: in the low word and in the one after it. */
   readonly lowMask: number;
   readonly highMask: number;
+  /** Values of the field are below this, and multiples of that; numbers are exact up to 2^53. */
+  readonly #limit: number;
+  readonly #unit: number;
   readonly #names: ReadonlyMap<number, string>;
 
   constructor(
@@ -105,6 +108,9 @@ export abstract class Field<V extends FieldValue = FieldValue> {
     const wide = isWide(spec);
     this.lowMask = wide ? -1 << this.shift : maskOf(this.width) << this.shift;
     this.highMask = wide ? maskOf((spec.msb & 31) + 1) : 0;
+    const address = spec.kind === "addr";
+    this.#limit = 2 ** Math.min(53, address ? (spec.msb & 63) + 1 : this.width);
+    this.#unit = address ? 2 ** (spec.lsb & 63) : 1;
     this.#names = new Map(Object.entries(spec.values ?? {}).map(([name, value]) => [value, name]));
   }
 

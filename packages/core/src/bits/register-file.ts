@@ -12,9 +12,32 @@ export type WriteGuard = (word: number) => number;
 /** Runs before a read: for registers whose value is computed. */
 export type ReadHook = (word: number) => void;
 
+/** The register of each word. */
+type Owners = readonly (AnyRegister | undefined)[];
+
+/** Units with the same list of registers share what is known of it. */
+const OWNERS = new WeakMap<readonly AnyRegister[], Owners>();
+
+function ownersOf(name: string, size: number, registers: readonly AnyRegister[]): Owners {
+  const known = OWNERS.get(registers);
+  if (known !== undefined) return known;
+  const owners: (AnyRegister | undefined)[] = [];
+  for (const register of registers) {
+    for (let word = 0; word < register.words; word++) {
+      const index = register.index + word;
+      const other = owners[index];
+      if (index >= size >> 2) throw new Error(`${name}: ${register.name} leaves the register space`);
+      if (other) throw new Error(`${name}: ${register.name} overlaps ${other.name}`);
+      owners[index] = register;
+    }
+  }
+  OWNERS.set(registers, owners);
+  return owners;
+}
+
 export class RegisterFile {
   readonly words: Int32Array;
-  readonly #owner: (AnyRegister | undefined)[];
+  readonly #owner: Owners;
   readonly #onWrite = new Map<string, WriteHook>();
   readonly #onRead = new Map<string, ReadHook>();
   readonly #guard = new Map<string, WriteGuard>();
@@ -26,22 +49,18 @@ export class RegisterFile {
     readonly registers: readonly AnyRegister[],
   ) {
     this.words = new Int32Array(size >> 2);
-    this.#owner = new Array<AnyRegister | undefined>(size >> 2);
-    for (const register of registers) {
-      for (let word = 0; word < register.words; word++) {
-        const index = register.index + word;
-        const other = this.#owner[index];
-        if (index >= this.words.length) throw new Error(`${name}: ${register.name} leaves the register space`);
-        if (other) throw new Error(`${name}: ${register.name} overlaps ${other.name}`);
-        this.#owner[index] = register;
-      }
-    }
-    this.reset();
+    this.#owner = ownersOf(name, size, registers);
+    this.#preset();
   }
 
   reset(): void {
     this.words.fill(0);
-    for (const register of this.registers) this.words.set(register.resetWords, register.index);
+    this.#preset();
+  }
+
+  #preset(): void {
+    for (const { resetWords, index } of this.registers)
+      for (let word = 0; word < resetWords.length; word++) this.words[index + word] = resetWords[word];
   }
 
   onWrite(register: AnyRegister, hook: WriteHook): void {

@@ -1,12 +1,21 @@
 /** What CAP and ECAP promise, decoded once: the model's behaviour follows these values and nothing else. */
 import type { VtdPreset } from "../presets.js";
-import { CAP, ECAP } from "../spec/registers.js";
+import { CAP, ECAP, type UnitRegisters, unitRegisters } from "../spec/registers.js";
 
 function words(value: bigint): Int32Array {
   return new Int32Array([Number(BigInt.asIntN(32, value)), Number(BigInt.asIntN(32, value >> 32n))]);
 }
 
+const BY_PRESET = new WeakMap<VtdPreset, Capabilities>();
+
 export class Capabilities {
+  /** Decoded once for all units of a preset. */
+  static of(preset: VtdPreset): Capabilities {
+    const caps = BY_PRESET.get(preset) ?? new Capabilities(preset);
+    BY_PRESET.set(preset, caps);
+    return caps;
+  }
+
   readonly cap: ReturnType<typeof CAP.decode>;
   readonly ecap: ReturnType<typeof ECAP.decode>;
   readonly capWords: Int32Array;
@@ -21,8 +30,9 @@ export class Capabilities {
   /** Width of PASIDs, bits. */
   readonly pasidBits: number;
   readonly faultRecords: number;
+  readonly registers: UnitRegisters;
 
-  constructor(readonly preset: VtdPreset) {
+  private constructor(readonly preset: VtdPreset) {
     this.capWords = words(preset.cap);
     this.ecapWords = words(preset.ecap);
     this.cap = CAP.decode(this.capWords);
@@ -33,6 +43,7 @@ export class Capabilities {
     this.domainBits = 4 + 2 * this.cap.ND;
     this.pasidBits = this.ecap.PSS + 1;
     this.faultRecords = this.cap.NFR + 1;
+    this.registers = unitRegisters(this.cap.FRO, this.faultRecords, this.ecap.IRO);
   }
 
   /** Domain-id bits that exist: hardware ignores the others in descriptors and registers. */

@@ -10,7 +10,19 @@ export interface ReservedOptions {
   readonly haw: number;
 }
 
-export function reservedMask(table: AnyLayout, { missing = [], bits = [], haw }: ReservedOptions): Int32Array {
+const MASKS = new WeakMap<AnyLayout, Map<string, Int32Array>>();
+
+/** The same for every unit with these options: not to be written to. */
+export function reservedMask(table: AnyLayout, options: ReservedOptions): Int32Array {
+  const masks = MASKS.get(table) ?? new Map<string, Int32Array>();
+  MASKS.set(table, masks);
+  const key = JSON.stringify(options);
+  const mask = masks.get(key) ?? compute(table, options);
+  masks.set(key, mask);
+  return mask;
+}
+
+function compute(table: AnyLayout, { missing = [], bits = [], haw }: ReservedOptions): Int32Array {
   const mask = new Int32Array(table.words);
   const set = (from: number, to: number) => {
     for (let bit = from; bit <= to; bit++) mask[bit >> 5] |= 1 << (bit & 31);

@@ -13,27 +13,7 @@ import {
   type Translation,
 } from "@iommukit/core";
 import type { VtdPreset } from "../presets.js";
-import {
-  AFLOG,
-  CAP,
-  ECAP,
-  FE,
-  FIXED_REGISTERS,
-  frcdRegisters,
-  GSTS,
-  ICS,
-  IE,
-  IQA,
-  IQT,
-  IRTA,
-  iotlbRegisters,
-  PE,
-  PQA,
-  PQH,
-  PQT,
-  PRS,
-  VER,
-} from "../spec/registers.js";
+import { AFLOG, CAP, ECAP, FE, GSTS, ICS, IE, IQA, IQT, IRTA, PE, PQA, PQH, PQT, PRS, VER } from "../spec/registers.js";
 import { Capabilities } from "./capabilities.js";
 import { ConfigLookup } from "./config-lookup.js";
 import { EventInterrupt } from "./event-interrupt.js";
@@ -75,13 +55,10 @@ export class VtdHardware implements IommuChip {
 
   constructor(ports: ChipPorts, { name, preset }: VtdHardwareOptions) {
     this.name = name;
-    const caps = new Capabilities(preset);
+    const caps = Capabilities.of(preset);
     this.capabilities = caps;
-    const frcd = frcdRegisters(caps.cap.FRO, caps.faultRecords);
-    const iotlbs = iotlbRegisters(caps.ecap.IRO);
-    const all = [...FIXED_REGISTERS, iotlbs.IVA, iotlbs.IOTLB, ...frcd.flatMap(({ LO, HI }) => [LO, HI])];
-    const end = Math.max(...all.map(({ offset, bytes }) => offset + bytes));
-    const file = new RegisterFile(name, Math.ceil(end / 4096) * 4096, all);
+    const { frcd, iotlbs, all, size } = caps.registers;
+    const file = new RegisterFile(name, size, all);
     this.registers = file;
     this.config = new ConfigLookup(name, caps, ports.memory, ports.trace);
     this.walk = new TableWalk(name, caps, ports.memory, ports.trace);

@@ -468,3 +468,13 @@ export const FIXED_REGISTERS = [
   PRS,
   ...Object.values(PE),
 ] as const;
+
+/** All registers of a unit, with those whose place CAP and ECAP tell, and the bytes that they take. */
+export function unitRegisters(fro: number, records: number, iro: number) {
+  const frcd = frcdRegisters(fro, records);
+  const iotlbs = iotlbRegisters(iro);
+  const all = [...FIXED_REGISTERS, iotlbs.IVA, iotlbs.IOTLB, ...frcd.flatMap(({ LO, HI }) => [LO, HI])];
+  const end = Math.max(...all.map(({ offset, bytes }) => offset + bytes));
+  return { frcd, iotlbs, all, size: Math.ceil(end / 4096) * 4096 };
+}
+export type UnitRegisters = ReturnType<typeof unitRegisters>;

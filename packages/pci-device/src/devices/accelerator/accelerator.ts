@@ -16,19 +16,16 @@ import { Operations } from "./operations.js";
 import {
   BAR0_SIZE,
   CAPABILITY,
-  CMD,
-  CMDSTS,
-  GENSTS,
   INTCAUSE,
   MSIX_PBA,
   MSIX_TABLE,
   PORTAL_SIZE,
   Portal,
+  REGISTER_LISTS,
   REGISTERS_SIZE,
   SubmissionError,
   SWERROR,
   SWERROR_ADDRESS,
-  VERSION,
   WQCFG,
   WQSTS,
 } from "./registers.js";
@@ -99,11 +96,7 @@ export class Accelerator extends PciDevice {
       this.virtualFunctions = new VirtualFunctions(this, (bdf) => new Accelerator({ ...options, bdf }, ports, this));
     }
     this.#queues = Array.from({ length: workQueues }, (_, index) => new WorkQueueUnit(index));
-    const perQueue = this.#queues.flatMap(({ index }) => [WQCFG[index], WQSTS[index]]);
-    this.#file = new RegisterFile(this.bdf, REGISTERS_SIZE, [
-      ...[VERSION, CAPABILITY, CMD, CMDSTS, GENSTS, INTCAUSE, SWERROR, SWERROR_ADDRESS],
-      ...perQueue,
-    ]);
+    this.#file = new RegisterFile(this.bdf, REGISTERS_SIZE, REGISTER_LISTS[workQueues]);
     for (const queue of this.#queues) {
       this.#file.guard(WQCFG[queue.index], () => (queue.enabled ? 0 : -1));
       this.#file.onRead(WQSTS[queue.index], () => this.#showQueue(queue));

@@ -169,3 +169,10 @@ export const Portal = {
   /** 8 bytes; the last one rings: the device reads the descriptor from that address of the address space. */
   DOORBELL: 0x050,
 } as const;
+
+/** The registers of a device by its number of work queues; one list for all of them. */
+export const REGISTER_LISTS = Array.from({ length: MAX_QUEUES + 1 }, (_, queues) => [
+  ...[VERSION, CAPABILITY, CMD, CMDSTS, GENSTS, INTCAUSE, SWERROR, SWERROR_ADDRESS],
+  ...WQCFG.slice(0, queues),
+  ...WQSTS.slice(0, queues),
+]);
