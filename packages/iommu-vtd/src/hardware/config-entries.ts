@@ -4,6 +4,8 @@ import { levelsOf } from "../spec/page-table.js";
 import { PASID_ENTRY, Pgtt } from "../spec/pasid-table.js";
 import { SM_CONTEXT_ENTRY } from "../spec/root-context.js";
 
+/** The same bit in every entry that has it. */
+export const FPD = PASID_ENTRY.FPD.lowMask;
 const PGTT = PASID_ENTRY.PGTT.lowMask;
 const PGTT_SHIFT = PASID_ENTRY.PGTT.shift;
 const AW = PASID_ENTRY.AW.lowMask;
@@ -31,13 +33,16 @@ const { FIRST_STAGE, NESTED } = Pgtt;
 export class TranslationEntry {
   /** Fault reason code; 0 when the entry can be used. */
   fault = 0;
-  /** FPD of the PASID table entry or of the directory entry above it. */
-  faultsDisabled = false;
+  /** FPD is the PASID table entry's, or that of the directory entry above it. */
   word0 = 0;
   word1 = 0;
   word2 = 0;
   word4 = 0;
   word5 = 0;
+
+  get faultsDisabled(): boolean {
+    return (this.word0 & FPD) !== 0;
+  }
 
   get did(): number {
     return this.word2 & DID;
@@ -124,9 +129,9 @@ export class TranslationEntry {
     return pgtt === FIRST_STAGE || pgtt === NESTED;
   }
 
-  /** A PASID table entry, read. */
-  take(words: Int32Array, at: number): void {
-    this.word0 = words[at];
+  /** A PASID table entry, read. @param fpd FPD of the directory entry */
+  take(words: Int32Array, at: number, fpd: number): void {
+    this.word0 = words[at] | fpd;
     this.word1 = words[at + 1];
     this.word2 = words[at + 2];
     this.word4 = words[at + 4];
@@ -142,9 +147,11 @@ export class TranslationEntry {
     this.word5 = 0;
   }
 
-  /** An entry that cannot be used: it belongs to domain 0 (6.2.3). */
+  /** An entry that cannot be used: it belongs to domain 0 (6.2.3). Of its words FPD is kept. */
   refuse(fault: number): void {
+    const fpd = this.word0 & FPD;
     this.legacy(0, 0, 0, 0, 0);
+    this.word0 = fpd;
     this.fault = fault;
   }
 }
@@ -162,12 +169,15 @@ const RID_PRIV = SM_CONTEXT_ENTRY.RID_PRIV.lowMask;
 export class ContextRecord {
   /** Fault reason code; 0 when the entry can be used. */
   fault = 0;
-  faultsDisabled = false;
   word0 = 0;
   word1 = 0;
   word2 = 0;
   /** Legacy mode: the translation itself, whose domain-id is a tag for invalidation. */
   readonly translation = new TranslationEntry();
+
+  get faultsDisabled(): boolean {
+    return (this.word0 & FPD) !== 0;
+  }
 
   /** Legacy mode: tag for invalidation; 0 for an entry that faults (6.2.2). */
   get did(): number {
@@ -215,14 +225,16 @@ export class ContextRecord {
     this.word2 = words[at + 2];
   }
 
-  legacy(deviceTlb: boolean): void {
-    this.word0 = deviceTlb ? DTE : 0;
+  /** @param fpd FPD, a bit at the same place as here */
+  legacy(deviceTlb: boolean, fpd: number): void {
+    this.word0 = (deviceTlb ? DTE : 0) | fpd;
     this.word1 = 0;
     this.word2 = 0;
   }
 
+  /** An entry that cannot be used. Of its words FPD is kept. */
   refuse(fault: number): void {
-    this.legacy(false);
+    this.legacy(false, this.word0 & FPD);
     this.translation.refuse(0);
     this.fault = fault;
   }

@@ -8,7 +8,7 @@ import { ScalableFault } from "../spec/faults.js";
 import { PASID_TABLE_SHIFT } from "../spec/pasid-table.js";
 import type { Capabilities } from "./capabilities.js";
 import { ContextCache, PasidCache } from "./config-cache.js";
-import { ContextRecord, TranslationEntry } from "./config-entries.js";
+import { ContextRecord, FPD, TranslationEntry } from "./config-entries.js";
 import { ContextTables } from "./context-tables.js";
 import { PasidTables } from "./pasid-tables.js";
 import type { Request } from "./request.js";
@@ -48,8 +48,8 @@ export class ConfigLookup {
   scalable = false;
   /** Fault reason of every request in this mode; 0 when the mode can be used. */
   modeFault = 0;
-  /** Both caches exist. */
-  readonly #caching: boolean;
+  /** 1 when both caches exist. */
+  readonly #caching: number;
   readonly #contextTables: ContextTables;
   readonly #pasidTables: PasidTables;
   /** Answer for a PASID that the context entry does not let through. */
@@ -64,7 +64,7 @@ export class ConfigLookup {
     const { context, pasid } = caps.preset.caches;
     this.contexts = new ContextCache(context);
     this.pasids = new PasidCache(pasid);
-    this.#caching = context > 0 && pasid > 0;
+    this.#caching = context > 0 && pasid > 0 ? 1 : 0;
     this.#contextTables = new ContextTables(unit, caps, memory, trace);
     this.#pasidTables = new PasidTables(unit, caps, memory, trace);
   }
@@ -81,7 +81,7 @@ export class ConfigLookup {
     const mode = this.modeFault;
     if (mode !== 0) return mode === ABORTED.fault ? ABORTED : BAD_MODE;
     const { tags } = this.contexts;
-    let slot = tags.find(sid, 0, 0, 0);
+    let slot = tags.size === 0 ? -1 : tags.find(sid, 0, 0, 0);
     if (this.trace.enabled)
       this.trace.emit(slot >= 0 ? "config:hit" : "config:missed", {
         unit: this.unit,
@@ -125,17 +125,25 @@ export class ConfigLookup {
   /** The entry of a PASID in scalable mode, with nobody listening; null where there is none that the common walk can use. */
   entry(sid: number, pasid: number): TranslationEntry | null {
     const recent = this.#recent[(sid ^ (pasid << 3) ^ (pasid >>> 3)) & (KEPT - 1)];
-    const changes = this.contexts.tags.changes + this.pasids.tags.changes;
-    if (recent.sid === sid && recent.pasid === pasid && recent.changes === changes) return recent.entry;
+    if (recent.sid === sid && recent.pasid === pasid && recent.changes === this.#changes()) return recent.entry;
+    return this.#find(sid, pasid, recent);
+  }
+
+  #changes(): number {
+    return this.contexts.tags.changes + this.pasids.tags.changes;
+  }
+
+  #find(sid: number, pasid: number, recent: Recent): TranslationEntry | null {
     const context = this.context(sid);
-    if (context.fault !== 0 || context.faultsDisabled || this.pasidFault(context, pasid) !== 0) return null;
+    if (context.fault !== 0 || (context.word0 & FPD) !== 0 || this.pasidFault(context, pasid) !== 0) return null;
     const entry = this.#pasid(context, sid, pasid);
-    if (entry.fault !== 0 || entry.faultsDisabled) return null;
-    if (!this.#caching) return entry;
-    recent.sid = sid;
-    recent.pasid = pasid;
-    recent.changes = this.contexts.tags.changes + this.pasids.tags.changes;
-    recent.entry = entry;
+    if (entry.fault !== 0 || (entry.word0 & FPD) !== 0) return null;
+    if (this.#caching !== 0) {
+      recent.sid = sid;
+      recent.pasid = pasid;
+      recent.changes = this.#changes();
+      recent.entry = entry;
+    }
     return entry;
   }
 
@@ -150,7 +158,7 @@ export class ConfigLookup {
 
   #pasid(context: ContextRecord, sid: number, pasid: number): TranslationEntry {
     const { tags } = this.pasids;
-    let slot = tags.find(sid, pasid, 0, 0);
+    let slot = tags.size === 0 ? -1 : tags.find(sid, pasid, 0, 0);
     if (this.trace.enabled)
       this.trace.emit(slot >= 0 ? "config:hit" : "config:missed", { unit: this.unit, cache: "pasid", rid: sid, pasid });
     if (slot >= 0) return this.pasids.records[slot];

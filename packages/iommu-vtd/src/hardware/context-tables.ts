@@ -7,14 +7,15 @@ import { LegacyFault, ScalableFault } from "../spec/faults.js";
 import { PASID_TABLE_SHIFT, Pgtt } from "../spec/pasid-table.js";
 import { CONTEXT_ENTRY, ROOT_ENTRY, SM_CONTEXT_ENTRY, SM_ROOT_ENTRY } from "../spec/root-context.js";
 import type { Capabilities } from "./capabilities.js";
-import type { ContextRecord } from "./config-entries.js";
-import { reservedMask, violates } from "./reserved.js";
+import { type ContextRecord, FPD } from "./config-entries.js";
+import { reservedMask, violated8, violates } from "./reserved.js";
 
 /** Both halves of a scalable-mode root entry are alike. */
 const SM_ROOT_PRESENT = SM_ROOT_ENTRY.LP.lowMask & SM_ROOT_ENTRY.UP.lowMask;
 const SM_ROOT_POINTER = SM_ROOT_ENTRY.LCTP.lowMask & SM_ROOT_ENTRY.UCTP.lowMask;
+const SM_ROOT_WORDS = SM_ROOT_ENTRY.words;
+const SM_CONTEXT_WORDS = SM_CONTEXT_ENTRY.words;
 const SM_CONTEXT_PRESENT = SM_CONTEXT_ENTRY.P.lowMask;
-const SM_CONTEXT_FPD = SM_CONTEXT_ENTRY.FPD.lowMask;
 
 export class ContextTables {
   readonly #root: Int32Array;
@@ -50,7 +51,7 @@ export class ContextTables {
 
   /** Fills `record` from the tables below that root. @returns fault reason */
   read(sid: number, scalable: boolean, rootHi: number, rootLo: number, record: ContextRecord): number {
-    record.faultsDisabled = false;
+    record.word0 = 0;
     return scalable ? this.#scalable(sid, rootHi, rootLo, record) : this.#legacy(sid, rootHi, rootLo, record);
   }
 
@@ -72,7 +73,7 @@ export class ContextTables {
     if (words === null) return LegacyFault.CONTEXT_ACCESS.code;
     at = memory.viewAt;
     if (this.trace.enabled) this.#read("context", devfn, tableHi, tableLo, words, at);
-    record.faultsDisabled = CONTEXT_ENTRY.FPD.get(words, at) === 1;
+    record.word0 = words[at] & FPD;
     if (CONTEXT_ENTRY.P.get(words, at) === 0) return LegacyFault.CONTEXT_NOT_PRESENT.code;
     return this.#decodeLegacy(words, at, record);
   }
@@ -90,7 +91,7 @@ export class ContextTables {
     if (type === 3 || (type === 1 && !caps.ecap.DT) || (type === 2 && !caps.ecap.PT))
       return LegacyFault.CONTEXT_INVALID.code;
     const pgtt = type === 2 ? Pgtt.PASS_THROUGH : Pgtt.SECOND_STAGE;
-    record.legacy(type === 1);
+    record.legacy(type === 1, record.word0);
     record.translation.legacy(pgtt, CONTEXT_ENTRY.DID.get(words, at), aw, ssHi, ssLo);
     return 0;
   }
@@ -100,7 +101,7 @@ export class ContextTables {
     // Scalable-mode root entry (9.2): the lower half for devfn below 0x80, the upper half above.
     const bus = sid >>> 8;
     const half = (sid & 0x80) >>> 6;
-    let words = memory.view(rootHi, rootLo | (bus << 4), SM_ROOT_ENTRY.words);
+    let words = memory.view(rootHi, rootLo | (bus << 4), SM_ROOT_WORDS);
     if (words === null) return ScalableFault.ROOT_ACCESS.code;
     let at = memory.viewAt + half;
     if (this.trace.enabled) this.#read("root", bus, rootHi, rootLo | (bus << 4), words, at);
@@ -111,13 +112,13 @@ export class ContextTables {
     // Scalable-mode context entry (9.4).
     const devfn = sid & 0x7f;
     const tableLo = (low & SM_ROOT_POINTER) | (devfn << 5);
-    words = memory.view(high, tableLo, SM_CONTEXT_ENTRY.words);
+    words = memory.view(high, tableLo, SM_CONTEXT_WORDS);
     if (words === null) return ScalableFault.CONTEXT_ACCESS.code;
     at = memory.viewAt;
     if (this.trace.enabled) this.#read("context", devfn, high, tableLo, words, at);
-    record.faultsDisabled = (words[at] & SM_CONTEXT_FPD) !== 0;
+    record.word0 = words[at] & FPD;
     if ((words[at] & SM_CONTEXT_PRESENT) === 0) return ScalableFault.CONTEXT_NOT_PRESENT.code;
-    if (violates(words, at, this.#smContext)) return ScalableFault.CONTEXT_RESERVED.code;
+    if (violated8(words, at, this.#smContext) !== 0) return ScalableFault.CONTEXT_RESERVED.code;
     record.take(words, at);
     // SCT.4.1, SCT.4.2
     const ridPasidFits = record.ridPasid >>> PASID_TABLE_SHIFT < record.directoryEntries;

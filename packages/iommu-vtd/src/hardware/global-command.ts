@@ -19,6 +19,8 @@ export interface GlobalCommandParts {
   readonly queue: InvalidationQueue;
   readonly interrupts: InterruptRemapping;
   readonly faults: FaultRecording;
+  /** Called when the root table or the translation enable has changed. */
+  readonly modeChanged: () => void;
 }
 
 export class GlobalCommand {
@@ -61,6 +63,7 @@ export class GlobalCommand {
       RTADDR.RTA.lo(words, RTADDR.index),
       RTADDR.TTM.get(words, RTADDR.index),
     );
+    this.parts.modeChanged();
     if (caps.cap.ESRTPS) invalidate.everything();
     GSTS.RTPS.setPair(words, GSTS.index, 0, 1);
   }
@@ -91,6 +94,7 @@ export class GlobalCommand {
     const { caps, file, invalidate } = this.parts;
     if (this.translating && !enable && caps.ecap.SMTS) invalidate.everything();
     this.translating = enable;
+    this.parts.modeChanged();
     GSTS.TES.setPair(file.words, GSTS.index, 0, enable ? 1 : 0);
     this.#restartRecording();
   }

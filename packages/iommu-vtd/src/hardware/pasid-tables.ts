@@ -6,23 +6,25 @@ import { join64, type PhysicalMemory, physical, type Tracer } from "@iommukit/co
 import { ScalableFault } from "../spec/faults.js";
 import { PASID_DIRECTORY_ENTRY, PASID_ENTRY, PASID_TABLE_SHIFT, Pgtt } from "../spec/pasid-table.js";
 import type { Capabilities } from "./capabilities.js";
-import type { ContextRecord, TranslationEntry } from "./config-entries.js";
-import { reservedMask, violates } from "./reserved.js";
+import { type ContextRecord, FPD, type TranslationEntry } from "./config-entries.js";
+import { reservedMask, violated16 } from "./reserved.js";
 
 const DIRECTORY_PRESENT = PASID_DIRECTORY_ENTRY.P.lowMask;
-const DIRECTORY_FPD = PASID_DIRECTORY_ENTRY.FPD.lowMask;
 const DIRECTORY_POINTER = PASID_DIRECTORY_ENTRY.SMPTBLPTR.lowMask;
 const PRESENT = PASID_ENTRY.P.lowMask;
-const FPD = PASID_ENTRY.FPD.lowMask;
 const DIRECTORY_ENTRY_BYTES = PASID_DIRECTORY_ENTRY.bytes;
+const DIRECTORY_WORDS = PASID_DIRECTORY_ENTRY.words;
 const ENTRY_BYTES = PASID_ENTRY.bytes;
+const ENTRY_WORDS = PASID_ENTRY.words;
+const ENTRIES_MASK = (1 << PASID_TABLE_SHIFT) - 1;
+const GROUP_SHIFT = PASID_TABLE_SHIFT;
 const { FIRST_STAGE, SECOND_STAGE, NESTED, PASS_THROUGH } = Pgtt;
 
 export class PasidTables {
   readonly #directory: Int32Array;
   readonly #pasidEntry: Int32Array;
-  /** By PGTT. */
-  readonly #supported: readonly boolean[];
+  /** 1 for a PGTT that the unit has. */
+  readonly #supported = new Int32Array(8);
   readonly #largestMode: number;
 
   constructor(
@@ -32,12 +34,10 @@ export class PasidTables {
     private readonly trace: Tracer,
   ) {
     const { haw, domainBits, ecap } = caps;
-    const supported = new Array<boolean>(8).fill(false);
-    supported[FIRST_STAGE] = ecap.FSTS;
-    supported[SECOND_STAGE] = ecap.SSTS;
-    supported[NESTED] = ecap.NEST;
-    supported[PASS_THROUGH] = ecap.PT;
-    this.#supported = supported;
+    this.#supported[FIRST_STAGE] = ecap.FSTS ? 1 : 0;
+    this.#supported[SECOND_STAGE] = ecap.SSTS ? 1 : 0;
+    this.#supported[NESTED] = ecap.NEST ? 1 : 0;
+    this.#supported[PASS_THROUGH] = ecap.PT ? 1 : 0;
     this.#largestMode = caps.cap.FS5LP ? 1 : 0;
     const without = (present: boolean, ...fields: string[]) => (present ? [] : fields);
     this.#directory = reservedMask(PASID_DIRECTORY_ENTRY, { haw });
@@ -62,31 +62,31 @@ export class PasidTables {
   read(context: ContextRecord, pasid: number, entry: TranslationEntry): number {
     const { memory } = this;
     // PASID directory entry (9.5). The directory may be larger than a page: its pages are contiguous.
-    const group = pasid >>> PASID_TABLE_SHIFT;
+    const group = pasid >>> GROUP_SHIFT;
     const from = context.directoryLo;
     const directoryLo = (from + group * DIRECTORY_ENTRY_BYTES) | 0;
     const directoryHi = context.directoryHi + (from < 0 && directoryLo >= 0 ? 1 : 0);
-    entry.faultsDisabled = false;
-    let words = memory.view(directoryHi, directoryLo, PASID_DIRECTORY_ENTRY.words);
+    entry.word0 = 0;
+    let words = memory.view(directoryHi, directoryLo, DIRECTORY_WORDS);
     if (words === null) return ScalableFault.DIRECTORY_ACCESS.code;
     let at = memory.viewAt;
     if (this.trace.enabled) this.#read("pasid-dir", group, directoryHi, directoryLo, words, at);
     const low = words[at];
     const high = words[at + 1];
-    entry.faultsDisabled = (low & DIRECTORY_FPD) !== 0;
+    entry.word0 = low & FPD;
     if ((low & DIRECTORY_PRESENT) === 0) return ScalableFault.DIRECTORY_NOT_PRESENT.code;
     if (((low & this.#directory[0]) | (high & this.#directory[1])) !== 0) return ScalableFault.DIRECTORY_RESERVED.code;
     // PASID table entry (9.6).
-    const index = pasid & ((1 << PASID_TABLE_SHIFT) - 1);
+    const index = pasid & ENTRIES_MASK;
     const tableLo = (low & DIRECTORY_POINTER) | (index * ENTRY_BYTES);
-    words = memory.view(high, tableLo, PASID_ENTRY.words);
+    words = memory.view(high, tableLo, ENTRY_WORDS);
     if (words === null) return ScalableFault.PASID_ACCESS.code;
     at = memory.viewAt;
     if (this.trace.enabled) this.#read("pasid", index, high, tableLo, words, at);
-    if ((words[at] & FPD) !== 0) entry.faultsDisabled = true;
+    entry.word0 |= words[at] & FPD;
     if ((words[at] & PRESENT) === 0) return ScalableFault.PASID_NOT_PRESENT.code;
-    if (violates(words, at, this.#pasidEntry)) return ScalableFault.PASID_RESERVED.code;
-    entry.take(words, at);
+    if (violated16(words, at, this.#pasidEntry) !== 0) return ScalableFault.PASID_RESERVED.code;
+    entry.take(words, at, entry.word0);
     return this.#illegal(entry);
   }
 
@@ -96,7 +96,7 @@ export class PasidTables {
     const { pgtt } = entry;
     const firstStage = pgtt === FIRST_STAGE || pgtt === NESTED;
     const secondStage = pgtt === SECOND_STAGE || pgtt === NESTED;
-    if (!this.#supported[pgtt]) return ScalableFault.PASID_INVALID.code; // SPT.4.2
+    if (this.#supported[pgtt] === 0) return ScalableFault.PASID_INVALID.code; // SPT.4.2
     if (secondStage && !caps.widthSupported(entry.aw)) return ScalableFault.PASID_INVALID.code; // SPT.4.1
     if (firstStage && entry.fspm > this.#largestMode) return ScalableFault.PASID_INVALID.code; // SPT.4.3
     if (pgtt === NESTED && beyond(entry.fsHi, inputBits(entry, caps))) return ScalableFault.PASID_INVALID.code; // SPT.4.4

@@ -17,6 +17,7 @@ export class ProtectedMemory {
   constructor(
     private readonly caps: Capabilities,
     private readonly file: RegisterFile,
+    modeChanged: () => void,
   ) {
     const { PLMR, PHMR } = caps.cap;
     for (const register of [PLMBASE, PLMLIMIT]) file.guard(register, () => (PLMR && !this.active ? -1 : 0));
@@ -26,6 +27,7 @@ export class ProtectedMemory {
       const enabled = PMEN.EPM.get(file.words, PMEN.index);
       PMEN.PRS.setPair(file.words, PMEN.index, 0, enabled);
       this.active = enabled === 1;
+      modeChanged();
     });
   }
 

@@ -1,85 +1,161 @@
 /**
- * The common walk and nothing else: the first stage alone, for a user's read or write, down to a 4 KiB page in whose entries
- * no bit is missing; from the paging-structure cache where there is one. For whatever is different, and for every
- * fault, it answers false, and `TableWalk` takes the walk from the start.
+ * The common walk and nothing else: the first stage alone, for a user's read or write, through tables in one window of
+ * memory, down to a 4 KiB page in whose entries no bit is missing; from the paging-structure cache where there is one. For
+ * whatever is different, and for every fault, it answers no, and `TableWalk` takes the walk from the start.
  */
-import { Access, type PhysicalMemory } from "@iommukit/core";
+import { type PhysicalMemory, WINDOW_MASK } from "@iommukit/core";
 import { FIRST_STAGE_ENTRY as FS } from "../spec/page-table.js";
-import { Pgtt } from "../spec/pasid-table.js";
-import type { TranslationEntry } from "./config-entries.js";
-import { inInterruptRange } from "./request.js";
+import { PASID_ENTRY, Pgtt } from "../spec/pasid-table.js";
+import { TranslationEntry } from "./config-entries.js";
 import { Right } from "./rights.js";
-import { FIRST_STAGE_ALL, firstStageRights, type TableWalk, withEntry } from "./table-walk.js";
+import {
+  enables,
+  FIRST_STAGE_ALL,
+  firstStageRights,
+  NOT_EXECUTE_DISABLED,
+  type TableWalk,
+  withEntry,
+} from "./table-walk.js";
 import type { PagingStructureCache } from "./translation-cache.js";
 
+// Constants of this module fold into the walk's code; imported ones are loaded each time.
 const PRESENT = FS.P.lowMask | FS.A.lowMask;
 const D = FS.D.lowMask;
 const PS = FS.PS.lowMask;
+const XD = FS.XD.lowMask;
+const NOT_XD = NOT_EXECUTE_DISABLED;
 const ADDR_LO = FS.ADDR.lowMask;
 const ADDR_HI = FS.ADDR.highMask;
-const { WRITE } = Access;
-const { DIRTY } = Right;
-const { FIRST_STAGE } = Pgtt;
+const RW_SHIFT = FS.RW.shift;
+const PGTT = PASID_ENTRY.PGTT.lowMask;
+const FIRST_STAGE = Pgtt.FIRST_STAGE << PASID_ENTRY.PGTT.shift;
+const PGSNP = PASID_ENTRY.PGSNP.lowMask;
+/** What the whole way has to do for the entry: another number of levels, extended accessed bits. */
+const UNCOMMON = PASID_ENTRY.FSPM.lowMask | PASID_ENTRY.EAFE.lowMask;
+/** Bits of the PASID table entry's word 4 that decide on rights. */
+const ENABLES = PASID_ENTRY.EAFE.lowMask - 1;
+const NOT_DIRTY = ~Right.DIRTY;
+const { SNOOP } = Right;
+const WRITE = 2;
+const INDEX_MASK = WINDOW_MASK;
+/** Bits of an entry's offset in its table. */
+const OFFSET = 511 << 3;
+
+/** Rights of a page by the enables of the PASID table entry and what its entries have in common: R/W, U/S, and XD in any. */
+const RIGHTS = new Int32Array((ENABLES + 1) << 3);
+for (const entry = new TranslationEntry(); entry.word4 <= ENABLES; entry.word4++) {
+  for (let common = 0; common < 8; common++) {
+    const rights = withEntry(entry, FIRST_STAGE_ALL, common << RW_SHIFT, (common >> 2) << 31);
+    RIGHTS[(entry.word4 << 3) | common] = firstStageRights(entry, rights) | enables(entry);
+  }
+}
+
+/** Index in the window of the entry at that offset in the table that `low` points to. */
+function entryAt(low: number, offset: number, first: number): number {
+  return ((((low & ADDR_LO) | (offset & OFFSET)) >>> 2) - first) & INDEX_MASK;
+}
 
 export class QuickWalk {
-  /** Page and Right bits. */
+  /** Page, and Right bits. */
   hi = 0;
   lo = 0;
   rights = 0;
-
   readonly #cache: PagingStructureCache;
+  readonly #reservedHi: number;
+  /** The window that was used last. */
+  #words: Int32Array = new Int32Array(0);
+  #windowHi = 0;
+  #first = 0;
+  #end = 0;
 
   constructor(
-    private readonly walk: TableWalk,
+    walk: TableWalk,
     private readonly memory: PhysicalMemory,
   ) {
     this.#cache = walk.firstStageCache;
+    this.#reservedHi = walk.reservedHi;
   }
 
-  /** @returns whether the fields have the page, and it permits the access */
-  page(entry: TranslationEntry, pasid: number, hi: number, lo: number, access: number): boolean {
-    const { memory } = this;
-    const { reservedHi } = this.walk;
-    let level = entry.fsLevels;
-    if (entry.pgtt !== FIRST_STAGE || entry.eafe || hi >>> (level === 5 ? 24 : 15) !== 0) return false;
-    let tableHi = entry.fsHi;
-    let tableLo = entry.fsLo;
-    let rights = FIRST_STAGE_ALL;
-    if (this.#cache.tags.capacity !== 0) {
-      const slot = this.#cache.find(entry.did, pasid, 2, hi, lo);
-      if (slot < 0) return false;
-      tableHi = this.#cache.tableHi(slot);
-      tableLo = this.#cache.tableLo(slot);
-      rights = this.#cache.rights(slot);
-      level = 1;
-    }
-    // What every entry has of low bits, and any of high ones.
-    let every = -1;
-    let any = 0;
-    for (;;) {
-      const shift = 3 + 9 * level;
-      const index = (shift >= 32 ? hi >> (shift - 32) : (lo >>> shift) | (hi << (32 - shift))) & 0x1ff;
-      const words = memory.view(tableHi, tableLo | (index << 3), 2);
-      if (words === null) return false;
-      const low = words[memory.viewAt];
-      const high = words[memory.viewAt + 1];
-      if (((~low & PRESENT) | (high & reservedHi)) !== 0) return false;
-      every &= low;
-      any |= high;
-      tableHi = high & ADDR_HI;
-      tableLo = low & ADDR_LO;
-      if (level === 1) return this.#leaf(entry, withEntry(entry, rights, every, any), low, tableHi, tableLo, access);
-      if ((low & PS) !== 0) return false;
-      level--;
-    }
+  /** @returns 1 when the fields have the page, and it permits the access; otherwise 0 */
+  page(entry: TranslationEntry, pasid: number, hi: number, lo: number, access: number): number {
+    if (((entry.word0 & PGTT) ^ FIRST_STAGE) !== 0 || (entry.word4 & UNCOMMON) !== 0 || hi >>> 15 !== 0) return 0;
+    if (this.#cache.tags.capacity !== 0) return this.#fromCache(entry, pasid, hi, lo, access);
+    const { word4, word5 } = entry;
+    if (this.#reaches(word5, word4) === 0) return 0;
+    const words = this.#words;
+    const first = this.#first;
+    const end = this.#end;
+    let at = entryAt(word4, hi >>> 4, first);
+    let low = words[at];
+    let high = words[at + 1];
+    let every = low;
+    let any = high;
+    // Bits that make the walk an uncommon one.
+    let odd = (low & PS) | ((high & ADDR_HI) ^ word5);
+    at = entryAt(low, (hi << 5) | (lo >>> 27), first);
+    if (at >= end) return 0;
+    low = words[at];
+    high = words[at + 1];
+    every &= low;
+    any |= high;
+    odd |= (low & PS) | ((high & ADDR_HI) ^ word5);
+    at = entryAt(low, lo >>> 18, first);
+    if (at >= end) return 0;
+    low = words[at];
+    high = words[at + 1];
+    every &= low;
+    any |= high;
+    odd |= (low & PS) | ((high & ADDR_HI) ^ word5);
+    at = entryAt(low, lo >>> 9, first);
+    if (at >= end) return 0;
+    low = words[at];
+    high = words[at + 1];
+    odd |= (~(every & low) & PRESENT) | ((any | high) & this.#reservedHi);
+    if (odd !== 0) return 0;
+    return this.#leaf(entry, every & low, any | high, low, high, access);
   }
 
-  #leaf(entry: TranslationEntry, rights: number, low: number, hi: number, lo: number, access: number): boolean {
-    const dirty = (low & D) !== 0;
-    if (inInterruptRange(hi, lo) || ((access & WRITE) !== 0 && !dirty)) return false;
+  /** Only the last table is read; its rights so far come from the cache. */
+  #fromCache(entry: TranslationEntry, pasid: number, hi: number, lo: number, access: number): number {
+    const cache = this.#cache;
+    const slot = cache.find(entry.did, pasid, 2, hi, lo);
+    if (slot < 0) return 0;
+    const tableLo = cache.tableLo(slot);
+    if (this.#reaches(cache.tableHi(slot), tableLo) === 0) return 0;
+    const at = entryAt(tableLo, lo >>> 9, this.#first);
+    const low = this.#words[at];
+    const high = this.#words[at + 1];
+    if (((~low & PRESENT) | (high & this.#reservedHi)) !== 0) return 0;
+    const before = cache.rights(slot);
+    return this.#leaf(entry, before & low, high | ((before & NOT_XD) === 0 ? XD : 0), low, high, access);
+  }
+
+  #leaf(entry: TranslationEntry, every: number, any: number, low: number, high: number, access: number): number {
+    const common = ((every >>> RW_SHIFT) & 3) | ((any >>> 31) << 2);
+    let rights = RIGHTS[((entry.word4 & ENABLES) << 3) | common];
+    const hi = high & ADDR_HI;
+    const lo = low & ADDR_LO;
+    if ((low & D) === 0) {
+      if ((access & WRITE) !== 0) return 0;
+      rights &= NOT_DIRTY;
+    }
+    if ((entry.word2 & PGSNP) !== 0) rights |= SNOOP;
+    if ((access & ~rights) !== 0 || (hi === 0 && lo >>> 20 === 0xfee)) return 0;
     this.hi = hi;
     this.lo = lo;
-    this.rights = firstStageRights(entry, rights) & (dirty ? -1 : ~DIRTY);
-    return (access & ~this.rights) === 0;
+    this.rights = rights;
+    return 1;
+  }
+
+  /** @returns 1 when the table lies in the window, after a move of the window if need be; 0 without windows, or outside of memory */
+  #reaches(hi: number, lo: number): number {
+    if (hi === this.#windowHi && entryAt(lo, 0, this.#first) < this.#end) return 1;
+    const window = this.memory.window?.(hi, lo & ADDR_LO) ?? null;
+    if (window === null) return 0;
+    this.#words = window.words;
+    this.#windowHi = window.hi;
+    this.#first = window.first;
+    this.#end = window.words.length;
+    return 1;
   }
 }

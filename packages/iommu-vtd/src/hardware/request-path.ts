@@ -24,7 +24,7 @@ import { beyond } from "./pasid-tables.js";
 import type { ProtectedMemory } from "./protected-memory.js";
 import { AddressType, inInterruptRange, Request } from "./request.js";
 import { permsOf } from "./rights.js";
-import type { TranslationLookup } from "./translation-lookup.js";
+import { Common, type TranslationLookup } from "./translation-lookup.js";
 
 export interface RequestParts {
   readonly unit: string;
@@ -48,19 +48,21 @@ for (const { code, translatedRequest } of FAULT_REASONS) if (translatedRequest =
 export class RequestPath {
   readonly #request = new Request();
   readonly #lookup: TranslationLookup;
-  readonly #global: GlobalCommand;
-  readonly #protected: ProtectedMemory;
 
   constructor(private readonly parts: RequestParts) {
     this.#lookup = parts.lookup;
-    this.#global = parts.global;
-    this.#protected = parts.protectedMemory;
+  }
+
+  /** Root table, enables or protection have changed, and with them the requests that the common path may serve. */
+  modeChanged(): void {
+    const { config, global, lookup, protectedMemory } = this.parts;
+    if (!global.translating || protectedMemory.active || config.modeFault !== 0) lookup.common = Common.NONE;
+    else lookup.common = config.scalable ? Common.ALL : Common.WITHOUT_PASID;
   }
 
   /** @returns TranslationStatus */
   translate(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
-    const quick = this.#global.translating && !this.#protected.active;
-    if (quick && this.#lookup.hit(rid, pasid, hi, lo, access, out)) return OK;
+    if (this.#lookup.hit(rid, pasid, hi, lo, access, out) !== 0) return OK;
     return this.#inFull(rid, pasid, hi, lo, access, out);
   }
 

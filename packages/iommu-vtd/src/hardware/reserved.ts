@@ -41,3 +41,27 @@ export function violates(words: Int32Array, at: number, mask: Int32Array): boole
   for (let i = 0; i < mask.length; i++) set |= words[at + i] & mask[i];
   return set !== 0;
 }
+
+/** The same for entries whose words from the seventh on are reserved, 16 in all: the PASID table entry. Zero when it is legal. */
+export function violated16(w: Int32Array, at: number, mask: Int32Array): number {
+  return (
+    (w[at] & mask[0]) |
+    (w[at + 1] & mask[1]) |
+    (w[at + 2] & mask[2]) |
+    (w[at + 3] & mask[3]) |
+    (w[at + 4] & mask[4]) |
+    (w[at + 5] & mask[5]) |
+    (w[at + 6] | w[at + 7] | w[at + 8] | w[at + 9] | w[at + 10]) |
+    (w[at + 11] | w[at + 12] | w[at + 13] | w[at + 14] | w[at + 15])
+  );
+}
+
+/** The same for entries of 8 words, reserved from the fourth on: the scalable-mode context entry. */
+export function violated8(w: Int32Array, at: number, mask: Int32Array): number {
+  return (
+    (w[at] & mask[0]) |
+    (w[at + 1] & mask[1]) |
+    (w[at + 2] & mask[2]) |
+    (w[at + 3] | w[at + 4] | w[at + 5] | w[at + 6] | w[at + 7])
+  );
+}

@@ -27,7 +27,8 @@ const XD = FS.XD.lowMask;
 const RETRIES = 8;
 
 /** First-stage permissions so far: RW and US as in an entry, and bits of ours that no entry has there. */
-const NOT_XD = 1 << 30;
+export const NOT_EXECUTE_DISABLED = 1 << 30;
+const NOT_XD = NOT_EXECUTE_DISABLED;
 /** Nested: the second stage lets the table be written, so that accessed bits can be set in it. */
 const TABLE_WRITABLE = 1 << 29;
 export const FIRST_STAGE_ALL = RW | US | NOT_XD | TABLE_WRITABLE;
@@ -66,11 +67,6 @@ export class TableWalk {
     if (entry.pgtt === Pgtt.PASS_THROUGH) return this.#passThrough(entry, request, scalable);
     if (entry.pgtt === Pgtt.SECOND_STAGE) return this.#secondStageOnly(entry, request, scalable);
     return this.#firstStage(entry, request);
-  }
-
-  /** Rights that the entry gives or withholds for every page. */
-  enables(entry: TranslationEntry): number {
-    return (entry.sre ? Right.SRE : 0) | (entry.ere ? Right.ERE : 0);
   }
 
   /** Untranslated requests must be granted all they ask; a translation request gets what there is. */
@@ -252,6 +248,11 @@ export class TableWalk {
     if (ss.snoop) this.rights |= Right.SNOOP;
     return 0;
   }
+}
+
+/** Rights that the entry gives or withholds for every page. */
+export function enables(entry: TranslationEntry): number {
+  return (entry.sre ? Right.SRE : 0) | (entry.ere ? Right.ERE : 0);
 }
 
 /** First-stage permissions after one more entry (3.6.1). */

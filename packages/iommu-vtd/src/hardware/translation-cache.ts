@@ -30,8 +30,11 @@ export function kindOf(shift: number, pgtt: number, fault: number): number {
   return shift | (pgtt << 8) | (fault << 16);
 }
 
+/** The bits of KIND that are the page's. */
+export const IOTLB_SHIFT = 0xff;
+
 export function shiftOf(kind: number): number {
-  return kind & 0xff;
+  return kind & IOTLB_SHIFT;
 }
 
 export function pgttOf(kind: number): number {
@@ -42,13 +45,15 @@ export function faultOf(kind: number): number {
   return kind >>> 16;
 }
 
+const LARGE_2M = 1;
+const LARGE_1G = 2;
+
 export class Iotlb {
   readonly tags: TagCache;
   #did = new Int32Array(0);
   #pasid = new Int32Array(0);
-  /** Whether an entry of a larger size was ever filled since the last global invalidation. */
-  #has2M = false;
-  #has1G = false;
+  /** Sizes above 4 KiB that were filled since the last global invalidation: LARGE bits. */
+  #large = 0;
 
   constructor(capacity: number) {
     this.tags = new TagCache(capacity);
@@ -57,13 +62,13 @@ export class Iotlb {
   /** @param pasid as the request has it: NO_PASID finds entries of requests without PASID. @returns slot, or -1 */
   find(rid: number, pasid: number, hi: number, lo: number): number {
     const slot = this.tags.find((rid << 8) | 12, pasid, hi, lo & (-1 << 12));
-    return slot < 0 && (this.#has2M || this.#has1G) ? this.#findLarge(rid, pasid, hi, lo) : slot;
+    return slot < 0 && this.#large !== 0 ? this.#findLarge(rid, pasid, hi, lo) : slot;
   }
 
   #findLarge(rid: number, pasid: number, hi: number, lo: number): number {
     const { tags } = this;
-    let slot = this.#has2M ? tags.find((rid << 8) | 21, pasid, hi, lo & (-1 << 21)) : -1;
-    if (slot < 0 && this.#has1G) slot = tags.find((rid << 8) | 30, pasid, hi, lo & (-1 << 30));
+    let slot = (this.#large & LARGE_2M) !== 0 ? tags.find((rid << 8) | 21, pasid, hi, lo & (-1 << 21)) : -1;
+    if (slot < 0 && (this.#large & LARGE_1G) !== 0) slot = tags.find((rid << 8) | 30, pasid, hi, lo & (-1 << 30));
     return slot;
   }
 
@@ -75,16 +80,15 @@ export class Iotlb {
       this.#pasid = new Int32Array(tags.slots);
     }
     const slot = tags.claim((rid << 8) | shift, pasid, hi, alignLo(lo, shift));
-    if (shift === 21) this.#has2M = true;
-    else if (shift === 30) this.#has1G = true;
+    if (shift === 21) this.#large |= LARGE_2M;
+    else if (shift === 30) this.#large |= LARGE_1G;
     this.#did[slot] = did;
     this.#pasid[slot] = effectivePasid;
     return tags.own(slot);
   }
 
   invalidateAll(): number {
-    this.#has2M = false;
-    this.#has1G = false;
+    this.#large = 0;
     return this.tags.clear();
   }
 

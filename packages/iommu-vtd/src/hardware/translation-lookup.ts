@@ -8,10 +8,19 @@ import type { Capabilities } from "./capabilities.js";
 import type { TranslationEntry } from "./config-entries.js";
 import type { ConfigLookup } from "./config-lookup.js";
 import type { QuickWalk } from "./quick-walk.js";
-import { AddressType, inInterruptRange, type Request } from "./request.js";
+import { AddressType, type Request } from "./request.js";
 import { denial, disabledRequest, granted, permsOf, Right } from "./rights.js";
-import type { TableWalk } from "./table-walk.js";
-import { faultOf, type Iotlb, IotlbWord, kindOf, pageShift, pgttOf, shiftOf } from "./translation-cache.js";
+import { enables, type TableWalk } from "./table-walk.js";
+import {
+  faultOf,
+  IOTLB_SHIFT,
+  type Iotlb,
+  IotlbWord,
+  kindOf,
+  pageShift,
+  pgttOf,
+  shiftOf,
+} from "./translation-cache.js";
 
 const READ_WRITE = Access.READ | Access.WRITE;
 const { WRITE } = Access;
@@ -19,6 +28,7 @@ const PERMS = Access.READ | Access.WRITE | Access.EXEC;
 const NONE = NO_PASID;
 const { DIRTY, RID_PRIV } = Right;
 const { PA_HI, PA_LO, RIGHTS, KIND } = IotlbWord;
+const SHIFT = IOTLB_SHIFT;
 
 export interface LookupParts {
   readonly unit: string;
@@ -30,7 +40,14 @@ export interface LookupParts {
   readonly trace: Tracer;
 }
 
+/** Requests that the common path may serve. Integers, as all on that path: other values take longer to test. */
+export const Common = { NONE: 0, WITHOUT_PASID: 1, ALL: 2 } as const;
+const NOTHING = Common.NONE;
+const EVERYTHING = Common.ALL;
+
 export class TranslationLookup {
+  /** A value of Common. */
+  common = 0;
   /** Physical address, log2 of the page, and Right bits. */
   hi = 0;
   lo = 0;
@@ -57,38 +74,40 @@ export class TranslationLookup {
 
   /**
    * The common case, and nothing else: a plain read or write that an IOTLB entry or the common walk permits, with nobody
-   * listening. @returns whether `out` has the answer
+   * listening. @returns 1 when `out` has the answer, otherwise 0
    */
-  hit(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): boolean {
-    const config = this.#config;
+  hit(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
     const iotlb = this.#iotlb;
-    if ((access & ~READ_WRITE) !== 0 || this.#trace.enabled || config.modeFault !== 0) return false;
-    if (pasid === NONE ? inInterruptRange(hi, lo) : !config.scalable) return false;
-    const slot = iotlb.find(rid, pasid, hi, lo);
-    if (slot < 0) return pasid !== NONE && this.#quickly(rid, pasid, hi, lo, access, out);
+    const { common } = this;
+    if (common === NOTHING || (access & ~READ_WRITE) !== 0 || this.#trace.enabled) return 0;
+    if (pasid === NONE) {
+      if (hi === 0 && lo >>> 20 === 0xfee) return 0;
+    } else if (common !== EVERYTHING) return 0;
+    const slot = iotlb.tags.size === 0 ? -1 : iotlb.find(rid, pasid, hi, lo);
+    if (slot < 0) return pasid !== NONE ? this.#quickly(rid, pasid, hi, lo, access, out) : 0;
     const { words } = iotlb.tags;
     const at = iotlb.tags.own(slot);
     const rights = words[at + RIGHTS];
     const needed = (access & WRITE) !== 0 ? access | DIRTY : access;
-    if ((needed & ~rights) !== 0 || (rights & RID_PRIV) !== 0) return false;
-    const shift = shiftOf(words[at + KIND]);
+    if ((needed & ~rights) !== 0 || (rights & RID_PRIV) !== 0) return 0;
+    const shift = words[at + KIND] & SHIFT;
     const paHi = words[at + PA_HI];
     const paLo = words[at + PA_LO] | (lo & ((1 << shift) - 1));
-    if (inInterruptRange(paHi, paLo)) return false;
+    if (paHi === 0 && paLo >>> 20 === 0xfee) return 0;
     out.hi = paHi;
     out.lo = paLo;
     out.shift = shift;
     out.perms = rights & PERMS;
     out.stag = 0;
-    return true;
+    return 1;
   }
 
   /** A miss that the common configuration and the common walk answer. */
-  #quickly(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): boolean {
+  #quickly(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
     const iotlb = this.#iotlb;
     const quick = this.#quick;
     const entry = this.#config.entry(rid, pasid);
-    if (entry === null || !quick.page(entry, pasid, hi, lo, access)) return false;
+    if (entry === null || quick.page(entry, pasid, hi, lo, access) === 0) return 0;
     out.hi = quick.hi;
     out.lo = quick.lo | (lo & 0xfff);
     out.shift = 12;
@@ -96,9 +115,9 @@ export class TranslationLookup {
     out.stag = 0;
     if (iotlb.tags.capacity !== 0) {
       const at = iotlb.fill(rid, pasid, hi, lo, 12, entry.did, pasid);
-      this.#set(at, quick.hi, quick.lo, quick.rights | this.#walk.enables(entry), kindOf(12, entry.pgtt, 0));
+      this.#set(at, quick.hi, quick.lo, quick.rights, kindOf(12, entry.pgtt, 0));
     }
-    return true;
+    return 1;
   }
 
   #set(at: number, paHi: number, paLo: number, rights: number, kind: number): void {
@@ -196,18 +215,18 @@ export class TranslationLookup {
     const entry = config.translation(context, request);
     request.faultsDisabled ||= entry.faultsDisabled;
     if (entry.fault !== 0) return entry.fault;
-    const enables =
-      walk.enables(entry) |
+    const enabled =
+      enables(entry) |
       (request.faultsDisabled ? Right.FPD : 0) |
       (request.pasid === NO_PASID && request.supervisor ? Right.RID_PRIV : 0);
-    const disabled = config.scalable ? disabledRequest(enables, request) : 0;
+    const disabled = config.scalable ? disabledRequest(enabled, request) : 0;
     if (disabled !== 0) return disabled;
     const fault = walk.walk(entry, request, config.scalable);
     if (fault !== 0) {
-      if (caps.cap.CM && !entry.hasFirstStage) this.#fill(request, entry, 0, 0, 12, enables, fault);
+      if (caps.cap.CM && !entry.hasFirstStage) this.#fill(request, entry, 0, 0, 12, enabled, fault);
       return fault;
     }
-    this.#take(walk.hi, walk.lo, pageShift(walk.shift), walk.rights | enables);
+    this.#take(walk.hi, walk.lo, pageShift(walk.shift), walk.rights | enabled);
     // A translation that permits nothing is a fault, which only caching mode keeps (6.2.4.1).
     const permits = (permsOf(walk.rights, false) | permsOf(walk.rights, true)) !== 0;
     if (permits || (caps.cap.CM && !entry.hasFirstStage))

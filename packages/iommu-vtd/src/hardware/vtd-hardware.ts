@@ -109,6 +109,7 @@ export class VtdHardware implements IommuChip {
       event: pageEvent,
       ports,
     });
+    const modeChanged = () => this.#path.modeChanged();
     this.#global = new GlobalCommand({
       caps,
       file,
@@ -117,8 +118,9 @@ export class VtdHardware implements IommuChip {
       queue: this.#queue,
       interrupts: this.interrupts,
       faults: this.#faults,
+      modeChanged,
     });
-    this.#protected = new ProtectedMemory(caps, file);
+    this.#protected = new ProtectedMemory(caps, file, modeChanged);
     this.#path = new RequestPath({
       unit: name,
       caps,
@@ -176,6 +178,7 @@ export class VtdHardware implements IommuChip {
     this.#faults.reset();
     this.#global.reset();
     this.#protected.reset();
+    this.#path.modeChanged();
   }
 
   read32(offset: number): number {
