@@ -1,5 +1,5 @@
 /**
- * Simulated RAM in buffers that are allocated when first touched: one for a single region of up to 4 GiB, otherwise a
+ * Simulated RAM in buffers that are allocated when first touched, and written to only here: one for a single region of up to 4 GiB, otherwise a
  * one-level array of 1 GiB slabs, whose `view` takes longer.
  */
 import { hiOf, loOf } from "./address.js";
@@ -29,6 +29,8 @@ export class SlabMemory implements PhysicalMemory {
   readonly #wholeAt: number = 0;
   #wholeEnd = 0;
   readonly #windows: MemoryWindow[] = [];
+  /** Nothing has been written from here up: it is zero, and the host has no memory for it yet. */
+  #untouched = 0;
 
   constructor(readonly regions: readonly MemoryRegion[]) {
     const whole = regions.length === 1 && regions[0].size <= WHOLE_SIZE;
@@ -121,6 +123,7 @@ export class SlabMemory implements PhysicalMemory {
     if (slab === null) return false;
     slab[this.viewAt] = lo;
     slab[this.viewAt + 1] = hi;
+    if (pa >= this.#untouched) this.#untouched = pa + 8;
     return true;
   }
 
@@ -128,6 +131,7 @@ export class SlabMemory implements PhysicalMemory {
     const slab = this.view(hiOf(pa), loOf(pa), 1);
     if (slab === null) return false;
     slab[this.viewAt] = value;
+    if (pa >= this.#untouched) this.#untouched = pa + 4;
     return true;
   }
 
@@ -135,9 +139,7 @@ export class SlabMemory implements PhysicalMemory {
     const slab = this.view(hiOf(pa), loOf(pa), 2);
     if (slab === null || slab[this.viewAt] !== (expectedLo | 0) || slab[this.viewAt + 1] !== (expectedHi | 0))
       return false;
-    slab[this.viewAt] = lo;
-    slab[this.viewAt + 1] = hi;
-    return true;
+    return this.store64(pa, hi, lo);
   }
 
   load32(pa: number): number {
@@ -161,6 +163,7 @@ export class SlabMemory implements PhysicalMemory {
   }
 
   writeBytes(pa: number, bytes: Uint8Array): boolean {
+    this.#untouched = Math.max(this.#untouched, pa + bytes.length);
     const ram = this.#within(pa, bytes.length);
     if (ram !== null) {
       copy(bytes, 0, ram, this.#offsetOf(pa), bytes.length);
@@ -177,7 +180,19 @@ export class SlabMemory implements PhysicalMemory {
   }
 
   fill(pa: number, length: number, byte: number): boolean {
-    return this.#spans(pa, length, (ram, from, _done, count) => ram.fill(byte, from, from + count));
+    // Fresh memory is zero: a program that never uses all of its tables and queues does not pay for them.
+    const count = byte === 0 ? Math.min(length, Math.max(0, this.#untouched - pa)) : length;
+    if (count === 0) return this.has(pa, length);
+    if (byte !== 0) this.#untouched = Math.max(this.#untouched, pa + length);
+    const whole = (pa | count) % 4 === 0;
+    const word = byte | (byte << 8) | (byte << 16) | (byte << 24);
+    return (
+      this.has(pa, length) &&
+      this.#spans(pa, count, (ram, from, _done, part, words) => {
+        if (whole) words.fill(word, from / 4, (from + part) / 4);
+        else ram.fill(byte, from, from + part);
+      })
+    );
   }
 
   has(pa: number, length: number): boolean {
@@ -189,15 +204,16 @@ export class SlabMemory implements PhysicalMemory {
   #spans(
     pa: number,
     length: number,
-    each: (bytes: Uint8Array, from: number, done: number, length: number) => void,
+    each: (bytes: Uint8Array, from: number, done: number, length: number, words: Int32Array) => void,
   ): boolean {
     if (!this.has(pa, length)) return false;
     for (let done = 0; done < length; ) {
       const index = this.#indexOf(pa + done);
       const from = this.#offsetOf(pa + done);
       const count = Math.min(length - done, this.#slabSize - from);
-      if (this.#slab(index) === null) return false;
-      each(this.#bytes[index] as Uint8Array, from, done, count);
+      const words = this.#slab(index);
+      if (words === null) return false;
+      each(this.#bytes[index] as Uint8Array, from, done, count, words);
       done += count;
     }
     return true;

@@ -50,9 +50,42 @@ describe("SlabMemory", () => {
     expect(memory.window(1, 0x4000_0000)).toBeNull();
   });
 
+  it("fills what has been written and what has not, to the byte", () => {
+    const base = 0x1_0000_0000;
+    const memory = new SlabMemory([{ base, size: 0x10_0000 }]);
+    const bytes = (pa: number, count: number) => {
+      const into = new Uint8Array(count);
+      memory.readBytes(pa, into);
+      return [...into];
+    };
+    expect(memory.fill(base + 0x2000, 0x1000, 0)).toBe(true);
+    memory.store32(base + 0x1000, -1);
+    memory.writeBytes(base + 0x1005, Uint8Array.of(1, 2, 3, 4));
+    // Across the border of what has been written, and to the byte.
+    expect(memory.fill(base + 0x1002, 0x5000, 0)).toBe(true);
+    expect(bytes(base + 0x1000, 10)).toEqual([0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0]);
+    memory.fill(base + 0x3001, 3, 0x5a);
+    memory.fill(base + 0x4000, 8, 0xa5);
+    expect([bytes(base + 0x3000, 5), bytes(base + 0x4004, 5)]).toEqual([
+      [0, 0x5a, 0x5a, 0x5a, 0],
+      [0xa5, 0xa5, 0xa5, 0xa5, 0],
+    ]);
+    expect(memory.compareExchange64(base + 0x8000, 0, 0, 1, 2)).toBe(true);
+    expect(memory.fill(base, 0x10_0000, 0)).toBe(true);
+    expect([memory.load64(base + 0x8000), memory.load64(base + 0x3000), memory.load64(base + 0x4000)]).toEqual([
+      0n,
+      0n,
+      0n,
+    ]);
+    expect(memory.fill(base, 0x10_0001, 0)).toBe(false);
+    expect(memory.fill(base + 0xf_f000, 0x2000, 0)).toBe(false);
+  });
+
   it("takes nothing for what has not been touched", () => {
     const before = process.memoryUsage().rss;
     const memory = new SlabMemory([{ base: 0x1_0000_0000, size: 64 * 2 ** 30 }]);
+    // Pages that are allocated have been touched when something is written to them.
+    memory.fill(0x1_0000_0000, 64 * 2 ** 30, 0);
     for (let slab = 0; slab < 64; slab++) memory.store32(0x1_0000_0000 + slab * 2 ** 30, slab);
     expect(memory.load32(0x1_0000_0000 + 63 * 2 ** 30)).toBe(63);
     expect(process.memoryUsage().rss - before).toBeLessThan(15_000_000);
