@@ -15,25 +15,9 @@ import {
   type TranslationPort,
   VirtualTimeScheduler,
 } from "@iommukit/core";
-import {
-  CD,
-  CR0,
-  PRESETS as SMMU_PRESETS,
-  Smmuv3Hardware,
-  STE,
-  STRTAB_BASE,
-  STRTAB_BASE_CFG,
-} from "@iommukit/iommu-smmuv3";
-import {
-  GCMD,
-  PASID_DIRECTORY_ENTRY,
-  PASID_ENTRY,
-  RTADDR,
-  SM_CONTEXT_ENTRY,
-  SM_ROOT_ENTRY,
-  presets as VTD_PRESETS,
-  VtdHardware,
-} from "@iommukit/iommu-vtd";
+import { PRESETS as SMMU_PRESETS } from "@iommukit/iommu-smmuv3";
+import { presets as VTD_PRESETS } from "@iommukit/iommu-vtd";
+import { rootTable, startSmmuv3, startVtd, streamTable } from "./configuration.js";
 import { type Case, FIRST_RID, PASID, RIDS, VA_BASE_HI } from "./stream.js";
 
 export const RAM: MemoryRegion = { base: 0x1_0000_0000, size: 0x1000_0000 };
@@ -98,47 +82,15 @@ export class Machine {
       arm.map(first + page, pa, flags);
       x86.map(first + page, pa, flags);
     }
-    this.roots = { smmuv3: this.#streamTable(arm.root, arm.mair), vtd: this.#rootTable(x86.root) };
-  }
-
-  #store(pa: number, words: Int32Array): void {
-    for (let i = 0; i < words.length; i += 2) this.memory.store64(pa + i * 4, words[i + 1], words[i]);
-  }
-
-  #streamTable(ttb: number, mair: bigint): number {
-    const cds = this.pages.alloc();
-    const cd = CD.encode({
-      T0SZ: 16,
-      TG0: "granule4K",
-      EPD1: true,
-      V: true,
-      IPS: 5,
-      AA64: true,
-      R: true,
-      A: true,
-      ASET: true,
-      ASID: 1,
-      TTB0: ttb,
-      MAIR0: Number(mair & 0xffff_ffffn),
-      MAIR1: Number(mair >> 32n),
-    });
-    this.#store(cds + PASID * CD.bytes, cd);
-    const table = this.pages.alloc();
-    const ste = STE.encode({ V: true, Config: "s1", S1Fmt: "linear", S1ContextPtr: cds, S1CDMax: 1, S1DSS: "ssid0" });
-    for (let rid = FIRST_RID; rid < FIRST_RID + RIDS; rid++) this.#store(table + rid * STE.bytes, ste);
-    return table;
-  }
-
-  #rootTable(fsptptr: number): number {
-    const [root, contexts, directory, entries] = [0, 0, 0, 0].map(() => this.pages.alloc());
-    this.#store(root, SM_ROOT_ENTRY.encode({ LP: true, LCTP: contexts }));
-    const context = SM_CONTEXT_ENTRY.encode({ P: true, PASIDE: true, PDTS: 0, PASIDDIRPTR: directory });
-    for (let rid = FIRST_RID; rid < FIRST_RID + RIDS; rid++)
-      this.#store(contexts + rid * SM_CONTEXT_ENTRY.bytes, context);
-    this.#store(directory, PASID_DIRECTORY_ENTRY.encode({ P: true, SMPTBLPTR: entries }));
-    const entry = PASID_ENTRY.encode({ P: true, PGTT: "firstStage", DID: 1, FSPM: "fourLevel", FSPTPTR: fsptptr });
-    this.#store(entries + PASID * PASID_ENTRY.bytes, entry);
-    return root;
+    // Every table fits in a page.
+    const requesters = {
+      memory: this.memory,
+      alloc: () => this.pages.alloc(),
+      first: FIRST_RID,
+      count: RIDS,
+      pasids: PASID,
+    };
+    this.roots = { smmuv3: streamTable(requesters, arm.root, arm.mair), vtd: rootTable(requesters, x86.root) };
   }
 
   /** The chip with the caches that a case wants, translating. */
@@ -152,11 +104,7 @@ export class Machine {
     const tlb = kind === "hit" ? { sets: 64, ways: 8 } : none;
     const preset = SMMU_PRESETS["mmu-700-like"];
     const caches = { ...preset.caches, ste: config, cd: config, l1: none, walk: none, tlb };
-    const chip = new Smmuv3Hardware(this.#ports, { name: "smmuv3", preset: { ...preset, caches } });
-    chip.write64(STRTAB_BASE.offset, BigInt(this.roots.smmuv3));
-    chip.write32(STRTAB_BASE_CFG.offset, STRTAB_BASE_CFG.encode({ LOG2SIZE: 6, FMT: "linear" })[0]);
-    chip.write32(CR0.offset, CR0.encode({ SMMUEN: true })[0]);
-    return chip;
+    return startSmmuv3(this.#ports, { ...preset, caches }, this.roots.smmuv3, 6);
   }
 
   #vtd(kind: Case["kind"]): TranslationPort {
@@ -165,13 +113,7 @@ export class Machine {
     // IOTLB entries belong to one device: eight of them need eight times the entries of the baseline.
     const iotlb = kind === "hit" ? 512 * RIDS : 0;
     const caches = { ...preset.caches, context: config, pasid: config, pagingStructure: 0, iotlb };
-    const chip = new VtdHardware(this.#ports, { name: "vtd", preset: { ...preset, caches } });
-    const rtaddr = RTADDR.encode({ TTM: "scalable", RTA: this.roots.vtd });
-    chip.write32(RTADDR.offset, rtaddr[0]);
-    chip.write32(RTADDR.offset + 4, rtaddr[1]);
-    chip.write32(GCMD.offset, GCMD.encode({ SRTP: true })[0]);
-    chip.write32(GCMD.offset, GCMD.encode({ TE: true })[0]);
-    return chip;
+    return startVtd(this.#ports, { ...preset, caches }, this.roots.vtd);
   }
 
   /** What the C walker reads: the pages in use, at their offsets in RAM. */

@@ -1,12 +1,65 @@
-/** `npm run bench [-- --json] [--part translate|product|pieces|run] [--count N] [--case NAME]`; README.md says what is measured. */
+/** `npm run bench [-- --json] [--part NAME] [--count N] [--case NAME]`; README.md says what is measured. */
 import { execFileSync } from "node:child_process";
 import { parseArgs } from "node:util";
 import { Baseline } from "./baseline.js";
 import { measure, type Row } from "./compare.js";
+import { memory } from "./memory.js";
 import { pieces } from "./pieces.js";
 import { product } from "./product.js";
 import { run } from "./run.js";
+import { scale } from "./scale.js";
 import { CASES } from "./stream.js";
+
+/** What a part measures, and its rows as the columns of a table. */
+interface Part<T> {
+  readonly head: readonly string[];
+  readonly measure: () => readonly T[] | Promise<readonly T[]>;
+  readonly columns: (row: T) => readonly string[];
+}
+
+function part<T>(of: Part<T>): Part<T> {
+  return of;
+}
+
+const PARTS = {
+  translate: part({
+    head: ["case", "backend", "C Mt/s", "model Mt/s", "of C", "listening"],
+    measure: translations,
+    columns: ({ case: name, backend, c, model, ratio, slowdown }: Row) => [
+      name,
+      backend,
+      c.toFixed(1),
+      model.toFixed(1),
+      `${(ratio * 100).toFixed(0)} %`,
+      slowdown === undefined ? "" : `${slowdown.toFixed(1)}x`,
+    ],
+  }),
+  product: part({
+    head: ["operation", "backend", "µs of CPU"],
+    measure: () => product(),
+    columns: ({ operation, backend, microseconds }) => [operation, backend, microseconds.toFixed(2)],
+  }),
+  pieces: part({
+    head: ["piece", "", "ns"],
+    measure: () => pieces(),
+    columns: ({ piece, nanoseconds }) => [piece, "", nanoseconds.toFixed(1)],
+  }),
+  run: part({
+    head: ["a program under iommukit run", "unit", ""],
+    measure: () => run(),
+    columns: ({ operation, unit, value }) => [operation, unit, value.toFixed(1)],
+  }),
+  scale: part({
+    head: ["operation", "beside", "size", "ns of CPU"],
+    measure: () => scale(),
+    columns: ({ operation, unit, size, nanoseconds }) => [operation, unit, String(size), nanoseconds.toFixed(0)],
+  }),
+  memory: part({
+    head: ["one more", "backend", "bytes of heap", "bytes of RAM"],
+    measure: () => memory(),
+    columns: ({ what, backend, heap, ram }) => [what, backend, heap.toFixed(0), ram.toFixed(0)],
+  }),
+};
 
 function table(lines: readonly (readonly string[])[]): string {
   const widths = lines[0].map((_, column) => Math.max(...lines.map((line) => line[column].length)));
@@ -24,19 +77,16 @@ const { values } = parseArgs({
 });
 const count = Number(values.count);
 const cases = CASES.filter(({ name }) => values.case === undefined || name.includes(values.case));
-if (!Number.isInteger(count) || count < 1000 || cases.length === 0) {
-  const names = CASES.map(({ name }) => name).join(", ");
-  console.error(`bench: --count takes a number from 1000 up, --case a part of: ${names}`);
+const all = values.case === undefined ? Object.keys(PARTS) : ["translate"];
+const names = values.part === undefined ? all : [values.part];
+if (!Number.isInteger(count) || count < 1000 || cases.length === 0 || !names.every((name) => name in PARTS)) {
+  const known = CASES.map(({ name }) => name).join(", ");
+  console.error(`bench: --count takes a number from 1000 up, --case a part of: ${known}`);
+  console.error(`bench: --part takes one of: ${Object.keys(PARTS).join(", ")}`);
   process.exit(2);
 }
-const wanted = (part: string) =>
-  values.part === undefined ? values.case === undefined || part === "translate" : values.part === part;
-const translations = wanted("translate") ? compared() : [];
-const operations = wanted("product") ? await product() : [];
-const program = wanted("run") ? await run() : [];
-const small = wanted("pieces") ? await pieces() : [];
 
-function compared(): readonly Row[] {
+function translations(): readonly Row[] {
   // Each case in a process of its own: what the compiler has learnt in one would be in the way of the next.
   if (cases.length > 1) return cases.flatMap(({ name }) => alone(name));
   const baseline = new Baseline();
@@ -52,24 +102,11 @@ function alone(name: string): readonly Row[] {
   return JSON.parse(execFileSync(process.execPath, words, { encoding: "utf8" })).translate;
 }
 
-if (values.json) {
-  const parts = { translate: translations, product: operations, pieces: small, run: program };
-  console.log(JSON.stringify(parts, undefined, 2));
-} else {
-  const percent = (ratio: number) => `${(ratio * 100).toFixed(0)} %`;
-  const rows = translations.map(({ case: name, backend, c, model, ratio, slowdown }) => [
-    name,
-    backend,
-    c.toFixed(1),
-    model.toFixed(1),
-    percent(ratio),
-    slowdown === undefined ? "" : `${slowdown.toFixed(1)}x`,
-  ]);
-  if (rows.length > 0) console.log(table([["case", "backend", "C Mt/s", "model Mt/s", "of C", "listening"], ...rows]));
-  const times = operations.map((row) => [row.operation, row.backend, row.microseconds.toFixed(2)]);
-  if (times.length > 0) console.log(table([["operation", "backend", "µs of CPU"], ...times]));
-  const measured = program.map(({ operation, unit, value }) => [operation, unit, value.toFixed(1)]);
-  if (measured.length > 0) console.log(table([["a program under iommukit run", "unit", ""], ...measured]));
-  const costs = small.map(({ piece, nanoseconds }) => [piece, "", nanoseconds.toFixed(1)]);
-  if (costs.length > 0) console.log(table([["piece", "", "ns"], ...costs]));
+const results: Record<string, readonly unknown[]> = {};
+for (const name of names) {
+  const { head, measure: rowsOf, columns } = PARTS[name as keyof typeof PARTS] as Part<unknown>;
+  const rows = await rowsOf();
+  results[name] = rows;
+  if (!values.json) console.log(table([head, ...rows.map(columns)]));
 }
+if (values.json) console.log(JSON.stringify(results, undefined, 2));

@@ -12,7 +12,7 @@ export interface ProductRow {
   readonly microseconds: number;
 }
 
-const BACKENDS: readonly (readonly [string, () => IommuPlugin])[] = [
+export const BACKENDS: readonly (readonly [string, () => IommuPlugin])[] = [
   ["smmuv3", () => smmuv3()],
   ["vtd", () => vtd()],
 ];

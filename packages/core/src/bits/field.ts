@@ -134,8 +134,9 @@ export abstract class Field<V extends FieldValue = FieldValue> {
 
   /** Stores a value given as a number; throws a RangeError when it does not fit the field. */
   set(words: Int32Array, at: number, value: number): void {
-    if (this.spec.kind !== "addr" && value >= 0 && value < 2 ** Math.min(this.width, 32) && Number.isInteger(value))
-      this.setPair(words, at, 0, value | 0);
+    // Exact and in range: two halves, without a detour over bigint.
+    if (value >= 0 && value < this.#limit && value % this.#unit === 0)
+      this.setPair(words, at, Math.floor(value / TWO32) | 0, value | 0);
     else this.setBig(words, at, BigInt(value));
   }
 

@@ -23,7 +23,8 @@ export class ConfigCache<T> {
   }
 
   #first(sid: number, ssid: number): number {
-    return ((sid ^ (sid >>> 8) ^ Math.imul(ssid, 0x9e37)) & (this.#sets - 1)) * this.#ways;
+    // The upper half of the product: its lower bits are the same for numbers that differ by a power of two.
+    return ((Math.imul(sid ^ (ssid << 12), 0x9e37_79b1) >>> 16) & (this.#sets - 1)) * this.#ways;
   }
 
   /** Index of the slot, or -1. */

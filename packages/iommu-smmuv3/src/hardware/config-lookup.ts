@@ -27,9 +27,8 @@ class LevelOne {
   entries = 0;
 }
 
-/** Answers that are kept; a power of two. */
-const KEPT = 64;
-const LAST_KEPT = KEPT - 1;
+/** log2 of the answers that are kept. */
+const KEPT_BITS = 6;
 
 export class ConfigLookup {
   /** Answer of the last successful lookup. */
@@ -61,7 +60,7 @@ export class ConfigLookup {
     this.#streamTables = new ConfigCache(l1, () => new LevelOne());
     this.#contextTables = new ConfigCache(l1, () => new LevelOne());
     this.stream = this.#streams.slots[0];
-    this.#found = Array.from({ length: KEPT }, () => new FoundConfig(chip.ports.memory, this.stream));
+    this.#found = Array.from({ length: 1 << KEPT_BITS }, () => new FoundConfig(chip.ports.memory, this.stream));
     this.#remembers = ste.sets > 0 && cd.sets > 0;
     this.#uncached = ste.sets === 0 && cd.sets === 0;
   }
@@ -102,7 +101,7 @@ export class ConfigLookup {
 
   /** Where the answer for these would be, if `find` gave it lately; the reader compares `sid`, `ssid` and an epoch. */
   recent(sid: number, ssid: number): FoundConfig {
-    return this.#found[(sid ^ (ssid << 3) ^ (ssid >>> 3)) & LAST_KEPT];
+    return this.#found[Math.imul(sid ^ (ssid << 12), 0x9e37_79b1) >>> (32 - KEPT_BITS)];
   }
 
   /** The STE alone. */

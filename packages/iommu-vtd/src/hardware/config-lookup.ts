@@ -34,13 +34,13 @@ class Recent {
   entry: TranslationEntry | null = null;
 }
 
-/** Answers that are kept; a power of two. */
-const KEPT = 64;
+/** log2 of the answers that are kept. */
+const KEPT_BITS = 6;
 
 export class ConfigLookup {
   readonly contexts: ContextCache;
   readonly pasids: PasidCache;
-  readonly #recent: readonly Recent[] = Array.from({ length: KEPT }, () => new Recent());
+  readonly #recent: readonly Recent[] = Array.from({ length: 1 << KEPT_BITS }, () => new Recent());
   /** The root table and mode that the last Set Root Table Pointer latched. */
   rootHi = 0;
   rootLo = 0;
@@ -124,7 +124,7 @@ export class ConfigLookup {
 
   /** The entry of a PASID in scalable mode, with nobody listening; null where there is none that the common walk can use. */
   entry(sid: number, pasid: number): TranslationEntry | null {
-    const recent = this.#recent[(sid ^ (pasid << 3) ^ (pasid >>> 3)) & (KEPT - 1)];
+    const recent = this.#recent[Math.imul(sid ^ (pasid << 12), 0x9e37_79b1) >>> (32 - KEPT_BITS)];
     if (recent.sid === sid && recent.pasid === pasid && recent.changes === this.#changes()) return recent.entry;
     return this.#find(sid, pasid, recent);
   }

@@ -63,7 +63,8 @@ export class TagCache {
 
   #set(a: number, b: number, c: number, d: number): number {
     const page = (d >>> 12) ^ (c << 20);
-    return (page ^ (page >>> 9) ^ Math.imul(a ^ (b << 8), 0x9e37_79b1)) & this.#setMask;
+    // The upper bits of the product: its lower ones are the same for requesters on different buses.
+    return (page ^ (page >>> 9) ^ (Math.imul(a ^ (b << 8), 0x9e37_79b1) >>> 15)) & this.#setMask;
   }
 
   /** Slot with that tag, whose first word is not negative; -1 when there is none. */
