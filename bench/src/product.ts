@@ -1,5 +1,5 @@
 /** The product's own path, as its users reach it: DMA of a device, VFIO ioctls, a platform from nothing. CPU time per operation. */
-import { type AddressSpace, createPlatform, type IommuPlugin, NO_PASID, type Platform } from "@iommukit/core";
+import { type AddressSpace, createPlatform, type IommuPlugin, type MemoryRegion, NO_PASID, type Platform } from "@iommukit/core";
 import { smmuv3 } from "@iommukit/iommu-smmuv3";
 import { vtd } from "@iommukit/iommu-vtd";
 import { accelerator, type PciDevice } from "@iommukit/pci-device";
@@ -19,10 +19,12 @@ export const BACKENDS: readonly (readonly [string, () => IommuPlugin])[] = [
 const BDF = "0000:01:00.0";
 const IOVA = 0x1_0000_0000n;
 const MIB = 2 ** 20;
+const GIB = 2 ** 30;
+const RAM: readonly MemoryRegion[] = [{ base: 0x1_0000_0000, size: 2 * GIB }];
 const SIZES: readonly (readonly [string, number, number])[] = [
   ["64 B", 64, 20_000],
   ["4 KiB", 4096, 10_000],
-  ["1 MiB", MIB, 40],
+  ["1 MiB", MIB, 400],
 ];
 
 interface Program {
@@ -36,7 +38,7 @@ type Report = (operation: string, count: number, body: (i: number) => Promise<vo
 
 async function start(iommu: IommuPlugin, ats: boolean): Promise<Program> {
   const device = ats ? accelerator({ bdf: BDF }) : accelerator({ bdf: BDF, ats: null, pri: null, pasid: null });
-  const platform = await createPlatform({ iommus: [iommu], devices: [device], services: [vfioType1()] });
+  const platform = await createPlatform({ iommus: [iommu], devices: [device], services: [vfioType1()], ram: RAM });
   return platform.run(async () => {
     const task = platform.kernel.spawn({ name: "bench" });
     const container = await VfioContainer.open(task);
@@ -57,7 +59,7 @@ async function read({ pci }: Program, pasid: number, address: bigint, into: Uint
 async function untranslated(program: Program, report: Report): Promise<void> {
   const { container, memory } = program;
   const span = 16 * MIB;
-  const vaddr = await memory.mmap({ length: span });
+  const vaddr = await memory.mmap({ length: GIB });
   await container.mapDma({ iova: IOVA, vaddr, size: span });
   for (const [name, size, count] of SIZES) {
     const into = new Uint8Array(size);
@@ -70,8 +72,9 @@ async function untranslated(program: Program, report: Report): Promise<void> {
   );
   await container.unmapAll();
   for (const [name, size, count] of [
-    ["4 KiB", 4096, 1000],
-    ["2 MiB", 2 * MIB, 20],
+    ["4 KiB", 4096, 5000],
+    ["2 MiB", 2 * MIB, 200],
+    ["1 GiB", GIB, 2],
   ] as const) {
     await report(`VFIO MAP + UNMAP ${name}`, count, async () => {
       await container.mapDma({ iova: IOVA, vaddr, size });
@@ -83,7 +86,7 @@ async function untranslated(program: Program, report: Report): Promise<void> {
 /** Requests of a bound process: the device's ATC answers, or a page request does. */
 async function bound(program: Program, report: Report): Promise<void> {
   const { container, memory } = program;
-  await report("VFIO BIND + UNBIND", 200, async () => {
+  await report("VFIO BIND + UNBIND", 1500, async () => {
     await container.bind();
     await container.unbind();
   });
@@ -96,7 +99,7 @@ async function bound(program: Program, report: Report): Promise<void> {
   }
   const into = new Uint8Array(64);
   const fresh = await memory.mmap({ length: 2048 * 4096 });
-  await report("DMA 64 B, page request", 500, (i) => read(program, pasid, fresh + BigInt(i) * 4096n, into));
+  await report("DMA 64 B, page request", 1800, (i) => read(program, pasid, fresh + BigInt(i) * 4096n, into));
   await container.unbind();
 }
 
@@ -112,7 +115,7 @@ export async function product(scale = 1): Promise<ProductRow[]> {
       const { user, system } = process.cpuUsage(before);
       rows.push({ operation, backend, microseconds: (user + system) / count });
     };
-    await report("platform composed and closed", 40, async () => {
+    await report("platform composed and closed, warm", 1000, async () => {
       const platform = await createPlatform({ iommus: [iommu()], devices: [accelerator({ bdf: BDF })] });
       await platform.close();
     });
