@@ -10,8 +10,10 @@ import type { Capabilities } from "./capabilities.js";
 import { ContextCache, PasidCache } from "./config-cache.js";
 import { ContextRecord, FPD, TranslationEntry } from "./config-entries.js";
 import { ContextTables } from "./context-tables.js";
+import { KeptConfig } from "./kept-config.js";
 import { PasidTables } from "./pasid-tables.js";
 import type { Request } from "./request.js";
+import { Changes } from "./tag-cache.js";
 
 /** Translation table modes of RTADDR. */
 export const Ttm = { LEGACY: 0, SCALABLE: 1, RESERVED: 2, ABORT: 3 } as const;
@@ -26,21 +28,15 @@ function refusing(code: number): ContextRecord {
 const BAD_MODE = refusing(ScalableFault.ROOT_TABLE_ADDRESS.code);
 const ABORTED = refusing(ScalableFault.ABORT_DMA.code);
 
-/** An answer of `entry`, which holds while neither cache changes. */
-class Recent {
-  sid = -1;
-  pasid = -1;
-  changes = -1;
-  entry: TranslationEntry | null = null;
-}
-
 /** log2 of the answers that are kept. */
 const KEPT_BITS = 6;
 
 export class ConfigLookup {
+  /** Of both caches. */
+  readonly #changes = new Changes();
   readonly contexts: ContextCache;
   readonly pasids: PasidCache;
-  readonly #recent: readonly Recent[] = Array.from({ length: 1 << KEPT_BITS }, () => new Recent());
+  readonly #kept: readonly KeptConfig[] = Array.from({ length: 1 << KEPT_BITS }, () => new KeptConfig());
   /** The root table and mode that the last Set Root Table Pointer latched. */
   rootHi = 0;
   rootLo = 0;
@@ -48,8 +44,6 @@ export class ConfigLookup {
   scalable = false;
   /** Fault reason of every request in this mode; 0 when the mode can be used. */
   modeFault = 0;
-  /** 1 when both caches exist. */
-  readonly #caching: number;
   readonly #contextTables: ContextTables;
   readonly #pasidTables: PasidTables;
   /** Answer for a PASID that the context entry does not let through. */
@@ -58,13 +52,12 @@ export class ConfigLookup {
   constructor(
     private readonly unit: string,
     private readonly caps: Capabilities,
-    memory: PhysicalMemory,
+    private readonly memory: PhysicalMemory,
     private readonly trace: Tracer,
   ) {
     const { context, pasid } = caps.preset.caches;
-    this.contexts = new ContextCache(context);
-    this.pasids = new PasidCache(pasid);
-    this.#caching = context > 0 && pasid > 0 ? 1 : 0;
+    this.contexts = new ContextCache(context, this.#changes);
+    this.pasids = new PasidCache(pasid, this.#changes);
     this.#contextTables = new ContextTables(unit, caps, memory, trace);
     this.#pasidTables = new PasidTables(unit, caps, memory, trace);
   }
@@ -124,26 +117,22 @@ export class ConfigLookup {
 
   /** The entry of a PASID in scalable mode, with nobody listening; null where there is none that the common walk can use. */
   entry(sid: number, pasid: number): TranslationEntry | null {
-    const recent = this.#recent[Math.imul(sid ^ (pasid << 12), 0x9e37_79b1) >>> (32 - KEPT_BITS)];
-    if (recent.sid === sid && recent.pasid === pasid && recent.changes === this.#changes()) return recent.entry;
-    return this.#find(sid, pasid, recent);
+    const kept = this.#kept[Math.imul(sid ^ (pasid << 12), 0x9e37_79b1) >>> (32 - KEPT_BITS)];
+    const known = kept.sid === sid && kept.pasid === pasid && kept.changes === this.#changes.count;
+    if (known && (kept.uncached === 0 || kept.changed() === 0)) return kept.entry;
+    return this.#find(sid, pasid, kept);
   }
 
-  #changes(): number {
-    return this.contexts.tags.changes + this.pasids.tags.changes;
-  }
-
-  #find(sid: number, pasid: number, recent: Recent): TranslationEntry | null {
+  #find(sid: number, pasid: number, kept: KeptConfig): TranslationEntry | null {
     const context = this.context(sid);
     if (context.fault !== 0 || (context.word0 & FPD) !== 0 || this.pasidFault(context, pasid) !== 0) return null;
     const entry = this.#pasid(context, sid, pasid);
     if (entry.fault !== 0 || (entry.word0 & FPD) !== 0) return null;
-    if (this.#caching !== 0) {
-      recent.sid = sid;
-      recent.pasid = pasid;
-      recent.changes = this.#changes();
-      recent.entry = entry;
-    }
+    const changes = this.#changes.count;
+    const { context: contexts, pasid: pasids } = this.caps.preset.caches;
+    if (contexts > 0 && pasids > 0) kept.set(sid, pasid, changes, entry);
+    else if (contexts === 0 && pasids === 0)
+      kept.setUncached(sid, pasid, changes, entry, this.memory, this.#contextTables, this.#pasidTables);
     return entry;
   }
 
@@ -175,6 +164,7 @@ export class ConfigLookup {
 
   /** Set Root Table Pointer. */
   setRoot(hi: number, lo: number, ttm: number): void {
+    this.#changes.count++;
     this.rootHi = hi;
     this.rootLo = lo;
     this.ttm = ttm;

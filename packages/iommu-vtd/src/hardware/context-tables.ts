@@ -18,6 +18,11 @@ const SM_CONTEXT_WORDS = SM_CONTEXT_ENTRY.words;
 const SM_CONTEXT_PRESENT = SM_CONTEXT_ENTRY.P.lowMask;
 
 export class ContextTables {
+  /** Where the half of the root entry and the context entry lie that were read last in scalable mode. */
+  rootHi = 0;
+  rootLo = 0;
+  hi = 0;
+  lo = 0;
   readonly #root: Int32Array;
   readonly #smRoot: Int32Array;
   readonly #context: Int32Array;
@@ -101,6 +106,8 @@ export class ContextTables {
     // Scalable-mode root entry (9.2): the lower half for devfn below 0x80, the upper half above.
     const bus = sid >>> 8;
     const half = (sid & 0x80) >>> 6;
+    this.rootHi = rootHi;
+    this.rootLo = rootLo | (bus << 4) | (half << 2);
     let words = memory.view(rootHi, rootLo | (bus << 4), SM_ROOT_WORDS);
     if (words === null) return ScalableFault.ROOT_ACCESS.code;
     let at = memory.viewAt + half;
@@ -112,6 +119,8 @@ export class ContextTables {
     // Scalable-mode context entry (9.4).
     const devfn = sid & 0x7f;
     const tableLo = (low & SM_ROOT_POINTER) | (devfn << 5);
+    this.hi = high;
+    this.lo = tableLo;
     words = memory.view(high, tableLo, SM_CONTEXT_WORDS);
     if (words === null) return ScalableFault.CONTEXT_ACCESS.code;
     at = memory.viewAt;

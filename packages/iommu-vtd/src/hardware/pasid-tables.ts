@@ -21,6 +21,11 @@ const GROUP_SHIFT = PASID_TABLE_SHIFT;
 const { FIRST_STAGE, SECOND_STAGE, NESTED, PASS_THROUGH } = Pgtt;
 
 export class PasidTables {
+  /** Where the directory entry and the PASID table entry lie that were read last. */
+  directoryHi = 0;
+  directoryLo = 0;
+  hi = 0;
+  lo = 0;
   readonly #directory: Int32Array;
   readonly #pasidEntry: Int32Array;
   /** 1 for a PGTT that the unit has. */
@@ -66,6 +71,8 @@ export class PasidTables {
     const from = context.directoryLo;
     const directoryLo = (from + group * DIRECTORY_ENTRY_BYTES) | 0;
     const directoryHi = context.directoryHi + (from < 0 && directoryLo >= 0 ? 1 : 0);
+    this.directoryHi = directoryHi;
+    this.directoryLo = directoryLo;
     entry.word0 = 0;
     let words = memory.view(directoryHi, directoryLo, DIRECTORY_WORDS);
     if (words === null) return ScalableFault.DIRECTORY_ACCESS.code;
@@ -79,6 +86,8 @@ export class PasidTables {
     // PASID table entry (9.6).
     const index = pasid & ENTRIES_MASK;
     const tableLo = (low & DIRECTORY_POINTER) | (index * ENTRY_BYTES);
+    this.hi = high;
+    this.lo = tableLo;
     words = memory.view(high, tableLo, ENTRY_WORDS);
     if (words === null) return ScalableFault.PASID_ACCESS.code;
     at = memory.viewAt;

@@ -3,7 +3,7 @@
  * memory, down to a 4 KiB page in whose entries no bit is missing; from the paging-structure cache where there is one. For
  * whatever is different, and for every fault, it answers no, and `TableWalk` takes the walk from the start.
  */
-import { type PhysicalMemory, WINDOW_MASK } from "@iommukit/core";
+import { type PhysicalMemory, type Translation, WINDOW_MASK } from "@iommukit/core";
 import { FIRST_STAGE_ENTRY as FS } from "../spec/page-table.js";
 import { PASID_ENTRY, Pgtt } from "../spec/pasid-table.js";
 import { TranslationEntry } from "./config-entries.js";
@@ -37,6 +37,8 @@ const ENABLES = PASID_ENTRY.EAFE.lowMask - 1;
 const NOT_DIRTY = ~Right.DIRTY;
 const { SNOOP } = Right;
 const WRITE = 2;
+const PERMS = 7;
+const PAGE_SHIFT = 12;
 const INDEX_MASK = WINDOW_MASK;
 /** Bits of an entry's offset in its table. */
 const OFFSET = 511 << 3;
@@ -56,11 +58,11 @@ function entryAt(low: number, offset: number, first: number): number {
 }
 
 export class QuickWalk {
-  /** Page, and Right bits. */
-  hi = 0;
-  lo = 0;
+  /** Right bits of the page found last. */
   rights = 0;
   readonly #cache: PagingStructureCache;
+  /** 0: there is no paging-structure cache. */
+  readonly #cached: number = 0;
   readonly #reservedHi: number;
   /** The window that was used last. */
   #words: Int32Array = new Int32Array(0);
@@ -73,14 +75,15 @@ export class QuickWalk {
     private readonly memory: PhysicalMemory,
   ) {
     this.#cache = walk.firstStageCache;
+    this.#cached = this.#cache.tags.capacity;
     this.#reservedHi = walk.reservedHi;
   }
 
-  /** @returns 1 when the fields have the page, and it permits the access; otherwise 0 */
-  page(entry: TranslationEntry, pasid: number, hi: number, lo: number, access: number): number {
-    if (((entry.word0 & PGTT) ^ FIRST_STAGE) !== 0 || (entry.word4 & UNCOMMON) !== 0 || hi >>> 15 !== 0) return 0;
-    if (this.#cache.tags.capacity !== 0) return this.#fromCache(entry, pasid, hi, lo, access);
+  /** @returns 1 when `out` has the answer: there is a page, and it permits the access; otherwise 0 */
+  page(entry: TranslationEntry, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
     const { word4, word5 } = entry;
+    if ((((entry.word0 & PGTT) ^ FIRST_STAGE) | (word4 & UNCOMMON) | (hi >>> 15)) !== 0) return 0;
+    if (this.#cached !== 0) return this.#fromCache(entry, pasid, hi, lo, access, out);
     if (this.#reaches(word5, word4) === 0) return 0;
     const words = this.#words;
     const first = this.#first;
@@ -112,11 +115,11 @@ export class QuickWalk {
     high = words[at + 1];
     odd |= (~(every & low) & PRESENT) | ((any | high) & this.#reservedHi);
     if (odd !== 0) return 0;
-    return this.#leaf(entry, every & low, any | high, low, high, access);
+    return this.#leaf(entry, every & low, any | high, low, high, lo, access, out);
   }
 
   /** Only the last table is read; its rights so far come from the cache. */
-  #fromCache(entry: TranslationEntry, pasid: number, hi: number, lo: number, access: number): number {
+  #fromCache(entry: TranslationEntry, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
     const cache = this.#cache;
     const slot = cache.find(entry.did, pasid, 2, hi, lo);
     if (slot < 0) return 0;
@@ -127,23 +130,34 @@ export class QuickWalk {
     const high = this.#words[at + 1];
     if (((~low & PRESENT) | (high & this.#reservedHi)) !== 0) return 0;
     const before = cache.rights(slot);
-    return this.#leaf(entry, before & low, high | ((before & NOT_XD) === 0 ? XD : 0), low, high, access);
+    return this.#leaf(entry, before & low, high | ((before & NOT_XD) === 0 ? XD : 0), low, high, lo, access, out);
   }
 
-  #leaf(entry: TranslationEntry, every: number, any: number, low: number, high: number, access: number): number {
+  #leaf(
+    entry: TranslationEntry,
+    every: number,
+    any: number,
+    low: number,
+    high: number,
+    lo: number,
+    access: number,
+    out: Translation,
+  ): number {
     const common = ((every >>> RW_SHIFT) & 3) | ((any >>> 31) << 2);
     let rights = RIGHTS[((entry.word4 & ENABLES) << 3) | common];
-    const hi = high & ADDR_HI;
-    const lo = low & ADDR_LO;
+    const paHi = high & ADDR_HI;
     if ((low & D) === 0) {
       if ((access & WRITE) !== 0) return 0;
       rights &= NOT_DIRTY;
     }
     if ((entry.word2 & PGSNP) !== 0) rights |= SNOOP;
-    if ((access & ~rights) !== 0 || (hi === 0 && lo >>> 20 === 0xfee)) return 0;
-    this.hi = hi;
-    this.lo = lo;
+    if ((access & ~rights) !== 0 || (paHi === 0 && low >>> 20 === 0xfee)) return 0;
     this.rights = rights;
+    out.hi = paHi;
+    out.lo = (low & ADDR_LO) | (lo & ~ADDR_LO);
+    out.shift = PAGE_SHIFT;
+    out.perms = rights & PERMS;
+    out.stag = 0;
     return 1;
   }
 

@@ -6,6 +6,11 @@ const SLOT_WORDS = TAG_WORDS + OWN_WORDS;
 const FREE = -1;
 const NOTHING = new Int32Array(0);
 
+/** Grows whenever a slot of one of the caches that share it gets or loses its tag: what was found before holds while it stays. */
+export class Changes {
+  count = 0;
+}
+
 /**
  * A set-associative cache of slots under a tag of four int32 words, replaced round robin. Four more words of a slot are the
  * owner's, in the same cache line; whatever else belongs to a slot stands in arrays of the owner. The memory comes with the
@@ -18,8 +23,6 @@ export class TagCache {
   readonly slots: number;
   /** Number of valid slots. */
   size = 0;
-  /** Grows whenever a slot gets or loses its tag: what was found before holds while it stays. */
-  changes = 0;
   /** Of slot n from word 8n on: the tag, whose first word is FREE in a free slot, and the owner's words. */
   words: Int32Array = NOTHING;
   readonly #ways: number;
@@ -27,7 +30,11 @@ export class TagCache {
   #victim = new Uint8Array(0);
 
   /** @param capacity 0, or a power of two that is at least `ways` */
-  constructor(capacity: number, ways = 4) {
+  constructor(
+    capacity: number,
+    private readonly changes = new Changes(),
+    ways = 4,
+  ) {
     this.capacity = capacity;
     this.slots = Math.max(capacity, 1);
     this.#ways = ways;
@@ -93,7 +100,7 @@ export class TagCache {
     } else {
       this.size++;
     }
-    this.changes++;
+    this.changes.count++;
     const at = slot * SLOT_WORDS;
     this.words[at] = a;
     this.words[at + 1] = b;
@@ -110,7 +117,7 @@ export class TagCache {
   drop(slot: number): void {
     if (this.size === 0 || this.a(slot) === FREE) return;
     this.words[slot * SLOT_WORDS] = FREE;
-    this.changes++;
+    this.changes.count++;
     this.size--;
   }
 
@@ -118,7 +125,7 @@ export class TagCache {
   clear(): number {
     const had = this.size;
     if (had > 0) this.words.fill(FREE);
-    this.changes++;
+    this.changes.count++;
     this.size = 0;
     return had;
   }

@@ -11,6 +11,7 @@ import type { QuickWalk } from "./quick-walk.js";
 import { AddressType, type Request } from "./request.js";
 import { denial, disabledRequest, granted, permsOf, Right } from "./rights.js";
 import { enables, type TableWalk } from "./table-walk.js";
+import type { TagCache } from "./tag-cache.js";
 import {
   faultOf,
   IOTLB_SHIFT,
@@ -57,6 +58,7 @@ export class TranslationLookup {
   readonly #unit: string;
   readonly #config: ConfigLookup;
   readonly #iotlb: Iotlb;
+  readonly #tags: TagCache;
   readonly #walk: TableWalk;
   readonly #quick: QuickWalk;
   readonly #trace: Tracer;
@@ -69,6 +71,7 @@ export class TranslationLookup {
     this.#walk = walk;
     this.#quick = quick;
     this.#iotlb = iotlb;
+    this.#tags = iotlb.tags;
     this.#trace = trace;
   }
 
@@ -77,16 +80,16 @@ export class TranslationLookup {
    * listening. @returns 1 when `out` has the answer, otherwise 0
    */
   hit(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
-    const iotlb = this.#iotlb;
+    const tags = this.#tags;
     const { common } = this;
     if (common === NOTHING || (access & ~READ_WRITE) !== 0 || this.#trace.enabled) return 0;
     if (pasid === NONE) {
       if (hi === 0 && lo >>> 20 === 0xfee) return 0;
     } else if (common !== EVERYTHING) return 0;
-    const slot = iotlb.tags.size === 0 ? -1 : iotlb.find(rid, pasid, hi, lo);
+    const slot = tags.size === 0 ? -1 : this.#iotlb.find(rid, pasid, hi, lo);
     if (slot < 0) return pasid !== NONE ? this.#quickly(rid, pasid, hi, lo, access, out) : 0;
-    const { words } = iotlb.tags;
-    const at = iotlb.tags.own(slot);
+    const { words } = tags;
+    const at = tags.own(slot);
     const rights = words[at + RIGHTS];
     const needed = (access & WRITE) !== 0 ? access | DIRTY : access;
     if ((needed & ~rights) !== 0 || (rights & RID_PRIV) !== 0) return 0;
@@ -104,18 +107,11 @@ export class TranslationLookup {
 
   /** A miss that the common configuration and the common walk answer. */
   #quickly(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
-    const iotlb = this.#iotlb;
-    const quick = this.#quick;
     const entry = this.#config.entry(rid, pasid);
-    if (entry === null || quick.page(entry, pasid, hi, lo, access) === 0) return 0;
-    out.hi = quick.hi;
-    out.lo = quick.lo | (lo & 0xfff);
-    out.shift = 12;
-    out.perms = quick.rights & PERMS;
-    out.stag = 0;
-    if (iotlb.tags.capacity !== 0) {
-      const at = iotlb.fill(rid, pasid, hi, lo, 12, entry.did, pasid);
-      this.#set(at, quick.hi, quick.lo, quick.rights, kindOf(12, entry.pgtt, 0));
+    if (entry === null || this.#quick.page(entry, pasid, hi, lo, access, out) === 0) return 0;
+    if (this.#tags.capacity !== 0) {
+      const at = this.#iotlb.fill(rid, pasid, hi, lo, 12, entry.did, pasid);
+      this.#set(at, out.hi, out.lo & -0x1000, this.#quick.rights, kindOf(12, entry.pgtt, 0));
     }
     return 1;
   }

@@ -16,6 +16,7 @@ const flips = fc.array(
     table: fc.constantFrom("context", "directory", "entry", "level4", "level3", "level2", "level1"),
     bit: fc.oneof(fc.nat(11), fc.nat(63)),
     word: fc.oneof(fc.constant(0), fc.nat(7)),
+    after: fc.nat(6),
   }),
   { maxLength: 2 },
 );
@@ -70,16 +71,18 @@ function seen(setup: Setup, listened: boolean): unknown[] {
   };
   tables.level3 = Number(bench.load(root) & 0xf_ffff_ffff_f000n);
   tables.level2 = Number(bench.load(tables.level3) & 0xf_ffff_ffff_f000n);
-  for (const { table, bit, word } of setup.flips) {
-    const at = tables[table] + (table === "entry" || table === "context" ? (word % 4) * 8 : 0);
+  const flip = ({ table, bit, word }: Setup["flips"][number]) => {
+    const at = tables[table] + (table === "entry" ? word : table === "context" ? word % 4 : 0) * 8;
     bench.store(at, bench.load(at) ^ (1n << BigInt(bit)));
-  }
+  };
   const answers: unknown[] = [];
   const ask = () => {
-    for (const { page, access, pasid, rid } of setup.requests) {
+    for (const [i, { page, access, pasid, rid }] of setup.requests.entries()) {
       const status = bench.translate(page + 0x123n, access, pasid, rid);
       answers.push(status === TranslationStatus.OK ? [bench.pa, bench.out.shift, bench.out.perms] : status);
       answers.push(bench.takeReason());
+      // Software changes a table between two requests: caches stay as they are, and units without any see it.
+      for (const change of setup.flips) if (change.after === i) flip(change);
     }
   };
   // With a listener nothing takes the quick path.
