@@ -1,5 +1,12 @@
 /** The product's own path, as its users reach it: DMA of a device, VFIO ioctls, a platform from nothing. CPU time per operation. */
-import { type AddressSpace, createPlatform, type IommuPlugin, type MemoryRegion, NO_PASID, type Platform } from "@iommukit/core";
+import {
+  type AddressSpace,
+  createPlatform,
+  type IommuPlugin,
+  type MemoryRegion,
+  NO_PASID,
+  type Platform,
+} from "@iommukit/core";
 import { smmuv3 } from "@iommukit/iommu-smmuv3";
 import { vtd } from "@iommukit/iommu-vtd";
 import { accelerator, type PciDevice } from "@iommukit/pci-device";

@@ -75,11 +75,6 @@ export class VersionedMemory extends SlabMemory {
     else this.#past.set(pa, [past]);
   }
 
-  /** Each fetch is asked for. */
-  override window(): null {
-    return null;
-  }
-
   override view(hi: number, lo: number, words: number): Int32Array | null {
     const now = super.view(hi, lo, words);
     if (now === null || words <= BEAT_WORDS || words > MOST_WORDS || this.#past.size === 0) return now;
