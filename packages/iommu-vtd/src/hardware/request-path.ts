@@ -9,6 +9,7 @@ import {
   join64,
   NO_PASID,
   physical,
+  type TraceInterest,
   type Tracer,
   type Translation,
   TranslationStatus,
@@ -39,6 +40,15 @@ export interface RequestParts {
 }
 
 const { OK } = TranslationStatus;
+const STEPS = [
+  "tlb:hit",
+  "tlb:missed",
+  "tlb:filled",
+  "config:hit",
+  "config:missed",
+  "table:read",
+  "table:updated",
+] as const;
 const ANY = Access.READ | Access.WRITE | Access.EXEC;
 
 /** Translated requests that end as Completer Abort; all others are Unsupported Requests. */
@@ -49,21 +59,35 @@ export class RequestPath {
   readonly #request = new Request();
   readonly #lookup: TranslationLookup;
 
+  /** Listeners to the steps of translations, none of which takes the common path then; and to their ends. */
+  readonly #steps: TraceInterest;
+  readonly #wanted: TraceInterest;
+  /** 1 when somebody listens to ends. */
+  #ends = 0;
+
   constructor(private readonly parts: RequestParts) {
     this.#lookup = parts.lookup;
+    const changed = () => this.modeChanged();
+    this.#steps = parts.trace.interest(STEPS, changed);
+    this.#wanted = parts.trace.interest(["translate:completed"], changed);
   }
 
-  /** Root table, enables or protection have changed, and with them the requests that the common path may serve. */
+  /** Root table, enables, protection or listeners have changed, and with them the requests that the common path may serve. */
   modeChanged(): void {
     const { config, global, lookup, protectedMemory } = this.parts;
-    if (!global.translating || protectedMemory.active || config.modeFault !== 0) lookup.common = Common.NONE;
-    else lookup.common = config.scalable ? Common.ALL : Common.WITHOUT_PASID;
+    const closed = !global.translating || protectedMemory.active || config.modeFault !== 0 || this.#steps.wanted;
+    lookup.common = closed ? Common.NONE : config.scalable ? Common.ALL : Common.WITHOUT_PASID;
+    this.#ends = this.#wanted.wanted ? 1 : 0;
   }
 
   /** @returns TranslationStatus */
   translate(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
-    if (this.#lookup.hit(rid, pasid, hi, lo, access, out) !== 0) return OK;
-    return this.#inFull(rid, pasid, hi, lo, access, out);
+    if (this.#lookup.hit(rid, pasid, hi, lo, access, out) === 0) return this.#inFull(rid, pasid, hi, lo, access, out);
+    if (this.#ends !== 0) {
+      this.#request.start(rid, pasid, hi, lo, access, AddressType.UNTRANSLATED);
+      this.#traceEnd("untranslated", OK, out.hi, out.lo);
+    }
+    return OK;
   }
 
   #inFull(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {

@@ -77,12 +77,12 @@ export class TranslationLookup {
 
   /**
    * The common case, and nothing else: a plain read or write that an IOTLB entry or the common walk permits, with nobody
-   * listening. @returns 1 when `out` has the answer, otherwise 0
+   * listening to its steps. @returns 1 when `out` has the answer, otherwise 0
    */
   hit(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
     const tags = this.#tags;
     const { common } = this;
-    if (common === NOTHING || (access & ~READ_WRITE) !== 0 || this.#trace.enabled) return 0;
+    if (common === NOTHING || (access & ~READ_WRITE) !== 0) return 0;
     if (pasid === NONE) {
       if (hi === 0 && lo >>> 20 === 0xfee) return 0;
     } else if (common !== EVERYTHING) return 0;
