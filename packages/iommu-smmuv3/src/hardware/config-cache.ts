@@ -9,10 +9,12 @@ export class ConfigCache<T> {
   readonly #live: Uint8Array;
   readonly #victims: Uint8Array;
   readonly #sets: number;
+  readonly #hashShift: number;
   readonly #ways: number;
 
   constructor(geometry: SetAssociative, make: () => T) {
     this.#sets = geometry.sets;
+    this.#hashShift = Math.clz32(geometry.sets - 1);
     this.#ways = geometry.ways;
     const count = geometry.sets * geometry.ways;
     this.#sids = new Int32Array(count);
@@ -23,8 +25,8 @@ export class ConfigCache<T> {
   }
 
   #first(sid: number, ssid: number): number {
-    // The upper half of the product: its lower bits are the same for numbers that differ by a power of two.
-    return ((Math.imul(sid ^ (ssid << 12), 0x9e37_79b1) >>> 16) & (this.#sets - 1)) * this.#ways;
+    // The topmost bits of the product: the others are the same for numbers that lie a power of two apart.
+    return ((Math.imul(sid ^ (ssid << 12), 0x9e37_79b1) >>> this.#hashShift) & (this.#sets - 1)) * this.#ways;
   }
 
   /** Index of the slot, or -1. */

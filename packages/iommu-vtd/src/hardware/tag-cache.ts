@@ -27,6 +27,7 @@ export class TagCache {
   words: Int32Array = NOTHING;
   readonly #ways: number;
   readonly #setMask: number;
+  readonly #hashShift: number;
   #victim = new Uint8Array(0);
 
   /** @param capacity 0, or a power of two that is at least `ways` */
@@ -39,6 +40,7 @@ export class TagCache {
     this.slots = Math.max(capacity, 1);
     this.#ways = ways;
     this.#setMask = capacity / ways - 1;
+    this.#hashShift = Math.clz32(this.#setMask);
   }
 
   #allocate(): void {
@@ -70,8 +72,8 @@ export class TagCache {
 
   #set(a: number, b: number, c: number, d: number): number {
     const page = (d >>> 12) ^ (c << 20);
-    // The upper bits of the product: its lower ones are the same for requesters on different buses.
-    return (page ^ (page >>> 9) ^ (Math.imul(a ^ (b << 8), 0x9e37_79b1) >>> 15)) & this.#setMask;
+    // The topmost bits of the product: the others are the same for requesters or PASIDs that lie a power of two apart.
+    return (page ^ (page >>> 9) ^ (Math.imul(a ^ (b << 8), 0x9e37_79b1) >>> this.#hashShift)) & this.#setMask;
   }
 
   /** Slot with that tag, whose first word is not negative; -1 when there is none. */
