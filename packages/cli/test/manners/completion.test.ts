@@ -3,12 +3,14 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it, vi } from "vitest";
 import { bashCompletion } from "../../src/manners/completion/bash.js";
 import { fishCompletion } from "../../src/manners/completion/fish.js";
 import { zshCompletion } from "../../src/manners/completion/zsh.js";
 import { pageOf } from "../../src/manners/page.js";
 import { createProgram } from "../../src/program.js";
+
+vi.setConfig({ testTimeout: 60_000 });
 
 const whole = pageOf(await createProgram());
 const commands = whole.commands.map(({ name }) => name);
