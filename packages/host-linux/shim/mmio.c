@@ -80,7 +80,6 @@ static void die_of(int number) {
  * one step, on a copy of the bytes around the address; what it has changed there is written to the bus afterwards.
  */
 #define WINDOW 128
-#define PAGE 4096UL
 
 static struct {
   atomic_int owner; /* thread; 0: nobody steps */

@@ -9,6 +9,8 @@
 
 #include "protocol.h"
 
+#define PAGE 4096UL
+
 #define EXPORT __attribute__((visibility("default")))
 /* The next definition of a function that this library wraps. */
 #define REAL(result, name, ...) \

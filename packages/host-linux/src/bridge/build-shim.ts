@@ -17,7 +17,7 @@ export class ShimError extends Error {
 }
 
 const SOURCES = new URL("../../shim/", import.meta.url).pathname;
-const LIBRARY = ["client.c", "paths.c", "files.c", "mmio.c", "decode.c", "time.c"];
+const LIBRARY = ["client.c", "paths.c", "files.c", "memory.c", "mmio.c", "decode.c", "time.c"];
 const FLAGS = ["-std=gnu11", "-O2", "-Wall", "-fvisibility=hidden"];
 
 /** @throws ShimError */
