@@ -87,10 +87,12 @@ export const BACKENDS: readonly Backend[] = [
       return { "iotlbRegisters.IVA": IVA, "iotlbRegisters.IOTLB": IOTLB };
     },
     codeLists: (modules) =>
-      ["LegacyFault", "ScalableFault", "InterruptFault"].map((list) => ({
-        title:
-          { LegacyFault: "Fault reasons: legacy mode", ScalableFault: "Fault reasons: scalable mode" }[list] ??
-          "Fault reasons: interrupt remapping",
+      [
+        ["LegacyFault", "Fault reasons: legacy mode"],
+        ["ScalableFault", "Fault reasons: scalable mode"],
+        ["InterruptFault", "Fault reasons: interrupt remapping"],
+      ].map(([list, title]) => ({
+        title,
         codes: Object.entries(exported<Readonly<Record<string, Reason>>>(modules, list)).map(
           ([name, { code, condition, meaning }]): Code => ({
             name: `${list}.${name}`,
