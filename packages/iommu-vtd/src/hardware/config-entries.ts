@@ -1,11 +1,15 @@
 /** What the context cache and the PASID cache hold: the words of an entry that later steps need, or the fault that reading it gave. */
 
 import { levelsOf } from "../spec/page-table.js";
-import { PASID_ENTRY, Pgtt } from "../spec/pasid-table.js";
-import { SM_CONTEXT_ENTRY } from "../spec/root-context.js";
+import { PASID_DIRECTORY_ENTRY, PASID_ENTRY, Pgtt } from "../spec/pasid-table.js";
+import { CONTEXT_ENTRY, SM_CONTEXT_ENTRY } from "../spec/root-context.js";
 
 /** The same bit in every entry that has it. */
-export const FPD = PASID_ENTRY.FPD.lowMask;
+export const FPD =
+  PASID_ENTRY.FPD.lowMask &
+  PASID_DIRECTORY_ENTRY.FPD.lowMask &
+  CONTEXT_ENTRY.FPD.lowMask &
+  SM_CONTEXT_ENTRY.FPD.lowMask;
 const PGTT = PASID_ENTRY.PGTT.lowMask;
 const PGTT_SHIFT = PASID_ENTRY.PGTT.shift;
 const AW = PASID_ENTRY.AW.lowMask;
