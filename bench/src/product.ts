@@ -122,7 +122,7 @@ export async function product(scale = 1): Promise<ProductRow[]> {
       const { user, system } = process.cpuUsage(before);
       rows.push({ operation, backend, microseconds: (user + system) / count });
     };
-    await report("platform composed and closed, warm", 1000, async () => {
+    await report("platform composed and closed, warm", 3000, async () => {
       const platform = await createPlatform({ iommus: [iommu()], devices: [accelerator({ bdf: BDF })] });
       await platform.close();
     });

@@ -25,12 +25,15 @@ export interface ExternalPage {
   users: number;
 }
 
+/** A container may have a million mappings: what most of them do not need is shared. */
+const NO_PAGES: readonly DmaPages[] = [];
+const NO_EXTERNAL: ReadonlyMap<number, ExternalPage> = new Map();
+
 export class VfioDma {
   size = 0n;
   /** What an IOMMU's domains hold, lowest first; empty while the container has none. */
-  readonly pages: DmaPages[] = [];
-  /** pfn_list, by page of the mapping. A page is charged once, whoever holds it. */
-  readonly external = new Map<number, ExternalPage>();
+  pages: readonly DmaPages[] = NO_PAGES;
+  #external: Map<number, ExternalPage> | undefined;
   /** UNMAP with VADDR: the memory behind it is about to come back at another address. */
   vaddrInvalid = false;
   /** Dirty bits while tracking is on: one for each page, and 64 spare ones for shifting. */
@@ -43,6 +46,20 @@ export class VfioDma {
     readonly prot: number,
     public owner: DmaOwner,
   ) {}
+
+  /** pfn_list, by page of the mapping. A page is charged once, whoever holds it. */
+  get external(): ReadonlyMap<number, ExternalPage> {
+    return this.#external ?? NO_EXTERNAL;
+  }
+
+  addExternal(page: number, held: ExternalPage): void {
+    this.#external ??= new Map();
+    this.#external.set(page, held);
+  }
+
+  removeExternal(page: number): void {
+    this.#external?.delete(page);
+  }
 
   /** iommu_mapped: domains translate it. */
   get mapped(): boolean {

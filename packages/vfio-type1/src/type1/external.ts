@@ -76,7 +76,7 @@ async function pinFirst(dma: VfioDma, page: number): Promise<ExternalPage> {
     throw error;
   }
   const held = { pinned, users: 0 };
-  dma.external.set(page, held);
+  dma.addExternal(page, held);
   return held;
 }
 
@@ -104,7 +104,7 @@ function unpinPage(iommu: VfioIommu, iova: bigint): boolean {
 }
 
 function release(dma: VfioDma, page: number, { pinned }: ExternalPage): void {
-  dma.external.delete(page);
+  dma.removeExternal(page);
   pinned.unpin();
   if (!dma.mapped) uncharge(dma.owner, 1);
 }

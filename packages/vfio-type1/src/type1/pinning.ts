@@ -57,18 +57,24 @@ const BATCH = 512;
 async function pinAll(dma: VfioDma, keepZeroPage?: boolean): Promise<void> {
   const write = (dma.prot & IommuProt.WRITE) !== 0;
   const total = Number(dma.size / BigInt(PAGE_SIZE));
-  for (let first = 0; first < total; ) {
-    const at = dma.vaddr + BigInt(first * PAGE_SIZE);
-    const pinned = await dma.owner.mm.pin(at, write, keepZeroPage, Math.min(BATCH, total - first));
-    const pages = { first, pinned, charged: !pinned.reserved };
-    try {
-      charge(dma.owner, costOf(dma, pages));
-    } catch (error) {
-      pinned.unpin();
-      throw error;
+  const held: DmaPages[] = [];
+  try {
+    for (let first = 0; first < total; ) {
+      const at = dma.vaddr + BigInt(first * PAGE_SIZE);
+      const pinned = await dma.owner.mm.pin(at, write, keepZeroPage, Math.min(BATCH, total - first));
+      const pages = { first, pinned, charged: !pinned.reserved };
+      try {
+        charge(dma.owner, costOf(dma, pages));
+      } catch (error) {
+        pinned.unpin();
+        throw error;
+      }
+      held.push(pages);
+      first += pinned.pages;
     }
-    dma.pages.push(pages);
-    first += pinned.pages;
+  } finally {
+    // A copy has no room to grow.
+    dma.pages = held.slice();
   }
 }
 
@@ -126,7 +132,7 @@ export async function unmapAndUnpin(dma: VfioDma, domains: readonly VfioDomain[]
 function unpinAll(dma: VfioDma): void {
   uncharge(dma.owner, chargedPages(dma) - dma.external.size);
   for (const { pinned } of dma.pages) pinned.unpin();
-  dma.pages.length = 0;
+  dma.pages = [];
 }
 
 /** What the mapping costs its owner: for a move to another one. */
