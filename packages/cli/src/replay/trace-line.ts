@@ -32,10 +32,12 @@ export type TraceItem =
 /** From "map:" on. */
 const EVENT =
   /map:\s+IOMMU:\s+iova=0x([0-9a-f]{1,16}) - 0x[0-9a-f]{1,17} (?:paddr=0x([0-9a-f]{1,16}) )?size=(\d+)(?: unmapped_size=(\d+))?\s*$/y;
-const PROBE = /\[(\d{3,})\].*\biommu_(?:map|unmap): \(.*\) domain=(0x[0-9a-f]+) iova=0x([0-9a-f]+)/;
+/** From "map:" on: the kprobes on iommu_map and iommu_unmap. */
+const PROBE = /map:\s+\(\S+\) domain=(0x[0-9a-f]+) iova=0x([0-9a-f]+)/y;
 const ATTACH_PROBE = /\[(\d{3,})\].*\biommu_attach: \(.*\) domain=(0x[0-9a-f]+)/;
 const ATTACH = /\[(\d{3,})\].*\battach_device_to_domain:\s+IOMMU:\s+device=(\S+)/;
-const DMA = /\[(\d{3,})\].*: dma_(?:map_page|map_sg|alloc): (\S+) .*?dma_addrs?=\{?(?:0x)?([0-9a-f]+)/;
+/** From ": dma_" on. */
+const DMA = /: dma_(?:map_page|map_sg|alloc): (\S+) .*?dma_addrs?=\{?(?:0x)?([0-9a-f]+)/y;
 const PHASE = /\s(\d+\.\d{6}): .*?tracing_mark_write: PHASE (\S.*?)\s*$/;
 
 export class TraceReader {
@@ -51,7 +53,8 @@ export class TraceReader {
   #event(text: string): TraceItem | undefined {
     const at = text.indexOf("map: ");
     if (at >= 0) return this.#mapping(text, at);
-    if (text.includes(": dma_")) return dma(text);
+    const dmaAt = text.indexOf(": dma_");
+    if (dmaAt >= 0) return dma(text, dmaAt);
     return text.includes("attach") ? this.#attach(text) : undefined;
   }
 
@@ -63,8 +66,10 @@ export class TraceReader {
       const head = headOf(text, unmap ? at - 2 : at);
       return head && this.#mapped(unmap, head, event);
     }
+    PROBE.lastIndex = at;
     const probe = PROBE.exec(text);
-    if (probe !== null) this.#probes.set(probe[1], { domain: probe[2], page: pageOf(probe[3]) });
+    const cpu = probe && cpuOf(text, at);
+    if (cpu) this.#probes.set(cpu, { domain: probe[1], page: pageOf(probe[2]) });
     return undefined;
   }
 
@@ -110,16 +115,24 @@ interface Head {
 function headOf(text: string, name: number): Head | undefined {
   let end = name;
   while (text.charCodeAt(end - 1) === 32) end--;
-  const open = text.lastIndexOf("[", end);
-  const close = text.indexOf("]", open);
-  if (open < 0 || close > end || text[end - 1] !== ":") return undefined;
+  const cpu = cpuOf(text, end);
+  if (cpu === undefined || text[end - 1] !== ":") return undefined;
   const time = nanoseconds(text.slice(text.lastIndexOf(" ", end - 1) + 1, end - 1));
-  return time > 0 ? { cpu: text.slice(open + 1, close), time } : undefined;
+  return time > 0 ? { cpu, time } : undefined;
 }
 
-function dma(text: string): TraceItem | undefined {
+/** What stands in the last brackets before a place of the line. */
+function cpuOf(text: string, before: number): string | undefined {
+  const open = text.lastIndexOf("[", before);
+  const close = text.indexOf("]", open);
+  return open < 0 || close < 0 || close > before ? undefined : text.slice(open + 1, close);
+}
+
+function dma(text: string, at: number): TraceItem | undefined {
+  DMA.lastIndex = at;
   const event = DMA.exec(text);
-  return event === null ? undefined : { kind: "dma", cpu: event[1], device: event[2], page: pageOf(event[3]) };
+  const cpu = event && cpuOf(text, at);
+  return cpu ? { kind: "dma", cpu, device: event[1], page: pageOf(event[2]) } : undefined;
 }
 
 function phase(text: string): TraceItem | undefined {
