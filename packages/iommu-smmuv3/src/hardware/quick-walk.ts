@@ -51,13 +51,14 @@ export class QuickWalk {
     if (this.#caches !== 0) {
       const { words } = this.walks;
       const cached = this.walks.find(found.tag, found.tags, hi, lo);
-      if (cached < 0) return 0;
+      // Tables that are read on the way belong into the cache: the whole walk puts them there.
+      if (cached < 0 || this.walks.levelOf(cached) !== 2) return 0;
       dHi = words[cached + OUT_HI] | words[cached + PERMS];
       dLo = words[cached + OUT_LO] | TYPE_TABLE;
-      levels = 3 - this.walks.levelOf(cached);
+      levels = 1;
     }
     // The first of the levels; then one by one. What the descriptors have in common is looked at when all have been read.
-    const root = levels > 3 ? hi >>> 6 : levels > 2 ? (hi << 3) | (lo >>> 29) : levels > 1 ? lo >>> 20 : lo >>> 11;
+    const root = levels > 3 ? hi >>> 6 : levels > 2 ? (hi << 3) | (lo >>> 29) : lo >>> 11;
     let at = entryAt(dLo, root, windowFirst);
     if (at >= end) return 0;
     let all = dLo;
@@ -74,7 +75,7 @@ export class QuickWalk {
       dLo = window[at];
       dHi = window[at + 1];
     }
-    if (levels > 2) {
+    if (levels > 1) {
       at = entryAt(dLo, lo >>> 20, windowFirst);
       if (at >= end) return 0;
       all &= dLo;
@@ -82,8 +83,6 @@ export class QuickWalk {
       hierarchy |= dHi;
       dLo = window[at];
       dHi = window[at + 1];
-    }
-    if (levels > 1) {
       at = entryAt(dLo, lo >>> 11, windowFirst);
       if (at >= end) return 0;
       all &= dLo;

@@ -126,8 +126,20 @@ function writePages(m: Machine, random: Random): void {
     m.map(VA + BigInt(page) * 4096n, random.below(9) === 0 ? HOLE : DATA + page * 4096, leaf());
   }
   m.map(VA + 0x20_0000n, DATA, leaf(), { level: 2 });
+  for (let page = 0; page < PAGES; page++) {
+    m.map(VA + 0x40_0000n + BigInt(page) * 4096n, DATA + page * 8192, leaf());
+    m.map(VA + 0x60_0000n + BigInt(page) * 4096n, DATA + page * 12288, leaf());
+  }
   const hierarchy = random.below(4) === 0 ? random.below(16) : 0;
   m.memory.store32(S1_ROOT + 4, (m.memory.load32(S1_ROOT + 4) & 0x07ff_ffff) | (hierarchy << 27));
+}
+
+/** Exchanges two tables of pages: who remembers them from before still finds the old ones. */
+function swapTables(m: Machine): void {
+  const below = (table: number, index: number) => Number(m.memory.load64(table + index * 8) & 0xffff_ffff_f000n);
+  const table = below(below(S1_ROOT, 0), 1);
+  const words = [0, 1, 2, 3].map((word) => m.memory.load32(table + 16 + word * 4));
+  for (let word = 0; word < 4; word++) m.memory.store32(table + 16 + word * 4, words[word ^ 2]);
 }
 
 /** The same changes and accesses for the same seed; what came of them. With a listener nothing takes the quick path. */
@@ -150,10 +162,10 @@ function story(seed: number, listened: boolean): unknown[] {
       m.set(s.CR0, {});
       m.set(s.STRTAB_BASE_CFG, { LOG2SIZE: random.pick([1, 8]) });
       m.set(s.CR0, { SMMUEN: true, EVENTQEN: true, CMDQEN: true, PRIQEN: true });
-    }
+    } else if (change === 6) swapTables(m);
     const page = BigInt(random.below(PAGES + 1)) * 4096n;
     const va = (random.below(12) === 0 ? random.pick([0n, 1n << 39n, 1n << 48n, 0xffn << 56n, -1n << 47n]) : 0n) + VA;
-    const address = BigInt.asUintN(64, va + (random.below(8) === 0 ? 0x20_0000n : 0n) + page + 0x123n);
+    const address = BigInt.asUintN(64, va + BigInt(random.pick([0, 0, 0, 1, 2, 3])) * 0x20_0000n + page + 0x123n);
     const access = random.below(10) === 0 ? random.below(16) : random.pick([READ, WRITE, READ | WRITE]);
     const status = m.translate(address, access, random.below(SIDS), random.below(SSIDS + 1) - 1);
     all.push(status === TranslationStatus.OK ? [m.pa, m.out.shift, m.out.perms] : status, m.events());
