@@ -56,7 +56,7 @@ function tracers(): Record<string, () => unknown> {
 export async function pieces(): Promise<PieceRow[]> {
   const rows: PieceRow[] = [];
   for (const [piece, body] of Object.entries({ ...memories(), ...entries(), ...tracers() })) {
-    const { min } = await measure(body, { batch_samples: 1024, min_cpu_time: 50e6 });
+    const { min } = await measure(body, { batch_samples: 1024, min_cpu_time: 300e6 });
     rows.push({ piece, nanoseconds: min });
   }
   return rows;
