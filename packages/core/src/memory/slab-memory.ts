@@ -1,6 +1,6 @@
 /**
- * Simulated RAM in buffers that are allocated when first touched, and written to only here: one for a single region of up to 4 GiB, otherwise a
- * one-level array of 1 GiB slabs, whose `view` takes longer.
+ * Simulated RAM in buffers that are allocated when first touched, and written to only here: one for a single region of up
+ * to 4 GiB, otherwise a one-level array of 1 GiB slabs, whose `view` takes longer.
  */
 import { hiOf, loOf } from "./address.js";
 import { type MemoryRegion, type MemoryWindow, type PhysicalMemory, WINDOW_MASK } from "./physical-memory.js";

@@ -47,11 +47,10 @@ export class FoundConfig {
   levels = 4;
   /** Bits of a descriptor's high word that are of its address and that the table may not have. */
   beyondOutput = 0;
-  /** PERM bits by `permsIndex`. */
+  /** PERM bits of a page: `permsTable`. */
   perms = PERMS_OF[0];
   /** nG where global entries exist: pages without it are global. */
   globalUnless = 0;
-
   /** 1 when no cache has the entries: they are then read for each transaction, and must be what they were. */
   uncached = 0;
   readonly kept = new KeptEntries();

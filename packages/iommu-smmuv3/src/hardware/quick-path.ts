@@ -1,7 +1,7 @@
 /**
  * The common case and nothing else: a plain read or write below TTB0 whose configuration was found lately and which a TLB
- * entry or the common walk permits. Every other transaction, and every one while the trace is on, takes the way through
- * `Translator`, from the start.
+ * entry or the common walk permits. Every other transaction, and every one while somebody watches the steps, takes the way
+ * through `Translator`, from the start.
  */
 import { Access, type Translation } from "@iommukit/core";
 import type { ConfigLookup } from "./config-lookup.js";
