@@ -64,6 +64,6 @@ export class Replayer {
   async finish(): Promise<Replay> {
     await this.flush();
     for (const machine of this.machines) machine.close();
-    return report(this.#events, this.machines, this.#spaces, this.#fragmentation);
+    return report(this.#events, this.#reader.malformed, this.machines, this.#spaces, this.#fragmentation);
   }
 }

@@ -69,6 +69,8 @@ export interface Replay {
   readonly namedSpaces: number;
   readonly ambiguousUnmaps: number;
   readonly unknownUnmaps: number;
+  /** Lines of iommu:map or iommu:unmap that are cut, garbled or contradict themselves. */
+  readonly malformedLines: number;
   readonly access: Access | null;
   readonly configurations: readonly ConfigurationReport[];
   readonly fragmentation: {
@@ -80,6 +82,7 @@ export interface Replay {
 
 export function report(
   events: number,
+  malformedLines: number,
   machines: readonly ReplayMachine[],
   spaces: Spaces,
   fragmentation: Fragmentation,
@@ -95,6 +98,7 @@ export function report(
     namedSpaces: devices.filter((device) => device !== undefined).length,
     ambiguousUnmaps: spaces.ambiguous,
     unknownUnmaps: spaces.unknown,
+    malformedLines,
     access: machines[0].configuration.access ?? null,
     configurations: machines.map((machine) => configurationReport(machine, names, shown)),
     fragmentation: {

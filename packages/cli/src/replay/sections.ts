@@ -21,7 +21,9 @@ export function sections(replay: Replay): readonly Section[] {
   ];
 }
 
-function summaryLines({ events, spaces, namedSpaces, ambiguousUnmaps, unknownUnmaps, access, configurations }: Replay) {
+function summaryLines(replay: Replay): string[] {
+  const { events, spaces, namedSpaces, ambiguousUnmaps, unknownUnmaps, malformedLines, access, configurations } =
+    replay;
   const named = namedSpaces > 0 ? `, ${namedSpaces} with a device's name` : "";
   const lines = [`${events} events, ${spaces} address spaces${named}`];
   if (ambiguousUnmaps > 0)
@@ -30,6 +32,8 @@ function summaryLines({ events, spaces, namedSpaces, ambiguousUnmaps, unknownUnm
     );
   if (unknownUnmaps > 0)
     lines.push(`${unknownUnmaps} unmaps are of mappings from before the trace: counted, not replayed`);
+  if (malformedLines > 0)
+    lines.push(`${malformedLines} lines of maps or unmaps are cut, garbled or contradict themselves: left out`);
   for (const { label, total } of configurations) {
     if (total.refusedMaps > 0) lines.push(`${label} refused ${total.refusedMaps} maps`);
     if (total.access && total.access.faults > 0) lines.push(`${label}: ${total.access.faults} accesses faulted`);

@@ -31,7 +31,7 @@ export type TraceItem =
 
 /** From "map:" on. */
 const EVENT =
-  /map:\s+IOMMU:\s+iova=0x([0-9a-f]{1,16}) - 0x[0-9a-f]{1,17} (?:paddr=0x([0-9a-f]{1,16}) )?size=(\d+)(?: unmapped_size=(\d+))?\s*$/y;
+  /map:\s+IOMMU:\s+iova=0x([0-9a-f]{1,16}) - 0x([0-9a-f]{1,16}) (?:paddr=0x([0-9a-f]{1,16}) )?size=(\d+)(?: unmapped_size=(\d+))?\s*$/y;
 /** From "map:" on: the kprobes on iommu_map and iommu_unmap. */
 const PROBE = /map:\s+\(\S+\) domain=(0x[0-9a-f]+) iova=0x([0-9a-f]+)/y;
 const ATTACH_PROBE = /\[(\d{3,})\].*\biommu_attach: \(.*\) domain=(0x[0-9a-f]+)/;
@@ -40,7 +40,14 @@ const ATTACH = /\[(\d{3,})\].*\battach_device_to_domain:\s+IOMMU:\s+device=(\S+)
 const DMA = /: dma_(?:map_page|map_sg|alloc): (\S+) .*?dma_addrs?=\{?(?:0x)?([0-9a-f]+)/y;
 const PHASE = /\s(\d+\.\d{6}): .*?tracing_mark_write: PHASE (\S.*?)\s*$/;
 
+/** 1 TiB, in pages: what claims to be longer is no mapping. */
+const LONGEST = 2 ** 28;
+/** Pages of 64 bits of address. */
+const ALL_PAGES = 2 ** 52;
+
 export class TraceReader {
+  /** Lines of iommu:map or iommu:unmap that are cut, garbled or contradict themselves. */
+  malformed = 0;
   /** The kprobe that came last, by CPU. */
   readonly #probes = new Map<string, { readonly domain: string; readonly page: number }>();
   readonly #attached = new Map<string, string>();
@@ -59,12 +66,14 @@ export class TraceReader {
   }
 
   #mapping(text: string, at: number): TraceEvent | undefined {
-    EVENT.lastIndex = at;
-    const event = EVENT.exec(text);
-    if (event !== null) {
+    if (text.includes("IOMMU:", at)) {
+      EVENT.lastIndex = at;
+      const event = EVENT.exec(text);
       const unmap = text.startsWith("un", at - 2);
-      const head = headOf(text, unmap ? at - 2 : at);
-      return head && this.#mapped(unmap, head, event);
+      const head = event && headOf(text, unmap ? at - 2 : at);
+      const item = head ? this.#mapped(unmap, head, event) : undefined;
+      if (item === undefined) this.malformed++;
+      return item;
     }
     PROBE.lastIndex = at;
     const probe = PROBE.exec(text);
@@ -73,11 +82,18 @@ export class TraceReader {
     return undefined;
   }
 
-  #mapped(unmap: boolean, { cpu, time }: Head, [, iova, paddr, size, unmapped]: RegExpExecArray): TraceEvent {
+  /** Undefined when the end of the range is not where its size says. */
+  #mapped(
+    unmap: boolean,
+    { cpu, time }: Head,
+    [, iova, end, paddr, size, unmapped]: RegExpExecArray,
+  ): TraceEvent | undefined {
     const page = pageOf(iova);
+    const span = Math.ceil(Number(size) / 4096);
+    const bytes = Number(unmapped ?? size);
+    if (Math.max(span, bytes / 4096) > LONGEST || (page + span) % ALL_PAGES !== pageOf(end)) return undefined;
     const probe = this.#probes.get(cpu);
     if (probe !== undefined) this.#probes.delete(cpu);
-    const bytes = Number(unmapped ?? size);
     return {
       kind: unmap ? "unmap" : "map",
       cpu,

@@ -19,6 +19,26 @@ describe("trace-cmd report", () => {
   });
 });
 
+describe("lines of maps and unmaps that are no such lines", () => {
+  it.each([
+    ["cut", map(0x10000).slice(0, -8)],
+    ["without a time", map(0x10000).replace("1.000001", "later")],
+    ["whose end is not where the size says", map(0x10000).replace("size=4096", "size=8192")],
+    ["longer than any mapping", map(0, 2 ** 41)],
+  ])("%s: are counted and left out", async (_what, line) => {
+    const result = await replay([line, map(0x20000)]);
+    expect(result).toMatchObject({ events: 1, malformedLines: 1 });
+    expect(replayText(result)).toContain(
+      "1 lines of maps or unmaps are cut, garbled or contradict themselves: left out",
+    );
+  });
+
+  it("of other kinds are passed over", async () => {
+    const lines = [probe("map", 1, 0x20000), "  a-1 [000] ..... 1.0: sched_switch: prev_comm=map: x", map(0x20000)];
+    expect(await replay(lines)).toMatchObject({ events: 1, malformedLines: 0 });
+  });
+});
+
 describe("a strict replay", () => {
   it("invalidates and waits once for each unmap, behind both drivers", async () => {
     const { configurations, events } = await replay([map(0x10000), map(0x20000), unmap(0x10000)]);
