@@ -90,6 +90,7 @@ async function findings(published: Published): Promise<Finding[]> {
       what: `throughput, ${flows} flows`,
       unit: "Gb/s",
       published: throughput,
+      basis: "arithmetic",
       model: (PAGE * 8) / (l0 + perPage * lm),
       tolerance: 0.002,
       how: `computed: 4 KiB / (l0 + reads x lm) with the fitted l0 = ${l0} ns and lm = ${lm} ns (paper)`,

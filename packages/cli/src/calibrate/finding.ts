@@ -4,7 +4,7 @@ export interface Finding {
   readonly what: string;
   readonly unit: string;
   readonly published: number;
-  /** "arithmetic": `published` is no publication's figure but what a formula says. */
+  /** "arithmetic": `published` stands in no publication, but follows from its figures, or from a formula. */
   readonly basis?: "arithmetic";
   readonly model: number;
   /** How far the model may be off, as a share of the published figure; "trend": only on the same side of 1. */

@@ -156,6 +156,7 @@ export const hypersio: Calibration = {
         what: "miss",
         unit: "ns",
         published: MISS,
+        basis: "arithmetic",
         model: 2 * PCIE_ONE_WAY + reads * DRAM,
         tolerance: 0,
         how: `computed: 2 x ${PCIE_ONE_WAY} ns of PCIe + reads x ${DRAM} ns of DRAM (paper: a simulator's parameters)`,
