@@ -29,6 +29,8 @@ export interface Scenario<M extends Machine = Machine> {
   readonly finds?: readonly string[];
   /** Allocations may fail, where the scheduler says so. */
   readonly allocationsFail?: boolean;
+  /** A run leaves the machine as it was not before (a device is pulled out): each needs a new one, and leaks are not looked for. */
+  readonly oneShot?: boolean;
   /** Virtual nanoseconds that a run takes at most: a driver that waits longer has lost something. One second when absent. */
   readonly timeLimit?: number;
   boot(options: MachineOptions): Promise<M>;

@@ -39,7 +39,7 @@ export function zooRows(searches: readonly SearchOptions[]): readonly Row[] {
     });
     for (const [variant, backends] of Object.entries(scenario.finds)) {
       for (const backend of backends ?? backendsOf(scenario))
-        rows.push({ variant, tasks: searches.map((search) => task(backend, [variant], search)) });
+        rows.push({ variant, tasks: searches.map((search) => task(backend, variant.split("+"), search)) });
     }
     for (const backend of backendsOf(scenario).filter((name) => BACKEND_NAMES.includes(name)))
       rows.push({ variant: undefined, tasks: searches.map((search) => task(backend, [], search)) });

@@ -76,6 +76,8 @@ export abstract class MmStruct implements Mm {
   }
 
   mmgetNotZero(): boolean {
+    const { trace } = this.environment;
+    if (this.#count === 0 && trace.enabled) trace.emit("mm:misused", { mm: this.id, owner: this.owner });
     if (this.#users === 0) return false;
     this.#users++;
     return true;

@@ -59,7 +59,11 @@ export class Bonds {
     this.#count--;
     bond.gone = true;
     bond.wakeAll();
-    this.ioMms.put(bond.ioMm);
+    const { trace } = this.kernel;
+    const { device, ioMm } = bond;
+    if (trace.enabled && bond.ready)
+      trace.emit("bond:removed", { device: device.name, pasid: ioMm.pasid, mm: ioMm.mm.id });
+    this.ioMms.put(ioMm);
   }
 
   /** @throws IommuError as the driver refuses; the bond is gone then */
@@ -115,7 +119,6 @@ export class Bonds {
   /** Drains, detaches, drains, unlinks. Whoever calls it has claimed the bond (`leaving`). */
   async detach(bond: BondRecord): Promise<void> {
     const { ioMm, device, domain } = bond;
-    const { trace } = this.kernel;
     // Answers what the device asked before it stopped.
     if (!this.variants.has("L-5")) await this.#drain(bond);
     await ioMm.mutex.with(async () => {
@@ -130,7 +133,6 @@ export class Bonds {
     await this.#drain(bond);
     this.iopf.discardPasid(device, ioMm.pasid);
     await this.lock.with(() => this.#unlink(bond));
-    if (trace.enabled) trace.emit("bond:removed", { device: device.name, pasid: ioMm.pasid, mm: ioMm.mm.id });
   }
 
   /** The device may go on using the PASID: nobody else gets it before the device has been shut down (C4, S-10). */

@@ -150,6 +150,8 @@ export interface TraceEvents {
   /** Entries of [start, end) are gone from every table. The notifiers come next, and only then pages are freed (I-7). */
   "mm:unmapped": { readonly mm: number; readonly start: bigint; readonly end: bigint };
   "mm:released": { readonly mm: number };
+  /** Somebody looked at the struct after its last reference had gone. */
+  "mm:misused": { readonly mm: number; readonly owner: string };
   /** A callback of one notifier starts. */
   "notifier:called": { readonly mm: number; readonly callback: string; readonly start: bigint; readonly end: bigint };
   /** Everybody has been told, and nobody may use the entries any more. */

@@ -1,54 +1,65 @@
-/** I-1, on mapped IOVAs: after an unmap has been synchronised nothing of a domain reaches the range. */
+/**
+ * I-1, on mapped IOVAs: what a device reaches without a PASID is what its domain maps there. From an unmap to the end of its
+ * synchronisation the old page is right as well; while the device changes its domain nothing is said.
+ */
+import type { IommuDomain } from "@iommukit/core";
 import type { CheckerFactory } from "./checker.js";
 
 const PAGE = 4096n;
 const hex = (value: number | bigint) => `0x${value.toString(16)}`;
 
-export const domainTranslations: CheckerFactory = ({ report }) => {
-  /** Domain → IOVA pages that were unmapped and synchronised, and not mapped since. */
-  const gone = new Map<number, Set<bigint>>();
-  /** Domain → IOVA pages that were unmapped. */
-  const going = new Map<number, Set<bigint>>();
-  const domainOf = new Map<string, number>();
-  const of = (map: Map<number, Set<bigint>>, domain: number) => {
-    const set = map.get(domain) ?? new Set();
-    map.set(domain, set);
-    return set;
+export const domainTranslations: CheckerFactory = ({ platform, report }) => {
+  /** Device → the domain that its driver has attached. */
+  const attached = new Map<string, number>();
+  /** Domain → IOVA page → where it led, until the unmap is synchronised. */
+  const going = new Map<number, Map<bigint, number>>();
+  /** Domain → IOVA page → where it leads. */
+  const mapped = new Map<number, Map<bigint, number>>();
+  const of = (map: Map<number, Map<bigint, number>>, domain: number) => {
+    const pages = map.get(domain) ?? new Map<bigint, number>();
+    map.set(domain, pages);
+    return pages;
+  };
+  const settled = (device: string): IommuDomain | undefined => {
+    const domain = platform.devices.get(device)?.group?.domain;
+    return domain && domain.id === attached.get(device) && domain.type !== "identity" ? domain : undefined;
   };
   return {
     listeners: {
-      "domain:attached": ({ device, domain }) => void domainOf.set(device, domain),
-      "domain:detached": ({ device, domain }) => {
-        if (domainOf.get(device) === domain) domainOf.delete(device);
-      },
-      "iommu:mapped": ({ domain, iova, size }) => {
-        for (let at = iova / PAGE; at * PAGE < iova + BigInt(size); at++) {
-          of(gone, domain).delete(at);
-          of(going, domain).delete(at);
-        }
+      "domain:attached": ({ device, domain }) => void attached.set(device, domain),
+      "domain:detached": ({ device }) => void attached.delete(device),
+      "iommu:mapped": ({ domain, iova, pa, size }) => {
+        for (let at = 0n; at < size; at += PAGE) of(mapped, domain).set((iova + at) / PAGE, pa + Number(at));
       },
       "iommu:unmapped": ({ domain, iova, size }) => {
-        for (let at = iova / PAGE; at * PAGE < iova + BigInt(size); at++) of(going, domain).add(at);
-      },
-      "iommu:synced": ({ domain, start, end }) => {
-        const waiting = of(going, domain);
-        for (const page of waiting) {
-          if (page * PAGE < start || page * PAGE > end) continue;
-          of(gone, domain).add(page);
-          waiting.delete(page);
+        const pages = of(mapped, domain);
+        for (let at = 0n; at < size; at += PAGE) {
+          const page = (iova + at) / PAGE;
+          of(going, domain).set(page, pages.get(page) ?? -1);
+          pages.delete(page);
         }
       },
+      "iommu:synced": ({ domain, start, end }) => {
+        const pages = of(going, domain);
+        for (const page of pages.keys()) if (page * PAGE >= start && page * PAGE <= end) pages.delete(page);
+      },
       "dma:moved": ({ device, pasid, address, pa, length, write }) => {
-        const domain = domainOf.get(device);
-        if (pasid >= 0 || domain === undefined || !of(gone, domain).has(address / PAGE)) return;
-        const what = `${device} ${write ? "wrote" : "read"} ${length} bytes at ${hex(pa)} through IOVA ${hex(address)}, which domain ${domain} has unmapped`;
-        report({ rule: "I-1", what, should: "iotlb_sync returns when no IOTLB and no ATC holds the range any more" });
+        const domain = pasid >= 0 ? undefined : settled(device);
+        if (domain === undefined) return;
+        const page = address / PAGE;
+        const is = domain.ops.iovaToPhys(domain, address);
+        const was = going.get(domain.id)?.get(page);
+        if (is === pa || (was !== undefined && was === pa - (pa % 4096))) return;
+        const leads = is === undefined ? "maps nothing there" : `maps it to ${hex(is)}`;
+        const what = `${device} ${write ? "wrote" : "read"} ${length} bytes at ${hex(pa)} through IOVA ${hex(address)}; domain ${domain.id} ${leads}`;
+        report({
+          rule: "I-1",
+          what,
+          should: "IOTLB and ATC forget a translation before an unmap or a change of the domain is over",
+        });
       },
     },
-    begin() {
-      gone.clear();
-      going.clear();
-    },
+    begin: () => going.clear(),
     end: () => {},
   };
 };

@@ -19,6 +19,8 @@ export const freedMemory: CheckerFactory = ({ report }) => {
       "page:freed": ({ address, pages, owner }) => {
         for (let i = 0; i < pages; i++) freed.set(pageOf(address) + i, owner);
       },
+      "mm:misused": ({ owner }) =>
+        report({ rule: "freed", what: `the mm_struct of ${owner} was used after its last reference had gone` }),
       "dma:moved": ({ device, pasid, address, pa, length, write }) => {
         const owner = freed.get(pageOf(pa));
         if (owner === undefined) return;

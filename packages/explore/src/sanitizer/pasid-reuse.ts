@@ -11,8 +11,12 @@ export const pasidReuse: CheckerFactory = ({ platform, report }) => {
     requests.set(pasid, set);
     return set;
   };
+  /** PASID → devices bound with it. */
+  const bonds = new Map<number, Set<string>>();
   return {
     listeners: {
+      "bond:created": ({ device, pasid }) => void bonds.set(pasid, (bonds.get(pasid) ?? new Set()).add(device)),
+      "bond:removed": ({ device, pasid }) => void bonds.get(pasid)?.delete(device),
       "pri:requested": ({ unit, pasid, prgi, access }) => {
         if (platform.devices.has(unit) && access !== 0) of(pasid).add(`page request group ${prgi} of ${unit}`);
       },
@@ -37,9 +41,8 @@ export const pasidReuse: CheckerFactory = ({ platform, report }) => {
               should,
             });
         }
-        const bonds = [...(platform.sva.ioMmWithPasid(pasid)?.devices ?? [])];
-        for (const { device } of bonds)
-          report({ rule: "I-3", what: `PASID ${pasid} is free, and ${device.name} is bound with it`, should });
+        for (const device of bonds.get(pasid) ?? [])
+          report({ rule: "I-3", what: `PASID ${pasid} is free, and ${device} is bound with it`, should });
       },
     },
     begin: () => requests.clear(),

@@ -104,7 +104,8 @@ async function unbindDevice(iommu: VfioIommu, device: Device, pasid: number): Pr
 export async function replayBind(iommu: VfioIommu, group: VfioIommuGroup): Promise<void> {
   const bound: VfioMm[] = [];
   for (const vfioMm of [...iommu.mms]) {
-    if (!vfioMm.mm.mmgetNotZero()) continue;
+    // A process that exits meanwhile leaves the list, and its struct may be gone (the copy holds no reference).
+    if (!iommu.mms.includes(vfioMm) || !vfioMm.mm.mmgetNotZero()) continue;
     try {
       await bindGroup(iommu, group, vfioMm);
       bound.push(vfioMm);

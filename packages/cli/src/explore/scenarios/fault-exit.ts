@@ -1,10 +1,10 @@
-import { container, program, type ScenarioDefinition, scenario, vfioMachine } from "../kit.js";
+import { container, faultsOf, program, type ScenarioDefinition, scenario, store, vfioMachine } from "../kit.js";
 
-/** The device faults in pages of a process that exits; then the PASID belongs to another. */
+/** The device faults in pages of a process that exits; then the PASID belongs to another. Nothing may be recorded (C9, C10). */
 export const faultExit: ScenarioDefinition = scenario({
   name: "fault-exit",
   summary: "a device faults in pages of a process while it exits, and another process is bound",
-  finds: { "L-3": undefined, "L-13": undefined, "S-18": undefined },
+  finds: { "L-3": undefined, "L-7": ["vtd"], "L-9": ["vtd"], "L-13": undefined },
   boot: vfioMachine,
   async prepare(m) {
     const owner = program(m, "owner");
@@ -13,11 +13,11 @@ export const faultExit: ScenarioDefinition = scenario({
     const second = program(m, "second");
     const pasid = await vfio.bind({ pid: first.task.pid });
     const at = await first.memory.mmap({ length: 4 * 4096 });
-    m.device.pci.writeConfig(4, 2, 6);
+    const faults = faultsOf(m);
     return {
       actors: {
         device: async () => {
-          for (let i = 0; i < 2; i++) await m.dma.dma.write(pasid, at + BigInt(i * 4096), new Uint8Array(8));
+          for (let page = 0n; page < 2; page++) await store(m.dma, pasid, at + page * 4096n);
         },
         exit: () => first.task.exit(),
         bind: () => vfio.bind({ pid: second.task.pid }),
@@ -26,6 +26,7 @@ export const faultExit: ScenarioDefinition = scenario({
         await second.task.exit();
         await owner.task.exit();
       },
+      check: faults,
     };
   },
 });

@@ -1,8 +1,59 @@
 /** Every scenario, by name. */
 import type { ScenarioDefinition } from "../kit.js";
+import { attachRefused } from "./attach-refused.js";
+import { bindDma } from "./bind-dma.js";
 import { bindExitUnbind } from "./bind-exit-unbind.js";
+import { bindGroupOfTwo } from "./bind-group-of-two.js";
+import { bindNoMemory } from "./bind-no-memory.js";
+import { credits } from "./credits.js";
+import { detachDma } from "./detach-dma.js";
+import { drainOther } from "./drain-other.js";
 import { exitDetach } from "./exit-detach.js";
+import { exitMainline } from "./exit-mainline.js";
+import { exitWaiters } from "./exit-waiters.js";
 import { faultExit } from "./fault-exit.js";
-import { unmapDma } from "./unmap-dma.js";
+import { faultGroups } from "./fault-groups.js";
+import { faultNoMemory } from "./fault-no-memory.js";
+import { faultOverflow } from "./fault-overflow.js";
+import { faultUnbind } from "./fault-unbind.js";
+import { goneWhileBound } from "./gone-while-bound.js";
+import { initTwice } from "./init-twice.js";
+import { noStalls } from "./no-stalls.js";
+import { passthroughDma } from "./passthrough-dma.js";
+import { remapSva } from "./remap-sva.js";
+import { removeUnmap } from "./remove-unmap.js";
+import { replayRefused } from "./replay-refused.js";
+import { stackFault } from "./stack-fault.js";
+import { stallMixed } from "./stall-mixed.js";
+import { unmapAts } from "./unmap-ats.js";
+import { unmapLarge } from "./unmap-large.js";
 
-export const SCENARIOS: readonly ScenarioDefinition[] = [bindExitUnbind, exitDetach, faultExit, unmapDma];
+export const SCENARIOS: readonly ScenarioDefinition[] = [
+  attachRefused,
+  bindDma,
+  bindExitUnbind,
+  bindGroupOfTwo,
+  bindNoMemory,
+  credits,
+  detachDma,
+  drainOther,
+  exitDetach,
+  exitMainline,
+  exitWaiters,
+  faultExit,
+  faultGroups,
+  faultNoMemory,
+  faultOverflow,
+  faultUnbind,
+  goneWhileBound,
+  initTwice,
+  noStalls,
+  passthroughDma,
+  remapSva,
+  removeUnmap,
+  replayRefused,
+  stackFault,
+  stallMixed,
+  unmapAts,
+  unmapLarge,
+];
