@@ -4,6 +4,7 @@ import type { Finding } from "./finding.js";
 import { VersionedMemory } from "./memory/versioned-memory.js";
 import { Sanitizer } from "./sanitizer/sanitizer.js";
 import type { Machine, Scenario } from "./scenario.js";
+import type { Actor } from "./schedule/actor.js";
 import { type Chooser, DEFAULT_CHOOSER } from "./schedule/chooser.js";
 import { ExploringScheduler, LivelockError } from "./schedule/exploring-scheduler.js";
 import { ReplayChooser } from "./schedule/replay-chooser.js";
@@ -53,6 +54,9 @@ export class Bench<M extends Machine> {
   static async #boot<M extends Machine>(scenario: Scenario<M>, variants: readonly string[]): Promise<Bench<M>> {
     const scheduler = new ExploringScheduler();
     const memory = new VersionedMemory(RAM, (count, what) => scheduler.choose(count, what));
+    const stopped = new WeakMap<Actor, number>();
+    scheduler.onSuspend = (thread) => void stopped.set(thread, memory.clock);
+    scheduler.onSwitch = (actor) => memory.overlap(stopped.get(actor) ?? memory.clock);
     const fails = (what: string) => scheduler.choose(2, `no memory for ${what}`) === 1;
     const pages = scenario.allocationsFail ? { ...PAGES, failAlloc: fails } : PAGES;
     const machine = await scenario.boot({ scheduler, memory, variants, pages });

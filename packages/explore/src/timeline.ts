@@ -25,7 +25,8 @@ export class Timeline {
   readonly #cached: string[] = [];
   #actor = "";
   #choices = 0;
-  readonly #stop: () => void;
+  /** Ends the recording. */
+  readonly stop: () => void;
 
   constructor(
     platform: Platform,
@@ -36,12 +37,11 @@ export class Timeline {
       onSwitch?.(actor);
       this.#switchTo(actor);
     };
-    this.#stop = platform.trace.subscribe((record) => this.#take(record));
-  }
-
-  stop(): void {
-    this.#stop();
-    this.scheduler.onSwitch = undefined;
+    const stop = platform.trace.subscribe((record) => this.#take(record));
+    this.stop = () => {
+      stop();
+      scheduler.onSwitch = onSwitch;
+    };
   }
 
   #switchTo(actor: Actor): void {

@@ -1,8 +1,9 @@
 /**
  * RAM as hardware may see it while software changes it. Software stores 8 bytes at a time; hardware fetches an entry in beats
  * of 16. A fetch that overlaps an update may have read its first beats before a store and the later ones after it: each
- * beat is of a moment not before the previous beat's, and not before the last ordering point (a completed synchronisation of
- * the IOMMU's queue, which waits for fetches under way). Which moment, the scheduler chooses.
+ * beat is of a moment not before the previous beat's, not before the last ordering point (a completed synchronisation of the
+ * IOMMU's queue, which waits for fetches under way), and not before the one who needs it could have begun: only what others
+ * stored while it stood still is in doubt (`overlap`). Which moment, the scheduler chooses.
  *
  * Entries of one beat are always whole: a fetch of them is one moment, and then it may as well be this one.
  */
@@ -32,6 +33,9 @@ export class VersionedMemory extends SlabMemory {
   /** Stores of software since the beginning. */
   #clock = 0;
   #ordered = 0;
+  /** Stores that happened while the one who fetches now stood still: numbers above the first, up to the second. */
+  #from = 0;
+  #to = 0;
   readonly #past = new Map<number, Past[]>();
   readonly #scratch = new Int32Array(MOST_WORDS);
   onFetch: ((fetch: TornFetch) => void) | undefined;
@@ -42,6 +46,17 @@ export class VersionedMemory extends SlabMemory {
     private readonly choose: (count: number, what: string) => number,
   ) {
     super(regions);
+  }
+
+  /** Number of the last store. */
+  get clock(): number {
+    return this.#clock;
+  }
+
+  /** From now on somebody runs who stood still while the stores after `from` were made. */
+  overlap(from: number): void {
+    this.#from = from;
+    this.#to = this.#clock;
   }
 
   /** Every fetch that began before is over. */
@@ -87,7 +102,8 @@ export class VersionedMemory extends SlabMemory {
   #moments(pa: number, words: number): readonly number[] {
     const moments: number[] = [];
     for (let at = 0; at < words; at += 2) {
-      for (const { until } of this.#past.get(pa + at * 4) ?? []) if (until > this.#ordered) moments.push(until);
+      for (const { until } of this.#past.get(pa + at * 4) ?? [])
+        if (until > this.#ordered && until > this.#from && until <= this.#to) moments.push(until);
     }
     return moments.sort((a, b) => b - a);
   }

@@ -52,6 +52,8 @@ export class ExploringScheduler implements Scheduler {
   decisions: Decisions = { counts: [], taken: [] };
   /** Told before each step of somebody else than before. */
   onSwitch: ((actor: Actor) => void) | undefined;
+  /** Told when a thread stops, for whatever reason. */
+  onSuspend: ((thread: Thread) => void) | undefined;
   /** Told when a thread goes to sleep. */
   onPark: ((thread: Thread) => void) | undefined;
   #chooser: Chooser = DEFAULT_CHOOSER;
@@ -220,6 +222,7 @@ export class ExploringScheduler implements Scheduler {
       thread.resume = resolve;
     });
     this.current = null;
+    this.onSuspend?.(thread);
     this.#dispatch(next);
     return promise;
   }

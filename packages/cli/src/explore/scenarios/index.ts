@@ -1,6 +1,7 @@
 /** Every scenario, by name. */
 import type { ScenarioDefinition } from "../kit.js";
 import { attachRefused } from "./attach-refused.js";
+import { attachUnmap } from "./attach-unmap.js";
 import { bindDma } from "./bind-dma.js";
 import { bindExitUnbind } from "./bind-exit-unbind.js";
 import { bindGroupOfTwo } from "./bind-group-of-two.js";
@@ -16,6 +17,7 @@ import { faultGroups } from "./fault-groups.js";
 import { faultNoMemory } from "./fault-no-memory.js";
 import { faultOverflow } from "./fault-overflow.js";
 import { faultUnbind } from "./fault-unbind.js";
+import { firstAccess } from "./first-access.js";
 import { goneWhileBound } from "./gone-while-bound.js";
 import { initTwice } from "./init-twice.js";
 import { noStalls } from "./no-stalls.js";
@@ -30,6 +32,7 @@ import { unmapLarge } from "./unmap-large.js";
 
 export const SCENARIOS: readonly ScenarioDefinition[] = [
   attachRefused,
+  attachUnmap,
   bindDma,
   bindExitUnbind,
   bindGroupOfTwo,
@@ -45,6 +48,7 @@ export const SCENARIOS: readonly ScenarioDefinition[] = [
   faultNoMemory,
   faultOverflow,
   faultUnbind,
+  firstAccess,
   goneWhileBound,
   initTwice,
   noStalls,

@@ -12,7 +12,7 @@ const UNCACHED: Smmuv3Preset = { ...usual, caches: { ...usual.caches, ste: NONE,
 export const passthroughDma: ScenarioDefinition = scenario({
   name: "passthrough-dma",
   summary: "a device works on a page while its entry goes from bypass to translation and back",
-  finds: { "L-8": ["smmuv3"] },
+  finds: { "L-8": ["smmuv3"], "L-29": ["smmuv3"] },
   backends: ["smmuv3"],
   boot: (backend, options) =>
     dmaMachine(backend, options, {
@@ -29,6 +29,13 @@ export const passthroughDma: ScenarioDefinition = scenario({
     await ops.attachDev(identity, device);
     const faults = faultsOf(m);
     const failed: string[] = [];
+    const stop = platform.trace.on("command:consumed", ({ command, words }) => {
+      // CMD_PREFETCH_CONFIG names a stream; its second doubleword is reserved (4.2.1).
+      if (command === "CMD_PREFETCH_CONFIG" && (words[2] | words[3]) !== 0)
+        failed.push(
+          `${command} was consumed with reserved bits: 0x${(words[3] >>> 0).toString(16)} 0x${(words[2] >>> 0).toString(16)}`,
+        );
+    });
     return {
       actors: {
         change: async () => {
@@ -43,6 +50,7 @@ export const passthroughDma: ScenarioDefinition = scenario({
         },
       },
       async settle() {
+        stop();
         if (before) await ops.attachDev(before, device);
         for (const domain of [identity, table]) ops.domainFree(domain);
         platform.pages.free(page);
