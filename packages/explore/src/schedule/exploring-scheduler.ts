@@ -52,7 +52,7 @@ export class ExploringScheduler implements Scheduler {
   decisions: Decisions = { counts: [], taken: [] };
   /** Told before each step of somebody else than before. */
   onSwitch: ((actor: Actor) => void) | undefined;
-  /** Told when a thread stops, for whatever reason. */
+  /** Told when a thread stops, for whatever reason, or stands ready for the first time. */
   onSuspend: ((thread: Thread) => void) | undefined;
   /** Told when a thread goes to sleep. */
   onPark: ((thread: Thread) => void) | undefined;
@@ -131,6 +131,7 @@ export class ExploringScheduler implements Scheduler {
         finish();
       });
     this.#ready.push(thread);
+    this.onSuspend?.(thread);
     return thread;
   }
 
