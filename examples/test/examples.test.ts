@@ -5,6 +5,7 @@ import { example as domainsAndBackends } from "../src/03-domains-and-backends.js
 import { example as swapTheBackend } from "../src/04-swap-the-backend.js";
 import { example as compareBackends } from "../src/05-compare-backends.js";
 import { example as ownDevice } from "../src/06-own-device.js";
+import { example as exploreYourDriver } from "../src/08-explore-your-driver.js";
 
 const EXAMPLES = {
   "01-map-and-dma": mapAndDma,
@@ -13,6 +14,7 @@ const EXAMPLES = {
   "04-swap-the-backend": swapTheBackend,
   "05-compare-backends": compareBackends,
   "06-own-device": ownDevice,
+  "08-explore-your-driver": exploreYourDriver,
 };
 
 describe("examples", () => {

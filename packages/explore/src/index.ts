@@ -1,4 +1,5 @@
 export * from "./explore.js";
+export * from "./explore-all.js";
 export * from "./finding.js";
 export * from "./memory/versioned-memory.js";
 export * from "./run.js";

@@ -133,7 +133,11 @@ export class Bench<M extends Machine> {
 }
 
 function findingOf(error: unknown): Finding {
-  if (error instanceof DeadlockError) return { rule: "deadlock", what: error.message };
+  if (error instanceof DeadlockError)
+    return {
+      rule: "deadlock",
+      what: error.threads.map(({ name, waitsFor }) => `${name} waits for ${waitsFor}`).join("; "),
+    };
   if (error instanceof LivelockError) return { rule: "livelock", what: error.message };
   return { rule: "throw", what: error instanceof Error ? (error.stack ?? error.message) : String(error) };
 }

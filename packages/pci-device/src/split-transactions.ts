@@ -43,10 +43,16 @@ async function use(
   scheduler: Scheduler,
   name: string,
 ): Promise<number> {
-  const range = ats?.atc.open("use", transfer.pasid, transfer.hi, transfer.lo, ats.atc.shift);
-  const status = ats === undefined ? transfer.untranslated() : transfer.useCached(ats);
+  if (ats === undefined) {
+    // The IOMMU holds the completion of an invalidation back until the transactions that it has translated are done.
+    await scheduler.point(`transaction of ${name}`);
+    const status = transfer.cancelled ? DmaStatus.CANCELLED : transfer.untranslated();
+    return status === DmaStatus.OK ? transfer.move() : status;
+  }
+  const range = ats.atc.open("use", transfer.pasid, transfer.hi, transfer.lo, ats.atc.shift);
+  const status = transfer.useCached(ats);
   await scheduler.point(`data of ${name}`);
   const moved = status === DmaStatus.OK && !transfer.cancelled ? transfer.move() : status;
-  if (range) ats?.close(range);
+  ats.close(range);
   return moved;
 }

@@ -63,6 +63,8 @@ export class Attachment {
     if (master.ats && !hadAts && domain) await this.#enableAts(master, domain);
     // The translation has changed: both domains invalidate for the device, none for what was cached before.
     else if (master.ats) await this.invalidation.atc(master.sid, NO_PASID);
+    // ATS is off. The answer says that no transaction with a translation of the old domain is under way any more.
+    else if (hadAts && master.device.pci.present) await this.invalidation.atcOff(master.sid);
     master.domain = domain;
     if (old) await this.#leave(master, old, oldItems);
   }

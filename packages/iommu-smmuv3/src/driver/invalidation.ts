@@ -68,6 +68,11 @@ export class Invalidation {
     if (this.reachable(sid)) await this.commands.issueSync(atcInv(sid, ssid, 0n, 0n));
   }
 
+  /** The same for a function whose ATS the driver has just turned off: it answers all the same. */
+  async atcOff(sid: number): Promise<void> {
+    await this.commands.issueSync(atcInv(sid, NO_PASID, 0n, 0n));
+  }
+
   /** Stage-2 entries leave before the stage-1 entries that were made with them. */
   async #iotlb(items: readonly InvalidationItem[], ranges: readonly InvalidationRange[]): Promise<void> {
     const commands: Command[] = [];

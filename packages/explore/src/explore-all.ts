@@ -1,0 +1,37 @@
+/** For tests of one's own drivers: a scenario holds under every schedule that is tried, or the test fails with the shortest one. */
+import { explore, Laboratory } from "./explore.js";
+import { describeFinding } from "./finding.js";
+import type { Machine, Scenario } from "./scenario.js";
+import { parseSchedule } from "./schedule/schedule.js";
+import { ExhaustiveSearch } from "./search/exhaustive-search.js";
+import { RandomSearch } from "./search/random-search.js";
+
+export interface ExploreAllOptions {
+  /** Every schedule with at most so many choices that differ from the default; 2 when absent. */
+  readonly bound?: number;
+  /** Random schedules after these; 500 when absent. */
+  readonly runs?: number;
+  readonly seed?: number;
+  readonly variants?: readonly string[];
+}
+
+/**
+ * @returns how many schedules were tried
+ * @throws Error a rule is broken: what, the schedule to replay, and the run as a timeline
+ */
+export async function exploreAll<M extends Machine>(
+  scenario: Scenario<M>,
+  { bound = 2, runs = 500, seed = 1, variants = [] }: ExploreAllOptions = {},
+): Promise<number> {
+  let schedules = 0;
+  for (const search of [new ExhaustiveSearch(bound), new RandomSearch(seed, runs)]) {
+    const campaign = await explore(scenario, search, { variants });
+    schedules += campaign.schedules;
+    const { discovery } = campaign;
+    if (!discovery) continue;
+    const { timeline } = await new Laboratory(scenario, variants).show(parseSchedule(discovery.schedule));
+    const found = discovery.findings.map(describeFinding).join("\n");
+    throw new Error(`${scenario.name}, schedule "${discovery.schedule}":\n${found}\n\n${timeline}`);
+  }
+  return schedules;
+}
