@@ -25,6 +25,8 @@ export const faultOverflow: ScenarioDefinition = scenario({
   name: "fault-overflow",
   summary: "page requests overflow the queue while a group is open",
   finds: { "S-12": ["smmuv3"], "S-14": ["smmuv3"], "L-15+L-16": ["vtd"] },
+  // Hundreds of threads that are taken away one after the other.
+  timeLimit: 10e9,
   async boot(backend, options) {
     const iommu = backend === "vtd" ? vtd() : smmuv3({ queueShift: 3 });
     const devices = [{ bdf: BDF, function: { pri: { capacity: 4096 } } }];
