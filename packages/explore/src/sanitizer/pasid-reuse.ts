@@ -20,6 +20,8 @@ export const pasidReuse: CheckerFactory = ({ platform, report }) => {
       "pri:requested": ({ unit, pasid, prgi, access }) => {
         if (platform.devices.has(unit) && access !== 0) of(pasid).add(`page request group ${prgi} of ${unit}`);
       },
+      // The answer is in the IOMMU's queue: whatever the next owner of the PASID needs comes behind it.
+      "iopf:answered": ({ device, pasid, grpid }) => void of(pasid).delete(`page request group ${grpid} of ${device}`),
       "pri:answered": ({ rid, pasid, prgi }) => {
         for (const { name, rid: own } of platform.devices.values()) {
           if (own === rid) of(pasid).delete(`page request group ${prgi} of ${name}`);
