@@ -111,7 +111,7 @@ describe("PASID", () => {
       const order = events
         .map(({ name }) => name)
         .filter((name) => /iopf:answered|bond:removed|pasid:freed/.test(name));
-      expect(order).toEqual(["iopf:answered", "pasid:freed", "bond:removed"]);
+      expect(order).toEqual(["iopf:answered", "bond:removed", "pasid:freed"]);
     });
   });
 
