@@ -1,12 +1,6 @@
 /** A function that does nothing by itself: scenarios send DMA through it, in transactions that take time. */
 import { type Device, type DevicePlugin, parseBdf } from "@iommukit/core";
-import {
-  type DevicePorts,
-  devicePorts,
-  type FunctionOptions,
-  PciDevice,
-  type PlacementOptions,
-} from "@iommukit/pci-device";
+import { devicePorts, type FunctionOptions, PciDevice, type PlacementOptions } from "@iommukit/pci-device";
 
 const SHARED: FunctionOptions = {
   vendor: 0x1234,
@@ -40,11 +34,9 @@ export function dmaDevice(options: DmaDeviceOptions): DevicePlugin {
   return {
     name: `dma ${options.bdf}`,
     segment: parseBdf(options.bdf).segment,
-    create: (container) => [new DmaDevice({ ...SHARED, ...options.function }, placement, portsOf(container))],
+    create: (container) => [new DmaDevice({ ...SHARED, ...options.function }, placement, devicePorts(container))],
   };
 }
-
-const portsOf = (container: Parameters<typeof devicePorts>[0]): DevicePorts => devicePorts(container);
 
 /** The device model behind a device of the machine. */
 export function dmaOf(device: Device): DmaDevice {

@@ -1,5 +1,4 @@
 /** Everything once: each known bug is found with its variant on, and nothing is found with all of them off. */
-import { BACKEND_NAMES } from "./backends.js";
 import { SCENARIOS } from "./scenarios/index.js";
 import { backendsOf, type SearchOptions, type Task, type TaskResult } from "./task.js";
 
@@ -41,7 +40,7 @@ export function zooRows(searches: readonly SearchOptions[]): readonly Row[] {
       for (const backend of backends ?? backendsOf(scenario))
         rows.push({ variant, tasks: searches.map((search) => task(backend, variant.split("+"), search)) });
     }
-    for (const backend of backendsOf(scenario).filter((name) => BACKEND_NAMES.includes(name)))
+    for (const backend of backendsOf(scenario))
       rows.push({ variant: undefined, tasks: searches.map((search) => task(backend, [], search)) });
   }
   return rows;

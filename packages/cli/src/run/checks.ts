@@ -17,13 +17,7 @@ const faults: Check = (platform) => {
 
 /** The rules of IOMMU drivers: no use of stale translations, every page request answered once, invalidations in order, … */
 const rules: Check = (platform) => {
-  const { scheduler } = platform;
-  const sanitizer = new Sanitizer(platform, {
-    get current() {
-      return scheduler.current;
-    },
-    onPark: undefined,
-  });
+  const sanitizer = new Sanitizer(platform, { onPark: undefined });
   sanitizer.begin();
   return () => sanitizer.end(false).map(describeFinding);
 };

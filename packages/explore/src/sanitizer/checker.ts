@@ -7,8 +7,6 @@ export type Listeners = { readonly [K in TraceName]?: (event: TraceEvents[K]) =>
 /** What a checker knows of the machine that it watches. */
 export interface Watched {
   readonly platform: Platform;
-  /** The thread that runs; "hardware" when none does. */
-  readonly actor: () => string;
   /** Calls back when a thread goes to sleep: what for. */
   readonly parked: (listener: (thread: string, reason: string) => void) => void;
   readonly report: (finding: Finding) => void;

@@ -27,8 +27,8 @@ export const CHECKERS: readonly CheckerFactory[] = [
   leaks,
 ];
 
-/** What a sanitizer needs of a scheduler: who runs, and who goes to sleep. */
-export type Watchable = Pick<ExploringScheduler, "current" | "onPark">;
+/** What a sanitizer hears of a scheduler: who goes to sleep. Others than the exploring one do not tell. */
+export type Watchable = Pick<ExploringScheduler, "onPark">;
 
 export class Sanitizer {
   readonly #checkers: readonly Checker[];
@@ -41,7 +41,6 @@ export class Sanitizer {
     };
     const watched = {
       platform,
-      actor: () => scheduler.current?.name ?? "hardware",
       parked: (listener: (thread: string, reason: string) => void) => void sleepers.push(listener),
       report: (finding: Finding) => void this.#findings.push(finding),
     };
