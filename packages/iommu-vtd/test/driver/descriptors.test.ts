@@ -3,6 +3,8 @@ import { describe, expect, it } from "vitest";
 import * as Descriptors from "../../src/driver/descriptors.js";
 import { DEVICE_TLB_INVALIDATE, PASID_DEVICE_TLB_INVALIDATE } from "../../src/spec/invalidation.js";
 
+fc.configureGlobal({ seed: 20180511 });
+
 const { alignedRange, quadWords, WHOLE_SPACE } = Descriptors;
 const drain = { DWD: true, DRD: true };
 const device = { rid: 0x0100, pfsid: 0, qdep: 32 };

@@ -8,6 +8,7 @@ import { Bench, DIRECTORY, PASIDS, RAM, RID } from "./bench.js";
 const DATA = BigInt(RAM + 0x80_0000);
 const PAGES = [0x1000n, 0x2000n, 0x20_0000n, 0x7fff_ffff_f000n];
 const PASID = 5;
+const RUNS = 200;
 const { READ, WRITE } = Access;
 
 /** Flips of single bits somewhere in a table, mostly where they matter: what software may get wrong. */
@@ -106,8 +107,9 @@ describe("the quick path", () => {
         expect(seen(setup, "ends")).toEqual(whole);
         served += quick.filter(Array.isArray).length;
       }),
-      { numRuns: 80 },
+      { numRuns: RUNS, seed: 20180511 },
     );
-    expect(served).toBeGreaterThan(80);
+    // Most answers are faults, as the tables were broken on purpose; without good ones nothing quick was compared.
+    expect(served).toBeGreaterThan(RUNS / 2);
   });
 });
