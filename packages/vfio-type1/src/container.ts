@@ -165,6 +165,6 @@ export class VfioContainer implements FileOps {
   }
 }
 
-function attach(iommu: VfioIommu, { type, iommuGroup }: VfioGroup): Promise<void> {
-  return type === "emulated" ? attachEmulatedGroup(iommu, iommuGroup) : attachGroup(iommu, iommuGroup);
+function attach(iommu: VfioIommu, { type, iommuGroup, parent }: VfioGroup): Promise<void> {
+  return type === "emulated" ? attachEmulatedGroup(iommu, iommuGroup, parent) : attachGroup(iommu, iommuGroup);
 }

@@ -71,9 +71,14 @@ export class VfioGroup implements DeviceNode {
     return this.#container;
   }
 
-  addEmulated(name: string, driver: EmulatedDriver): EmulatedDevice {
-    this.#emulated = new EmulatedDevice(this, name, driver);
+  addEmulated(name: string, driver: EmulatedDriver, parent?: Device): EmulatedDevice {
+    this.#emulated = new EmulatedDevice(this, name, driver, parent);
     return this.#emulated;
+  }
+
+  /** The device that a mediated one borrows PASIDs from. */
+  get parent(): Device | undefined {
+    return this.#emulated?.parent;
   }
 
   get busy(): boolean {

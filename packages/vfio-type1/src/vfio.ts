@@ -58,7 +58,7 @@ export class Vfio implements Type1Environment {
     @inject(InterruptController) readonly interrupts: InterruptController,
     @inject(Variants) readonly variants: Variants,
   ) {
-    this.svaDevices = new SvaDevices(sva);
+    this.svaDevices = new SvaDevices(sva, scheduler, trace);
   }
 
   printk(line: string): void {
@@ -105,11 +105,14 @@ export class Vfio implements Type1Environment {
     this.kernel.nodes.delete(vfioGroup.path);
   }
 
-  /** vfio_register_emulated_iommu_dev: a device that `driver` plays, in a group of its own. */
-  registerEmulated(name: string, driver: EmulatedDriver): EmulatedDevice {
+  /**
+   * vfio_register_emulated_iommu_dev: a device that `driver` plays, in a group of its own.
+   * @param parent the device whose PASIDs it uses (mdev_set_iommu_device): BIND binds processes there
+   */
+  registerEmulated(name: string, driver: EmulatedDriver, parent?: Device): EmulatedDevice {
     const group = new VfioGroup(this, this.groups.allocate(), "emulated");
     this.#addGroup(group);
-    return group.addEmulated(name, driver);
+    return group.addEmulated(name, driver, parent);
   }
 
   /** @throws IommuError EBUSY a program has it, or its group, open */

@@ -141,6 +141,14 @@ export async function container(
   return opened;
 }
 
+/** A container of `task` with one group, by id, and an IOMMU set. */
+export async function groupContainer(task: Task, group: number): Promise<VfioContainer> {
+  const opened = await VfioContainer.open(task);
+  await opened.attach(group);
+  await opened.setIommu();
+  return opened;
+}
+
 /** Devices on which SVA is initialised, as sentences. */
 export function initialised({ platform }: DmaMachine): readonly string[] {
   return [...platform.devices.values()]

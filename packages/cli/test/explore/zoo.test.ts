@@ -12,7 +12,6 @@ const SEARCHES: readonly SearchOptions[] = [
 ];
 /** Bugs that no scenario can show, with the reason. They have unit tests. */
 const NOT_SHOWN: Readonly<Record<string, string>> = {
-  "S-7": "needs mediated devices that share a parent; here every device belongs to one group",
   "L-11": "the context entry changes in no way that a stale PASID cache would show",
   "L-12": "the context entry changes in no way that a stale device-TLB would show",
 };

@@ -21,7 +21,8 @@ export class MmExit {
     if (ioMm.refs === 0) return;
     ioMm.refs++;
     if (this.variants.has("L-3")) this.ioMms.releasePasid(ioMm);
-    for (const bond of [...ioMm.devices]) {
+    // Newest first, as list_add puts them into io_mm->devices.
+    for (const bond of [...ioMm.devices].reverse()) {
       if (bond.leaving) await this.bonds.gone(bond);
       else await this.#exitBond(bond);
     }

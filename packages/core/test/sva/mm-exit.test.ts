@@ -27,16 +27,16 @@ describe("mmu_notifier release", () => {
       await process.mmput();
       await scheduler.idle();
       expect(log).toEqual([
-        "mm_exit 0000:01:00.0 1 container",
-        "mmExit 0000:01:00.0 1",
-        "flush 0000:01:00.0",
-        "mmDetach 0000:01:00.0 1 last",
-        "flush 0000:01:00.0",
         "mm_exit 0000:02:00.0 1 driver",
         "mmExit 0000:02:00.0 1",
         "flush 0000:02:00.0",
         "mmDetach 0000:02:00.0 1 last",
         "flush 0000:02:00.0",
+        "mm_exit 0000:01:00.0 1 container",
+        "mmExit 0000:01:00.0 1",
+        "flush 0000:01:00.0",
+        "mmDetach 0000:01:00.0 1 last",
+        "flush 0000:01:00.0",
         "mmFree",
       ]);
       expect(mapped).toBe(3);

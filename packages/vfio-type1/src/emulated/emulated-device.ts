@@ -2,7 +2,7 @@
  * vfio_register_emulated_iommu_dev: a device without DMA of its own, as mediated devices are. A driver plays the device; it
  * reaches the program's memory by IOVA, through the container that the device's group is in (F26).
  */
-import { type FileOps, hex, IommuError, type Task, type UserPointer } from "@iommukit/core";
+import { type Device, type FileOps, hex, IommuError, type Task, type UserPointer } from "@iommukit/core";
 import type { VfioGroup } from "../group.js";
 import { dmaRw, pinPages, unpinPages } from "../type1/external.js";
 import type { Pinner, VfioIommu } from "../type1/vfio-iommu.js";
@@ -29,6 +29,8 @@ export class EmulatedDevice {
     /** What GET_DEVICE_FD asks for: a mediated device's UUID. */
     readonly name: string,
     private readonly driver: EmulatedDriver,
+    /** Whose PASIDs it uses; several may share one parent. Absent: processes cannot be bound to it. */
+    readonly parent?: Device,
   ) {}
 
   get opened(): boolean {

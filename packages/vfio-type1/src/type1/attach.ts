@@ -1,5 +1,5 @@
 /** Groups come to and leave a container (F21–F23, F35). */
-import { hex, type IommuDomain, IommuError, type IommuGroup, iommuUnmap, isErrno } from "@iommukit/core";
+import { type Device, hex, type IommuDomain, IommuError, type IommuGroup, iommuUnmap, isErrno } from "@iommukit/core";
 import { disableGroup, forget, replayBind } from "./bind-group.js";
 import { markAllDirty } from "./dirty-bitmap.js";
 import { stop } from "./dirty-pages.js";
@@ -35,11 +35,17 @@ export async function attachGroup(iommu: VfioIommu, iommuGroup: IommuGroup): Pro
   });
 }
 
-/** A group of an emulated device: no domain, no DMA; what its driver pins is all that it needs (F26). @throws IommuError EBUSY, EINVAL */
-export async function attachEmulatedGroup(iommu: VfioIommu, iommuGroup: IommuGroup): Promise<void> {
-  await iommu.lock.with(() => {
+/**
+ * A group of an emulated device: no domain, no DMA; what its driver pins is all that it needs (F26). Through a parent's PASIDs
+ * it reaches what the container is bound to.
+ * @throws IommuError EBUSY, EINVAL; what the parent's driver refuses to bind
+ */
+export async function attachEmulatedGroup(iommu: VfioIommu, iommuGroup: IommuGroup, parent?: Device): Promise<void> {
+  await iommu.lock.with(async () => {
     checkNewcomer(iommu, iommuGroup);
-    iommu.emulatedGroups.add(iommuGroup);
+    const group = new VfioIommuGroup(iommuGroup, parent);
+    if (parent) await replayBind(iommu, group);
+    iommu.emulatedGroups.set(iommuGroup, group);
   });
 }
 
@@ -126,7 +132,7 @@ async function replay(iommu: VfioIommu, group: VfioIommuGroup, mine: VfioDomain)
 /** The last group takes everything with it: mappings, bound processes, dirty tracking. */
 export async function detachGroup(iommu: VfioIommu, iommuGroup: IommuGroup): Promise<void> {
   await iommu.lock.with(async () => {
-    if (iommu.emulatedGroups.delete(iommuGroup)) return dropUnused(iommu);
+    if (iommu.emulatedGroups.has(iommuGroup)) return detachEmulated(iommu, iommuGroup);
     const found = iommu.findGroup(iommuGroup);
     if (!found) return;
     // What it wrote, nobody could see: it counts as dirty for whoever asks later (V-5).
@@ -141,10 +147,18 @@ export async function detachGroup(iommu: VfioIommu, iommuGroup: IommuGroup): Pro
   });
 }
 
+async function detachEmulated(iommu: VfioIommu, iommuGroup: IommuGroup): Promise<void> {
+  const group = iommu.emulatedGroups.get(iommuGroup);
+  if (group) await disableGroup(iommu, group);
+  iommu.emulatedGroups.delete(iommuGroup);
+  await dropUnused(iommu);
+  await forgetUnreachable(iommu);
+}
+
 async function dropDomain(iommu: VfioIommu, domain: VfioDomain): Promise<void> {
   if (iommu.domains.length === 1) {
     await dropUnused(iommu, domain);
-    await forgetAll(iommu);
+    await forgetUnreachable(iommu);
   } else {
     for (const { iova, size } of iommu.dmas.all()) await iommuUnmap(domain.domain, iova, size);
   }
@@ -167,6 +181,11 @@ async function dropUnused(iommu: VfioIommu, last?: VfioDomain): Promise<void> {
 
 function removeAll(iommu: VfioIommu): Promise<void> {
   return removeRun(iommu, iommu.dmas.all());
+}
+
+/** With the last group that processes could be bound to. */
+async function forgetUnreachable(iommu: VfioIommu): Promise<void> {
+  if (iommu.svaGroups().next().done) await forgetAll(iommu);
 }
 
 /** vfio_iommu_free_all_mm: their bonds went with the groups. */

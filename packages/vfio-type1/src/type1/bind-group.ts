@@ -33,25 +33,30 @@ export async function bindGroup(iommu: VfioIommu, group: VfioIommuGroup, vfioMm:
   const enabledHere = !group.svaEnabled;
   if (enabledHere) await enableGroup(iommu, group);
   try {
-    vfioMm.pasid = await bindDevice(iommu, group, device, vfioMm);
+    vfioMm.pasid = await bindDevice(iommu, device, vfioMm);
   } catch (error) {
     if (enabledHere) await disableGroup(iommu, group);
     throw error;
   }
 }
 
-function onlyDevice(group: VfioIommuGroup): Device {
-  if (group.devices.length === 1) return group.devices[0];
+/** The device that the group shares address spaces through; its own group is that of a mediated device's parent. */
+function onlyDevice({ devices: [device], iommuGroup }: VfioIommuGroup): Device {
+  const { id, devices } = device?.group ?? iommuGroup;
+  if (devices.length === 1) return device;
   throw new IommuError(
     "EINVAL",
-    `group ${group.iommuGroup.id} has ${group.devices.length} devices (${group.devices.map(({ name }) => name).join(", ")}); SVA needs a group of one`,
+    `group ${id} has ${devices.length} devices (${devices.map(({ name }) => name).join(", ")}); SVA needs a group of one`,
   );
 }
 
-function bindDevice(iommu: VfioIommu, group: VfioIommuGroup, device: Device, vfioMm: VfioMm): Promise<number> {
-  return group.iommuGroup.mutex.with(() =>
-    iommu.env.sva.bindDeviceLocked(device, vfioMm.mm, IOMMU_SVA_FEAT_IOPF, iommu),
-  );
+/** Groups of one container may share a device: the process is bound to it once. */
+async function bindDevice(iommu: VfioIommu, device: Device, vfioMm: VfioMm): Promise<number> {
+  for (const { drvdata, ioMm } of device.svaParam?.mmList ?? [])
+    if (drvdata === iommu && ioMm.mm === vfioMm.mm) return ioMm.pasid;
+  const { group } = device;
+  if (!group) throw new IommuError("ENODEV", `${device.name} is in no group any more`);
+  return group.mutex.with(() => iommu.env.sva.bindDeviceLocked(device, vfioMm.mm, IOMMU_SVA_FEAT_IOPF, iommu));
 }
 
 /** All devices or none (S-4). */
@@ -65,22 +70,34 @@ export async function enableGroup(iommu: VfioIommu, group: VfioIommuGroup): Prom
       done.push(device);
     }
   } catch (error) {
-    if (!iommu.has("S-4")) for (const device of done.reverse()) await disableDevice(iommu, device);
+    if (!iommu.has("S-4")) for (const device of done.reverse()) await disableDevice(iommu, group, device);
     throw error;
   }
   group.svaEnabled = true;
 }
 
-/** Removes what is still bound on the group's devices, and turns SVA off there. */
+/** Removes what this container has still bound on the group's devices, and turns SVA off where nobody else uses it. */
 export async function disableGroup(iommu: VfioIommu, group: VfioIommuGroup): Promise<void> {
   if (!group.svaEnabled) return;
-  for (const device of group.devices) await disableDevice(iommu, device);
+  for (const device of group.devices) await disableDevice(iommu, group, device);
   group.svaEnabled = false;
 }
 
-async function disableDevice(iommu: VfioIommu, device: Device): Promise<void> {
-  if (iommu.has("S-7")) await iommu.env.sva.iommuSvaDeviceShutdown(device);
-  else await iommu.env.svaDevices.disable(device);
+async function disableDevice(iommu: VfioIommu, group: VfioIommuGroup, device: Device): Promise<void> {
+  if (iommu.has("S-7")) return iommu.env.sva.iommuSvaDeviceShutdown(device);
+  if (!sharedWithin(iommu, group, device)) {
+    // Waits for an mm_exit that runs as well: it has the container in its hands.
+    for (const { drvdata, ioMm } of [...(device.svaParam?.mmList ?? [])])
+      if (drvdata === iommu) await unbindDevice(iommu, device, ioMm.pasid);
+  }
+  await iommu.env.svaDevices.disable(device);
+}
+
+/** Another group of the container needs the device's bonds. */
+function sharedWithin(iommu: VfioIommu, group: VfioIommuGroup, device: Device): boolean {
+  for (const other of iommu.svaGroups())
+    if (other !== group && other.svaEnabled && other.devices.includes(device)) return true;
+  return false;
 }
 
 /** An address space that exits meanwhile takes its bonds away itself: ESRCH is what we wanted. */
@@ -110,7 +127,7 @@ export async function replayBind(iommu: VfioIommu, group: VfioIommuGroup): Promi
       await bindGroup(iommu, group, vfioMm);
       bound.push(vfioMm);
     } catch (error) {
-      for (const done of bound.reverse()) await unbindGroup(iommu, group, done);
+      for (const done of bound.reverse()) await unbindNewcomer(iommu, group, done);
       if (!iommu.has("S-5")) await disableGroup(iommu, group);
       throw error;
     } finally {
@@ -118,6 +135,11 @@ export async function replayBind(iommu: VfioIommu, group: VfioIommuGroup): Promi
       vfioMm.mm.mmputAsync();
     }
   }
+}
+
+/** Its bonds go, unless another group of the container had them first. */
+async function unbindNewcomer(iommu: VfioIommu, group: VfioIommuGroup, { pasid }: VfioMm): Promise<void> {
+  for (const device of group.devices) if (!sharedWithin(iommu, group, device)) await unbindDevice(iommu, device, pasid);
 }
 
 /** The patch: every device is bound before the second is refused, and the error path looks at how far it came (S-1). */
@@ -128,7 +150,7 @@ async function bindGroupAsPosted(iommu: VfioIommu, group: VfioIommuGroup, vfioMm
   try {
     for (const device of [...group.devices]) {
       if (count++ > 0) throw new IommuError("EINVAL", `group ${group.iommuGroup.id} has several devices`);
-      vfioMm.pasid = await bindDevice(iommu, group, device, vfioMm);
+      vfioMm.pasid = await bindDevice(iommu, device, vfioMm);
     }
   } catch (error) {
     if (count > 1) for (const device of group.devices) await unbindDevice(iommu, device, vfioMm.pasid);

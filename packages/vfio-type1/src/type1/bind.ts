@@ -13,7 +13,7 @@ export async function bindProcess(iommu: VfioIommu, kernel: Kernel, task: Task, 
   const mm = await addressSpace(kernel, task, params);
   try {
     await iommu.lock.with(async () => {
-      if (iommu.domains.length === 0) throw new IommuError("EINVAL", "the container has no group behind an IOMMU");
+      if (iommu.svaGroups().next().done) throw new IommuError("EINVAL", "the container has no group behind an IOMMU");
       const bound = iommu.mms.find((vfioMm) => vfioMm.mm === mm);
       if (bound) return answer(arg, params, bound.pasid);
       return bindAll(iommu, mm, (pasid) => answer(arg, params, pasid));
@@ -29,7 +29,7 @@ async function bindAll(iommu: VfioIommu, mm: Mm, reply: (pasid: number) => Promi
   const done: { readonly group: VfioIommuGroup; readonly enabledHere: boolean }[] = [];
   let listed = false;
   try {
-    for (const group of [...iommu.allGroups()]) {
+    for (const group of [...iommu.svaGroups()]) {
       const enabledHere = !group.svaEnabled;
       await bindGroup(iommu, group, vfioMm);
       done.push({ group, enabledHere });
@@ -57,7 +57,7 @@ export async function unbindProcess(iommu: VfioIommu, kernel: Kernel, task: Task
     await iommu.lock.with(async () => {
       const vfioMm = iommu.mms.find((bound) => bound.mm === mm);
       if (!vfioMm) throw new IommuError("ESRCH", `${mm.owner} is not bound to the container`);
-      for (const group of [...iommu.allGroups()]) await unbindGroup(iommu, group, vfioMm);
+      for (const group of [...iommu.svaGroups()]) await unbindGroup(iommu, group, vfioMm);
       await iommu.mmLock.with(() => forget(iommu, vfioMm));
     });
   } finally {

@@ -13,10 +13,15 @@ export class VfioIommuGroup {
   /** iommu_sva_device_init has been called for the group's devices. */
   svaEnabled = false;
 
-  constructor(readonly iommuGroup: IommuGroup) {}
+  /** @param parent of a mediated device */
+  constructor(
+    readonly iommuGroup: IommuGroup,
+    private readonly parent?: Device,
+  ) {}
 
+  /** What processes are bound to: a mediated device has no PASIDs but its parent's. */
   get devices(): readonly Device[] {
-    return this.iommuGroup.devices;
+    return this.parent ? [this.parent] : this.iommuGroup.devices;
   }
 
   /** Every reserved region of its devices. */

@@ -57,7 +57,7 @@ export class VfioIommu {
   /** Newest first, as list_add puts them. */
   readonly domains: VfioDomain[] = [];
   /** emulated_iommu_groups: groups without DMA of their own; their drivers pin what they need. */
-  readonly emulatedGroups = new Set<IommuGroup>();
+  readonly emulatedGroups = new Map<IommuGroup, VfioIommuGroup>();
   /** device_list: open devices whose drivers may pin pages. */
   readonly pinners = new Set<Pinner>();
   /** Held while drivers are told to unpin, and by whoever takes a device off the list. iommu->lock is taken inside of it. */
@@ -107,6 +107,12 @@ export class VfioIommu {
 
   *allGroups(): Generator<VfioIommuGroup> {
     for (const domain of this.domains) yield* domain.groups;
+  }
+
+  /** Groups that processes are bound to: with domains, and those of mediated devices with a parent. */
+  *svaGroups(): Generator<VfioIommuGroup> {
+    yield* this.allGroups();
+    for (const group of this.emulatedGroups.values()) if (group.devices.length > 0) yield group;
   }
 
   /** Page sizes and IOVA ranges after domains or groups have changed. Sizes below a page are hidden, and stand for one (F9). */

@@ -20,6 +20,7 @@ import { faultUnbind } from "./fault-unbind.js";
 import { firstAccess } from "./first-access.js";
 import { goneWhileBound } from "./gone-while-bound.js";
 import { initTwice } from "./init-twice.js";
+import { mediatedPair } from "./mediated-pair.js";
 import { noStalls } from "./no-stalls.js";
 import { passthroughDma } from "./passthrough-dma.js";
 import { remapSva } from "./remap-sva.js";
@@ -51,6 +52,7 @@ export const SCENARIOS: readonly ScenarioDefinition[] = [
   firstAccess,
   goneWhileBound,
   initTwice,
+  mediatedPair,
   noStalls,
   passthroughDma,
   remapSva,
