@@ -1,9 +1,11 @@
 /** SMMUv3 as a plugin: the one place where the chip and its driver meet. */
-import { ChipPorts, type IommuPlugin, Mmio, Variants, variants } from "@iommukit/core";
+import { ChipPorts, type EntryKind, type IommuPlugin, Mmio, Variants, variants } from "@iommukit/core";
 import { Smmuv3DriverOptions } from "./driver/driver-context.js";
 import { Smmuv3Driver } from "./driver/smmuv3-driver.js";
 import { Smmuv3Hardware } from "./hardware/smmuv3-hardware.js";
 import { PRESETS, type Smmuv3Preset, type Smmuv3PresetName } from "./presets.js";
+import { CD } from "./spec/context-descriptor.js";
+import { STE } from "./spec/stream-table.js";
 
 export interface Smmuv3Options extends Omit<Smmuv3DriverOptions, "name"> {
   /** A preset or its name; "mmu-700-like" when absent. */
@@ -11,6 +13,12 @@ export interface Smmuv3Options extends Omit<Smmuv3DriverOptions, "name"> {
   /** Known bugs to switch on in this instance's driver, beside those of the platform. */
   readonly variants?: readonly string[];
 }
+
+/** IHI 0070: the command names the configuration structure that changed; what hangs below goes by its own commands. */
+const ENTRIES: readonly EntryKind[] = [
+  { layout: STE, cachedBy: () => ["config"], rule: "CMD_CFGI_STE, IHI0070 4.3.1" },
+  { layout: CD, cachedBy: () => ["config"], rule: "CMD_CFGI_CD, IHI0070 4.3.3" },
+];
 
 /**
  * An SMMUv3 with its driver: `createPlatform({ iommus: [smmuv3()] })`.
@@ -29,7 +37,7 @@ export function smmuv3(options: Smmuv3Options = {}): IommuPlugin {
       container.registerInstance<Mmio>(Mmio, chip);
       container.registerInstance<Smmuv3DriverOptions>(Smmuv3DriverOptions, { ...options, name });
       const ops = container.resolve(Smmuv3Driver);
-      return { name, chip, ops, start: () => ops.start(), stop: () => ops.stop() };
+      return { name, chip, ops, entries: ENTRIES, start: () => ops.start(), stop: () => ops.stop() };
     },
   };
 }

@@ -1,9 +1,11 @@
 /** VT-d as a plugin: the one place where the unit and its driver meet. */
-import { ChipPorts, type IommuPlugin, Mmio, Variants } from "@iommukit/core";
+import { ChipPorts, type EntryKind, type IommuPlugin, Mmio, Variants } from "@iommukit/core";
 import { VtdDriverOptions } from "./driver/options.js";
 import { VtdDriver } from "./driver/vtd-driver.js";
 import { VtdHardware } from "./hardware/vtd-hardware.js";
 import { presets, sapphireRapidsLike, type VtdPreset } from "./presets.js";
+import { PASID_ENTRY } from "./spec/pasid-table.js";
+import { CONTEXT_ENTRY, SM_CONTEXT_ENTRY } from "./spec/root-context.js";
 
 export interface VtdOptions extends Omit<VtdDriverOptions, "name" | "index"> {
   /** A preset or its name; "sapphire-rapids-like" when absent. */
@@ -11,6 +13,22 @@ export interface VtdOptions extends Omit<VtdDriverOptions, "name" | "index"> {
   /** Known bugs to switch on in this unit's driver, beside those of the platform: names of VTD_VARIANTS. */
   readonly variants?: readonly string[];
 }
+
+const RULE = "VT-d 6.5.3.3, table 28";
+/** What may hold an entry, from the tables outwards (H24). In scalable mode a context entry's change reaches below it (L-11, L-12). */
+const ENTRIES: readonly EntryKind[] = [
+  {
+    layout: CONTEXT_ENTRY,
+    cachedBy: (entry) => ["context", "iotlb", ...(CONTEXT_ENTRY.TT.decode(entry) === "deviceTlb" ? ["ATC"] : [])],
+    rule: RULE,
+  },
+  {
+    layout: SM_CONTEXT_ENTRY,
+    cachedBy: (entry) => ["context", "pasid", "iotlb", ...(SM_CONTEXT_ENTRY.DTE.decode(entry) ? ["ATC"] : [])],
+    rule: RULE,
+  },
+  { layout: PASID_ENTRY, cachedBy: () => ["pasid", "iotlb"], rule: RULE },
+];
 
 /**
  * A remapping unit with its driver: `createPlatform({ iommus: [vtd()] })`.
@@ -29,7 +47,7 @@ export function vtd(options: VtdOptions = {}): IommuPlugin {
       container.registerInstance<Mmio>(Mmio, chip);
       container.registerInstance<VtdDriverOptions>(VtdDriverOptions, { ...options, name, index: indexOf(name) });
       const ops = container.resolve(VtdDriver);
-      return { name, chip, ops, start: () => ops.start(), stop: () => ops.stop() };
+      return { name, chip, ops, entries: ENTRIES, start: () => ops.start(), stop: () => ops.stop() };
     },
   };
 }

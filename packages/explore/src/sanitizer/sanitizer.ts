@@ -5,6 +5,7 @@ import type { ExploringScheduler } from "../schedule/exploring-scheduler.js";
 import { accounting } from "./accounting.js";
 import type { Checker, CheckerFactory } from "./checker.js";
 import { domainTranslations } from "./domain-translations.js";
+import { entryCaches } from "./entry-caches.js";
 import { freedMemory } from "./freed-memory.js";
 import { invalidationOrder } from "./invalidation-order.js";
 import { leaks } from "./leaks.js";
@@ -24,6 +25,7 @@ export const CHECKERS: readonly CheckerFactory[] = [
   lockOrder,
   tornEntries,
   invalidationOrder,
+  entryCaches,
   leaks,
 ];
 

@@ -8,7 +8,7 @@ const IOVA = 0x10_0000n;
 export const bindDma: ScenarioDefinition = scenario({
   name: "bind-dma",
   summary: "a device works on mapped memory while a process is bound and unbound",
-  finds: {},
+  finds: { "L-11": ["vtd"], "L-12": ["vtd"] },
   boot: vfioMachine,
   async prepare(m) {
     const app = program(m, "app");
