@@ -100,6 +100,7 @@ export class Bonds {
   async remove(bond: BondRecord): Promise<void> {
     if (bond.leaving) return this.gone(bond);
     bond.leaving = true;
+    if (this.variants.has("L-21")) bond.ioMm.refs++;
     await this.detach(bond);
   }
 
@@ -138,7 +139,7 @@ export class Bonds {
   /** The device may go on using the PASID: nobody else gets it before the device has been shut down (C4, S-10). */
   retire({ ioMm, device, param }: BondRecord): void {
     this.kernel.printk(`${device.name}: possible leak of PASID ${ioMm.pasid}`);
-    if (param.stuck.has(ioMm)) return;
+    if (param.stuck.has(ioMm) || this.variants.has("S-10")) return;
     param.stuck.add(ioMm);
     ioMm.refs++;
   }

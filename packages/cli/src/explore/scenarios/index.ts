@@ -7,10 +7,11 @@ import { bindExitUnbind } from "./bind-exit-unbind.js";
 import { bindGroupOfTwo } from "./bind-group-of-two.js";
 import { bindNoMemory } from "./bind-no-memory.js";
 import { credits } from "./credits.js";
-import { detachDma } from "./detach-dma.js";
+import { detachDma, detachLegacy } from "./detach-dma.js";
 import { drainOther } from "./drain-other.js";
 import { exitDetach } from "./exit-detach.js";
 import { exitMainline } from "./exit-mainline.js";
+import { exitUnstoppable } from "./exit-unstoppable.js";
 import { exitWaiters } from "./exit-waiters.js";
 import { faultExit } from "./fault-exit.js";
 import { faultGroups } from "./fault-groups.js";
@@ -40,10 +41,12 @@ export const SCENARIOS: readonly ScenarioDefinition[] = [
   bindNoMemory,
   credits,
   detachDma,
+  detachLegacy,
   drainOther,
   exitDetach,
   exitMainline,
   exitWaiters,
+  exitUnstoppable,
   faultExit,
   faultGroups,
   faultNoMemory,
