@@ -1,11 +1,34 @@
 /** Each checker fires on what breaks its rule, and is silent on what keeps it. The events are made by hand. */
-import { type AddressSpace, createPlatform, type Platform, type TraceEvents, type TraceName } from "@iommukit/core";
+import {
+  type AddressSpace,
+  bit,
+  createPlatform,
+  type EntryKind,
+  layout,
+  type Platform,
+  reserved,
+  type TraceEvents,
+  type TraceName,
+} from "@iommukit/core";
 import { FakePciFunction, fakeIommu } from "@iommukit/core/testing";
 import { describe, expect, it } from "vitest";
 import { ExploringScheduler, Sanitizer, VersionedMemory } from "../src/index.js";
 
 const BDF = "0000:01:00.0";
 const RAM = [{ base: 0x1_0000_0000, size: 0x100_0000 }];
+
+/** An entry of 16 bytes that two caches hold, and the device's ATC where it says so. */
+const ENTRY = layout(
+  { name: "Entry", bits: 128, spec: "none", summary: "Of a unit that nobody builds." },
+  { V: bit(0, "valid"), ATS: bit(1, "ATS"), R0: reserved(127, 2) },
+);
+const ENTRIES: readonly EntryKind[] = [
+  {
+    layout: ENTRY,
+    cachedBy: (words) => ["config", "iotlb", ...(ENTRY.ATS.decode(words) ? ["ATC"] : [])],
+    rule: "its manual",
+  },
+];
 
 interface Stage {
   readonly platform: Platform;
@@ -29,6 +52,7 @@ async function said(play: (stage: Stage) => Promise<void> | void): Promise<strin
     devices: [plugin],
   });
   Object.assign(stage, { platform, memory, scheduler });
+  Object.assign(platform.iommus[0], { entries: ENTRIES });
   stage.emit = (name, event) => platform.trace.emit(name, event);
   const sanitizer = new Sanitizer(platform, scheduler);
   sanitizer.begin();
@@ -342,5 +366,59 @@ describe("leaks", () => {
     expect(await said(({ platform }) => void platform.pages.alloc(2, "CD table"))).toEqual([
       "leak: left behind: 2 pages of CD table",
     ]);
+  });
+});
+
+describe("I-7, entries", () => {
+  const AT = RAM[0].base + 0x8000;
+  const store = ({ emit, memory }: Stage, address: number, value: number) => {
+    memory.store64(address, 0, value);
+    emit("table:written", { by: "fake", table: ENTRY.name, address, value: BigInt(value) });
+  };
+  const forgets = ({ emit }: Stage, cache: string) =>
+    emit("cache:invalidated", { unit: "fake", cache, scope: "all", entries: 0 });
+
+  it("change while they are valid, and a cache is left out", async () => {
+    const wrongs = await said((stage) => {
+      store(stage, AT, 1);
+      store(stage, AT + 8, 4);
+      forgets(stage, "config");
+    });
+    expect(wrongs).toEqual([
+      `I-7: fake changed the Entry at 0x${AT.toString(16)}, which was valid, to 0x4, and did not invalidate iotlb, after config`,
+    ]);
+  });
+
+  it("change while they are valid, and caches are invalidated in the wrong order", async () => {
+    const wrongs = await said((stage) => {
+      store(stage, AT, 1);
+      store(stage, AT, 0);
+      forgets(stage, "iotlb");
+      forgets(stage, "config");
+    });
+    expect(wrongs).toEqual([expect.stringMatching(/did not invalidate iotlb, after config$/)]);
+  });
+
+  it("change, and the same thread changes another one first", async () => {
+    const wrongs = await said((stage) => {
+      store(stage, AT, 1);
+      store(stage, AT, 5);
+      store(stage, AT + 16, 1);
+      forgets(stage, "config");
+      forgets(stage, "iotlb");
+    });
+    expect(wrongs).toEqual([expect.stringMatching(/did not invalidate config$/)]);
+  });
+
+  it("may change when they are not valid, or with every cache told; a device without ATS has none", async () => {
+    const wrongs = await said((stage) => {
+      store(stage, AT + 8, 4);
+      store(stage, AT, 3);
+      store(stage, AT, 0);
+      forgets(stage, "config");
+      forgets(stage, "iotlb");
+      store(stage, AT + 16, 1);
+    });
+    expect(wrongs).toEqual([]);
   });
 });
