@@ -32,8 +32,11 @@ export interface ExploreOptions {
   readonly stop?: () => boolean;
 }
 
+/** V8 has a limit of frames; where there is none, setting it does nothing. */
+const ERROR: ErrorConstructor & { stackTraceLimit?: number } = Error;
+
 /** Runs on one machine before it is made anew. */
-const REUSE = 512;
+const REUSE = 4096;
 
 export async function explore<M extends Machine>(
   scenario: Scenario<M>,
@@ -64,12 +67,22 @@ export class Laboratory<M extends Machine> {
     private readonly variants: readonly string[] = [],
   ) {}
 
+  /**
+   * Errors of the run have no stacks: a refusal's takes longer than what is refused. A run never leaves the current task, so nobody
+   * else meets that; what is found is replayed with stacks.
+   */
   async run(chooser: Chooser): Promise<RunResult> {
     if (!this.#bench?.clean || this.#runs++ >= REUSE) {
       this.#bench = await Bench.boot(this.scenario, this.variants);
       this.#runs = 1;
     }
-    return this.#bench.run(chooser);
+    const { stackTraceLimit } = ERROR;
+    ERROR.stackTraceLimit = 0;
+    try {
+      return await this.#bench.run(chooser);
+    } finally {
+      ERROR.stackTraceLimit = stackTraceLimit;
+    }
   }
 
   /** One schedule on a machine that nobody has used. */

@@ -4,7 +4,7 @@ import type { Finding } from "./finding.js";
 import { VersionedMemory } from "./memory/versioned-memory.js";
 import { Sanitizer } from "./sanitizer/sanitizer.js";
 import type { Machine, Scenario } from "./scenario.js";
-import type { Actor } from "./schedule/actor.js";
+import { isThread } from "./schedule/actor.js";
 import { type Chooser, DEFAULT_CHOOSER } from "./schedule/chooser.js";
 import { ExploringScheduler, LivelockError } from "./schedule/exploring-scheduler.js";
 import { ReplayChooser } from "./schedule/replay-chooser.js";
@@ -34,6 +34,7 @@ export class Bench<M extends Machine> {
     private readonly scenario: Scenario<M>,
     readonly machine: M,
     readonly scheduler: ExploringScheduler,
+    private readonly memory: VersionedMemory,
   ) {
     this.sanitizer = new Sanitizer(machine.platform, scheduler);
   }
@@ -54,9 +55,10 @@ export class Bench<M extends Machine> {
   static async #boot<M extends Machine>(scenario: Scenario<M>, variants: readonly string[]): Promise<Bench<M>> {
     const scheduler = new ExploringScheduler();
     const memory = new VersionedMemory(RAM, (count, what) => scheduler.choose(count, what));
-    const stopped = new WeakMap<Actor, number>();
-    scheduler.onSuspend = (thread) => void stopped.set(thread, memory.clock);
-    scheduler.onSwitch = (actor) => memory.overlap(stopped.get(actor) ?? memory.clock);
+    scheduler.onSuspend = (thread) => {
+      thread.stoppedAt = memory.clock;
+    };
+    scheduler.onSwitch = (actor) => memory.overlap(isThread(actor) ? actor.stoppedAt : memory.clock);
     const fails = (what: string) => scheduler.choose(2, `no memory for ${what}`) === 1;
     const pages = scenario.allocationsFail ? { ...PAGES, failAlloc: fails } : PAGES;
     const machine = await scenario.boot({ scheduler, memory, variants, pages });
@@ -64,7 +66,7 @@ export class Bench<M extends Machine> {
     machine.platform.trace.on("command:consumed", ({ command }) => {
       if (SYNCHRONISATIONS.has(command)) memory.orderingPoint();
     });
-    return new Bench(scenario, machine, scheduler);
+    return new Bench(scenario, machine, scheduler, memory);
   }
 
   /**
@@ -82,7 +84,7 @@ export class Bench<M extends Machine> {
   }
 
   async #once(chooser: Chooser): Promise<RunResult> {
-    const { scenario, machine, scheduler, sanitizer } = this;
+    const { scenario, machine, scheduler, memory, sanitizer } = this;
     const { platform } = machine;
     const start = scheduler.now;
     sanitizer.begin();
@@ -93,6 +95,8 @@ export class Bench<M extends Machine> {
         const one = await scenario.prepare(machine);
         check = one.check;
         await scheduler.idle();
+        // Nothing is under way.
+        memory.orderingPoint();
         scheduler.explore(chooser);
         await this.#together(one.actors);
         await scheduler.idle();

@@ -52,13 +52,13 @@ export class Timeline {
     this.#choices = counts.length;
     if (name === this.#actor && !chosen) return;
     this.#actor = name;
-    if (!this.scheduler.exploring) return;
+    if (!this.scheduler.preemptive) return;
     this.#lines.push({ software: isThread(actor), text: `── ${name}${chosen ? `  (choice ${at}:${taken[at]})` : ""}` });
   }
 
   #take(record: TraceRecord): void {
     this.#note(record);
-    if (!this.scheduler.exploring || SILENT.has(record.name)) return;
+    if (!this.scheduler.preemptive || SILENT.has(record.name)) return;
     const { name, time: _time, ...fields } = record;
     const software = this.scheduler.current !== null && !HARDWARE.test(name);
     this.#lines.push({ software, text: `   ${name} ${valuesOf(fields)}` });

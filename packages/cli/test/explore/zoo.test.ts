@@ -8,7 +8,7 @@ import { rowResult, zooRows } from "../../src/explore/zoo.js";
 
 const SEARCHES: readonly SearchOptions[] = [
   { kind: "exhaustive", bound: 1 },
-  { kind: "random", seed: 1, runs: 300 },
+  { kind: "random", seed: 1, runs: 500 },
 ];
 /** Bugs that no scenario can show, with the reason. They have unit tests. */
 const NOT_SHOWN: Readonly<Record<string, string>> = {};

@@ -75,12 +75,18 @@ export class LayoutTable<F extends FieldSpecs = FieldSpecs> {
   }
 
   /** A zeroed entry with the given fields set; writes into `into` at word `at` when given. */
-  encode(values: Encodable<F>, into: Int32Array = new Int32Array(this.words), at = 0): Int32Array {
-    into.fill(0, at, at + this.words);
-    for (const [name, value] of Object.entries(values)) {
-      if (value !== undefined) this.field(name).encode(into, at, value as FieldValue);
+  encode(values: Encodable<F>, into?: Int32Array, at = 0): Int32Array {
+    into?.fill(0, at, at + this.words);
+    return this.assign(into ?? new Int32Array(this.words), values, at);
+  }
+
+  /** Sets the given fields of an entry and leaves the others. */
+  assign(words: Int32Array, values: Encodable<F>, at = 0): Int32Array {
+    for (const name in values) {
+      const value = values[name];
+      if (value !== undefined) this.field(name).encode(words, at, value as FieldValue);
     }
-    return into;
+    return words;
   }
 
   field(name: string): Field {

@@ -54,8 +54,10 @@ export class BoardInterrupts implements InterruptController {
 
   setWire(line: string, level: boolean): void {
     const before = this.#levels.get(line) ?? false;
+    if (level === before) return;
     this.#levels.set(line, level);
-    if (level && !before) this.later(() => this.#wires.get(line)?.());
+    // An edge that nobody has asked for is lost.
+    if (level && this.#wires.has(line)) this.later(() => this.#wires.get(line)?.());
   }
 
   allocateMessage(handler: InterruptHandler): MsiVector {

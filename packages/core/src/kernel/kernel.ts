@@ -45,7 +45,8 @@ export class Kernel {
     const pid = options.pid ?? this.nextPid();
     if (this.tasks.has(pid)) throw new IommuError("EEXIST", `pid ${pid} is in use`);
     const name = options.name ?? `task-${pid}`;
-    const task = new Task(this, pid, { ...options, name, mm: options.mm ?? this.mms.create(`pid ${pid} (${name})`) });
+    const mm = options.mm ?? this.mms.create(`pid ${pid} (${name})`);
+    const task = new Task(this, pid, name, mm, options);
     this.tasks.set(pid, task);
     if (this.trace.enabled) this.trace.emit("task:started", { pid, task: name });
     return task;

@@ -7,6 +7,7 @@ const DONE = Promise.resolve();
 export class Mutex {
   #owner: Thread | null = null;
   readonly #waiters: Thread[] = [];
+  readonly #point: string;
 
   /** @param name the lock's name in Linux: "iommu->lock", "iommu_sva_lock" */
   constructor(
@@ -14,7 +15,9 @@ export class Mutex {
     private readonly trace: Tracer,
     readonly name: string,
     readonly kind: "mutex" | "spin" = "mutex",
-  ) {}
+  ) {
+    this.#point = `lock ${name}`;
+  }
 
   get held(): boolean {
     return this.#owner !== null;
@@ -25,21 +28,26 @@ export class Mutex {
   }
 
   lock(): Promise<void> {
-    const thread = this.scheduler.current;
-    if (thread === null) throw new Error(`${this.name}: taken outside of a thread`);
-    return this.scheduler.preemptive ? this.#lockLater(thread) : this.#take(thread);
+    return this.#lock() ?? DONE;
   }
 
-  /** Between the wish for a lock and the lock anybody may come. */
-  async #lockLater(thread: Thread): Promise<void> {
-    await this.scheduler.point(`lock ${this.name}`);
+  /** Between the wish for a lock and the lock anybody may come. @returns undefined when it is taken already */
+  #lock(): Promise<void> | undefined {
+    const thread = this.scheduler.current;
+    if (thread === null) throw new Error(`${this.name}: taken outside of a thread`);
+    const turn = this.scheduler.point(this.#point);
+    return turn === undefined ? this.#take(thread) : this.#takeAfter(turn, thread);
+  }
+
+  async #takeAfter(turn: Promise<void>, thread: Thread): Promise<void> {
+    await turn;
     await this.#take(thread);
   }
 
-  #take(thread: Thread): Promise<void> {
+  #take(thread: Thread): Promise<void> | undefined {
     if (this.#owner === null) {
       this.#acquire(thread);
-      return DONE;
+      return undefined;
     }
     if (this.#owner === thread) throw new Error(`${this.name}: ${thread.name} takes it twice`);
     return this.#wait(thread);
@@ -50,7 +58,7 @@ export class Mutex {
     if (this.trace.enabled)
       this.trace.emit("lock:contended", { lock: this.name, kind: this.kind, thread: thread.name });
     // The unlocker hands the lock over before it wakes us: no third thread can slip in between.
-    await this.scheduler.park(`lock ${this.name} (held by ${this.#owner?.name})`);
+    await this.scheduler.park(`${this.#point} (held by ${this.#owner?.name})`);
     if (this.trace.enabled) this.trace.emit("lock:acquired", { lock: this.name, kind: this.kind, thread: thread.name });
   }
 
@@ -70,7 +78,8 @@ export class Mutex {
   }
 
   async with<T>(body: () => Promise<T> | T): Promise<T> {
-    await this.lock();
+    const wait = this.#lock();
+    if (wait) await wait;
     try {
       return await body();
     } finally {

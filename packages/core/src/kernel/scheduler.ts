@@ -7,7 +7,7 @@
  * the hardware stand still again when it has finished.
  */
 import { token } from "../platform/token.js";
-import { type Timer, TimerHeap } from "./timer-heap.js";
+import type { Timer } from "./timer-heap.js";
 
 export type { Timer } from "./timer-heap.js";
 
@@ -23,7 +23,7 @@ export interface Scheduler {
   readonly now: number;
   /** The running thread; null outside of `run`, in timers and in interrupt context. */
   readonly current: Thread | null;
-  /** Points may let another thread run, and hardware works later than it is kicked: somebody explores interleavings. */
+  /** Somebody explores interleavings now: points may let another thread run, and hardware works later than it is kicked. */
   readonly preemptive: boolean;
   /** Runs `body` as a thread and the world with it until it ends. For callers outside of the world. */
   run<T>(body: () => Promise<T>, name?: string): Promise<T>;
@@ -58,6 +58,8 @@ export class Thread {
   waitsFor = "";
   done = false;
   resume: (() => void) | null = null;
+  /** For who watches the scheduler: a clock of its own when the thread stopped last. */
+  stoppedAt = 0;
 
   constructor(
     readonly id: number,
@@ -70,165 +72,5 @@ export class DeadlockError extends Error {
   override readonly name = "DeadlockError";
   constructor(readonly threads: readonly Thread[]) {
     super(`deadlock: ${threads.map((thread) => `${thread.name} waits for ${thread.waitsFor}`).join("; ")}`);
-  }
-}
-
-const DONE = Promise.resolve();
-
-/** The default scheduler: first come, first served, in virtual time. */
-export class VirtualTimeScheduler implements Scheduler {
-  now = 0;
-  current: Thread | null = null;
-  readonly preemptive = false;
-  readonly #ready: Thread[] = [];
-  readonly #parked = new Set<Thread>();
-  readonly #idlers: Thread[] = [];
-  readonly #timers = new TimerHeap();
-  /** Threads that somebody outside waits for, with what tells them of a deadlock. */
-  readonly #mains = new Map<Thread, (reason: unknown) => void>();
-  #nextId = 1;
-
-  run<T>(body: () => Promise<T>, name = "main"): Promise<T> {
-    if (this.current !== null)
-      throw new Error(`run("${name}") inside the thread ${this.current.name}: call the function itself, or spawn`);
-    return new Promise<T>((resolve, reject) => {
-      let outcome: () => void = () => {};
-      const main = this.#start(
-        name,
-        async () => {
-          try {
-            const value = await body();
-            outcome = () => resolve(value);
-          } catch (error) {
-            outcome = () => reject(error);
-          }
-        },
-        () => {
-          this.#mains.delete(main);
-          outcome();
-        },
-      );
-      this.#mains.set(main, reject);
-      this.#dispatch();
-    });
-  }
-
-  spawn(name: string, body: () => Promise<void>): Thread {
-    return this.#start(name, body, () => {});
-  }
-
-  #start(name: string, body: () => Promise<void>, ended: () => void): Thread {
-    const thread = new Thread(this.#nextId++, name);
-    const finish = () => {
-      thread.done = true;
-      this.current = null;
-      ended();
-      this.#dispatch();
-    };
-    new Promise<void>((resolve) => {
-      thread.resume = resolve;
-    })
-      .then(body)
-      .then(finish, (error) => {
-        // A thread that throws is a bug: whoever runs the world hears of it.
-        for (const [main, reject] of this.#mains) {
-          this.#mains.delete(main);
-          reject(error);
-        }
-        finish();
-      });
-    this.#ready.push(thread);
-    return thread;
-  }
-
-  point(_name: string): Promise<void> | undefined {
-    return undefined;
-  }
-
-  yield(): Promise<void> {
-    const thread = this.#running("yield");
-    if (this.#ready.length === 0) return DONE;
-    this.#ready.push(thread);
-    return this.#suspend(thread);
-  }
-
-  sleep(nanoseconds: number): Promise<void> {
-    const thread = this.#running("sleep");
-    this.timer(nanoseconds, () => this.wake(thread));
-    return this.park("time to pass");
-  }
-
-  park(reason: string): Promise<void> {
-    const thread = this.#running(reason);
-    thread.waitsFor = reason;
-    this.#parked.add(thread);
-    return this.#suspend(thread);
-  }
-
-  wake(thread: Thread): void {
-    if (!this.#parked.delete(thread)) return;
-    thread.waitsFor = "";
-    this.#ready.push(thread);
-  }
-
-  idle(): Promise<void> {
-    const thread = this.#running("idle");
-    if (this.#ready.length === 0) return DONE;
-    this.#idlers.push(thread);
-    return this.#suspend(thread);
-  }
-
-  timer(nanoseconds: number, callback: () => void): Timer {
-    return this.#timers.add(this.now + nanoseconds, callback);
-  }
-
-  get nextTimer(): number | undefined {
-    return this.#timers.next;
-  }
-
-  kick(unit: HardwareUnit): void {
-    while (unit.step());
-  }
-
-  choose(_count: number, _what: string): number {
-    return 0;
-  }
-
-  #running(what: string): Thread {
-    if (this.current === null) throw new Error(`${what}: only a thread can wait; use scheduler.run(…) from outside`);
-    return this.current;
-  }
-
-  #suspend(thread: Thread): Promise<void> {
-    const promise = new Promise<void>((resolve) => {
-      thread.resume = resolve;
-    });
-    this.current = null;
-    this.#dispatch();
-    return promise;
-  }
-
-  /** Resumes the next thread, letting time pass when none is ready. */
-  #dispatch(): void {
-    if (this.current !== null) return;
-    while (this.#mains.size > 0) {
-      const next = this.#ready.shift() ?? this.#idlers.shift();
-      if (next) {
-        this.current = next;
-        next.resume?.();
-        return;
-      }
-      const timer = this.#timers.take();
-      if (timer === undefined) {
-        const waiting = [...this.#parked];
-        for (const [main, reject] of this.#mains) {
-          this.#mains.delete(main);
-          reject(new DeadlockError(waiting));
-        }
-        return;
-      }
-      this.now = timer.at;
-      timer.callback();
-    }
   }
 }

@@ -20,24 +20,22 @@ export interface TaskOptions {
 }
 
 export class Task {
-  readonly name: string;
   readonly limits: ResourceLimits;
   credentials: Credentials;
   /** PR_SET_DUMPABLE; a task that is not dumpable may not be traced by others without CAP_SYS_PTRACE. */
   dumpable = true;
-  mm: Mm | undefined;
   exited = false;
   #fds: FdTable;
 
   constructor(
     private readonly kernel: Kernel,
     readonly pid: number,
+    readonly name: string,
+    public mm: Mm | undefined,
     options: TaskOptions = {},
   ) {
-    this.name = options.name ?? `task-${pid}`;
     this.credentials = options.credentials ?? ROOT;
     this.limits = { memlock: Number.POSITIVE_INFINITY, ...options.limits };
-    this.mm = options.mm;
     this.#fds = options.fds ?? new FdTable();
   }
 

@@ -3,11 +3,21 @@ export interface Timer {
   cancel(): void;
 }
 
-export interface PendingTimer extends Timer {
-  readonly at: number;
-  readonly order: number;
-  readonly callback: () => void;
-  state: "set" | "cancelled" | "gone";
+export class PendingTimer implements Timer {
+  state: "set" | "cancelled" | "gone" = "set";
+
+  constructor(
+    private readonly heap: TimerHeap,
+    readonly at: number,
+    readonly order: number,
+    readonly callback: () => void,
+  ) {}
+
+  cancel(): void {
+    if (this.state !== "set") return;
+    this.state = "cancelled";
+    this.heap.cancelled();
+  }
 }
 
 /** Cancelled timers that may wait in the heap for their time before they are looked for. */
@@ -20,7 +30,7 @@ export class TimerHeap {
   #order = 0;
 
   add(at: number, callback: () => void): Timer {
-    const timer: PendingTimer = { at, order: this.#order++, callback, state: "set", cancel: () => this.#cancel(timer) };
+    const timer = new PendingTimer(this, at, this.#order++, callback);
     const heap = this.#heap;
     let i = heap.push(timer) - 1;
     for (let parent = (i - 1) >> 1; i > 0 && before(timer, heap[parent]); parent = (i - 1) >> 1) {
@@ -31,9 +41,8 @@ export class TimerHeap {
     return timer;
   }
 
-  #cancel(timer: PendingTimer): void {
-    if (timer.state !== "set") return;
-    timer.state = "cancelled";
+  /** One more of them is. */
+  cancelled(): void {
     if (++this.#cancelled > CANCELLED && this.#cancelled > this.#heap.length / 2) this.#purge();
   }
 

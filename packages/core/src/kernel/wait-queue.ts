@@ -1,6 +1,8 @@
 /** wait_event and wake_up: threads that wait for a condition. */
 import type { Scheduler, Thread } from "./scheduler.js";
 
+const DONE = Promise.resolve();
+
 export class WaitQueue {
   readonly #threads = new Set<Thread>();
 
@@ -10,8 +12,13 @@ export class WaitQueue {
   ) {}
 
   /** Suspends until `condition` holds; it is looked at again after each wake-up. */
-  async wait(condition: () => boolean): Promise<void> {
-    while (!condition()) await this.#park();
+  wait(condition: () => boolean): Promise<void> {
+    return condition() ? DONE : this.#until(condition);
+  }
+
+  async #until(condition: () => boolean): Promise<void> {
+    do await this.#park();
+    while (!condition());
   }
 
   /** As `wait`, for at most `nanoseconds`. @returns whether the condition holds */

@@ -42,6 +42,7 @@ export class FirstFitPages implements PageAllocator {
   /** Freed runs by size: pages → addresses, reused last in, first out. */
   readonly #free = new Map<string, number[]>();
   readonly #used = new Map<number, Run>();
+  readonly #usage = new Map<string, number>();
   readonly #quarantine: { readonly key: string; readonly pa: number }[] = [];
   inUse = 0;
   #region = 0;
@@ -57,7 +58,7 @@ export class FirstFitPages implements PageAllocator {
     this.#next = Math.max(regions[0].base, PAGE_SIZE);
   }
 
-  alloc(pages: number, owner: string, align = PAGE_SIZE * 2 ** Math.ceil(Math.log2(pages))): number {
+  alloc(pages: number, owner: string, align = PAGE_SIZE * nextPowerOfTwo(pages)): number {
     if (this.options.failAlloc?.(owner))
       throw new IommuError("ENOMEM", `no memory for ${owner} (${pages} pages; injected)`);
     const pa = this.#free.get(`${pages}/${align}`)?.pop() ?? this.#bump(pages, align);
@@ -68,6 +69,7 @@ export class FirstFitPages implements PageAllocator {
       );
     this.#used.set(pa, { pages, owner });
     this.inUse += pages;
+    this.#usage.set(owner, (this.#usage.get(owner) ?? 0) + pages);
     this.#alignOf.set(pa, align);
     this.memory.fill(pa, pages * PAGE_SIZE, 0);
     if (this.trace?.enabled) this.trace.emit("page:allocated", { address: pa, pages, owner });
@@ -95,6 +97,9 @@ export class FirstFitPages implements PageAllocator {
     if (!run) throw new Error(`free of page 0x${pa.toString(16)}, which is not allocated`);
     this.#used.delete(pa);
     this.inUse -= run.pages;
+    const left = (this.#usage.get(run.owner) ?? 0) - run.pages;
+    if (left > 0) this.#usage.set(run.owner, left);
+    else this.#usage.delete(run.owner);
     if (this.options.poison !== undefined) this.memory.fill(pa, run.pages * PAGE_SIZE, this.options.poison);
     if (this.trace?.enabled) this.trace.emit("page:freed", { address: pa, ...run });
     this.#quarantine.push({ key: `${run.pages}/${this.#alignOf.get(pa)}`, pa });
@@ -114,8 +119,10 @@ export class FirstFitPages implements PageAllocator {
   }
 
   usage(): ReadonlyMap<string, number> {
-    const pages = new Map<string, number>();
-    for (const run of this.#used.values()) pages.set(run.owner, (pages.get(run.owner) ?? 0) + run.pages);
-    return pages;
+    return new Map(this.#usage);
   }
+}
+
+function nextPowerOfTwo(count: number): number {
+  return count <= 1 ? 1 : 2 ** (32 - Math.clz32(count - 1));
 }

@@ -5,7 +5,8 @@ import { AddressDecoder, doorbell, SystemBus } from "../bus/system-bus.js";
 import { Groups } from "../iommu/groups.js";
 import { BoardInterrupts, DOORBELL_BASE, DOORBELL_SIZE, InterruptController } from "../kernel/interrupts.js";
 import { Kernel } from "../kernel/kernel.js";
-import { type HardwareUnit, Scheduler, VirtualTimeScheduler } from "../kernel/scheduler.js";
+import { type HardwareUnit, Scheduler } from "../kernel/scheduler.js";
+import { VirtualTimeScheduler } from "../kernel/virtual-time-scheduler.js";
 import { FirstFitPages, PageAllocator, type PageAllocatorOptions } from "../memory/page-allocator.js";
 import { type MemoryRegion, PhysicalMemory } from "../memory/physical-memory.js";
 import { SlabMemory } from "../memory/slab-memory.js";
@@ -64,9 +65,13 @@ export function createBoard(options: BoardOptions): DependencyContainer {
   return board;
 }
 
-function interruptDelay(scheduler: Scheduler, latency = 0) {
-  if (scheduler.preemptive) return (callback: () => void) => scheduler.kick(interrupt(callback));
-  return latency > 0 ? (callback: () => void) => void scheduler.timer(latency, callback) : undefined;
+/** How a signal reaches the processor. */
+function interruptDelay(scheduler: Scheduler, latency = 0): (callback: () => void) => void {
+  return (callback) => {
+    if (scheduler.preemptive) scheduler.kick(interrupt(callback));
+    else if (latency > 0) scheduler.timer(latency, callback);
+    else callback();
+  };
 }
 
 /** A signal on its way to the processor. */

@@ -83,12 +83,18 @@ export class Platform {
     const count = this.#segments.filter(({ iommu }) => iommu.name.split(".")[0] === plugin.name).length;
     const name = count === 0 ? plugin.name : `${plugin.name}.${count}`;
     const requesters = new Requesters();
+    const wires = new Map<string, string>();
+    const wireNamed = (line: string) => {
+      const wire = wires.get(line) ?? `${name}.${line}`;
+      wires.set(line, wire);
+      return wire;
+    };
     const scope = this.container.createChildContainer();
     const interrupts = this.container.resolve(InterruptController);
     scope.registerInstance<ChipPorts>(ChipPorts, {
       memory: this.memory,
       message: (address, data) => interrupts.deliver(address, data),
-      wire: (line, level) => interrupts.setWire(`${name}.${line}`, level),
+      wire: (line, level) => interrupts.setWire(wireNamed(line), level),
       requesters,
       scheduler: this.scheduler,
       trace: this.trace,

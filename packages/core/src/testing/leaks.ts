@@ -12,12 +12,17 @@ export interface Machine {
  * Notes what is in use now. @returns a function that lists, as sentences, what is in use beyond that: an empty list when
  * nothing leaked. Without a running IOMMU take the note first thing; then it is simply what is in use.
  */
-export function leakCheck(machine: Machine): () => string[] {
-  const before = holdings(machine);
+export function leakCheck({ pages, sva }: Machine): () => string[] {
+  const pagesBefore = pages.usage();
+  const before = books(sva);
   return () => {
     const leaks: string[] = [];
-    for (const [what, count] of holdings(machine)) {
-      const more = count - (before.get(what) ?? 0);
+    for (const [owner, count] of pages.usage()) {
+      const more = count - (pagesBefore.get(owner) ?? 0);
+      if (more > 0) leaks.push(`${more} pages of ${owner}`);
+    }
+    for (const [what, count] of Object.entries(books(sva))) {
+      const more = count - (before[what] ?? 0);
       if (more > 0) leaks.push(`${more} ${what}`);
     }
     return leaks;
@@ -30,9 +35,6 @@ export function expectNoLeaks(check: () => string[]): void {
   if (leaks.length > 0) throw new Error(`leaked: ${leaks.join(", ")}`);
 }
 
-function holdings({ pages, sva }: Machine): Map<string, number> {
-  const counts = new Map<string, number>();
-  for (const [owner, count] of pages.usage()) counts.set(`pages of ${owner}`, count);
-  for (const [what, count] of Object.entries(sva?.inUse() ?? {})) counts.set(what, count);
-  return counts;
+function books(sva: Machine["sva"]): Readonly<Record<string, number>> {
+  return { ...sva?.inUse() };
 }

@@ -50,6 +50,11 @@ export class Tracer {
     for (const listener of all) listener(record as TraceRecord);
   }
 
+  /** For events whose payload takes long to make: whether anybody would get it. */
+  wants(name: TraceName): boolean {
+    return this.enabled && (this.#all.length > 0 || this.#listeners.has(name));
+  }
+
   /**
    * For an emitter whose payloads cost more than its work: `if (interest.wanted) trace.emit(…)`.
    * @param changed told when that turns

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { FlushQueue, type FlushQueueOptions } from "../../src/iommu/flush-queue.js";
-import { VirtualTimeScheduler } from "../../src/kernel/scheduler.js";
+import { VirtualTimeScheduler } from "../../src/kernel/virtual-time-scheduler.js";
 
 const MS = 1_000_000;
 

@@ -17,6 +17,7 @@ const MOST_WORDS = 16;
 interface Past {
   /** Number of the store that ended it. */
   readonly until: number;
+  readonly pa: number;
   readonly hi: number;
   readonly lo: number;
 }
@@ -32,11 +33,11 @@ export interface TornFetch {
 export class VersionedMemory extends SlabMemory {
   /** Stores of software since the beginning. */
   #clock = 0;
-  #ordered = 0;
   /** Stores that happened while the one who fetches now stood still: numbers above the first, up to the second. */
   #from = 0;
   #to = 0;
-  readonly #past = new Map<number, Past[]>();
+  /** Since the last ordering point, oldest first. */
+  #past: Past[] = [];
   readonly #scratch = new Int32Array(MOST_WORDS);
   onFetch: ((fetch: TornFetch) => void) | undefined;
 
@@ -61,8 +62,7 @@ export class VersionedMemory extends SlabMemory {
 
   /** Every fetch that began before is over. */
   orderingPoint(): void {
-    this.#ordered = this.#clock;
-    this.#past.clear();
+    if (this.#past.length > 0) this.#past = [];
   }
 
   /** Each fetch has to be asked for. */
@@ -84,15 +84,12 @@ export class VersionedMemory extends SlabMemory {
   #keep(pa: number): void {
     const words = super.view(Math.floor(pa / 2 ** 32), pa | 0, 2);
     if (words === null) return;
-    const past = { until: ++this.#clock, lo: words[this.viewAt], hi: words[this.viewAt + 1] };
-    const list = this.#past.get(pa);
-    if (list) list.push(past);
-    else this.#past.set(pa, [past]);
+    this.#past.push({ until: ++this.#clock, pa, lo: words[this.viewAt], hi: words[this.viewAt + 1] });
   }
 
   override view(hi: number, lo: number, words: number): Int32Array | null {
     const now = super.view(hi, lo, words);
-    if (now === null || words <= BEAT_WORDS || words > MOST_WORDS || this.#past.size === 0) return now;
+    if (now === null || words <= BEAT_WORDS || words > MOST_WORDS || this.#past.length === 0) return now;
     const pa = hi * 2 ** 32 + (lo >>> 0);
     const moments = this.#moments(pa, words);
     return moments.length === 0 ? now : this.#fetch(pa, words, now, moments);
@@ -100,12 +97,14 @@ export class VersionedMemory extends SlabMemory {
 
   /** The moments at which something of the entry changed, latest first. */
   #moments(pa: number, words: number): readonly number[] {
+    const end = pa + words * 4;
     const moments: number[] = [];
-    for (let at = 0; at < words; at += 2) {
-      for (const { until } of this.#past.get(pa + at * 4) ?? [])
-        if (until > this.#ordered && until > this.#from && until <= this.#to) moments.push(until);
+    for (let i = this.#past.length - 1; i >= 0; i--) {
+      const past = this.#past[i];
+      if (past.pa < pa || past.pa >= end) continue;
+      if (past.until > this.#from && past.until <= this.#to) moments.push(past.until);
     }
-    return moments.sort((a, b) => b - a);
+    return moments;
   }
 
   #fetch(pa: number, words: number, now: Int32Array, moments: readonly number[]): Int32Array {
@@ -142,7 +141,7 @@ export class VersionedMemory extends SlabMemory {
 
   /** What the word was just before the store `moment`; undefined when it is the same now. */
   #at(pa: number, moment: number): Past | undefined {
-    return this.#past.get(pa)?.find(({ until }) => until >= moment);
+    return this.#past.find((past) => past.pa === pa && past.until >= moment);
   }
 
   /** Whether all of it was in memory at one moment. */

@@ -3,7 +3,6 @@ import type { CheckerFactory } from "./checker.js";
 
 export const accounting: CheckerFactory = ({ platform, report }) => {
   const before = new Map<object, number>();
-  const charges = () => [...platform.kernel.tasks.values()].flatMap(({ mm }) => (mm ? [mm] : []));
   return {
     listeners: {
       "ioctl:returned": ({ pid, request }) => {
@@ -17,10 +16,11 @@ export const accounting: CheckerFactory = ({ platform, report }) => {
     },
     begin() {
       before.clear();
-      for (const mm of charges()) before.set(mm, mm.lockedVm);
+      for (const { mm } of platform.kernel.tasks.values()) if (mm) before.set(mm, mm.lockedVm);
     },
     end() {
-      for (const mm of charges()) {
+      for (const { mm } of platform.kernel.tasks.values()) {
+        if (!mm) continue;
         const more = mm.lockedVm - (before.get(mm) ?? 0);
         if (more === 0) continue;
         const should = "what is unpinned is uncharged, in the process that was charged (F20)";

@@ -23,7 +23,7 @@ export const invalidationOrder: CheckerFactory = ({ platform, report }) => {
         if (at >= 0) changes.splice(at, 1);
       },
       "cache:invalidated": ({ unit, cache }) => {
-        if (/tlb/i.test(cache)) for (const { units } of changes) units.add(unit);
+        if (changes.length > 0 && /tlb/i.test(cache)) for (const { units } of changes) units.add(unit);
       },
       "ats:invalidated": ({ unit: device, pasid, address, size }) => {
         const unit = unitOf(device);

@@ -4,13 +4,23 @@
  */
 import type { CheckerFactory } from "./checker.js";
 
-const classOf = (lock: string) => lock.replace(/\d+/g, "#");
+interface Held {
+  readonly lock: string;
+  readonly kind: string;
+}
 
 export const lockOrder: CheckerFactory = ({ report, parked }) => {
   /** Held by each thread, oldest first. */
-  const held = new Map<string, { readonly lock: string; readonly kind: string }[]>();
+  const held = new Map<string, Held[]>();
+  const NONE: readonly Held[] = [];
   /** Class → classes taken under it, with where it was seen. Lasts over runs: a cycle's edges may come from several. */
   const under = new Map<string, Map<string, string>>();
+  const classes = new Map<string, string>();
+  const classOf = (lock: string) => {
+    const known = classes.get(lock) ?? lock.replace(/\d+/g, "#");
+    classes.set(lock, known);
+    return known;
+  };
 
   const path = (from: string, to: string, seen = new Set<string>()): string[] | undefined => {
     if (from === to) return [from];
@@ -24,8 +34,10 @@ export const lockOrder: CheckerFactory = ({ report, parked }) => {
   };
 
   const wants = (thread: string, lock: string) => {
+    const others = held.get(thread) ?? NONE;
+    if (others.length === 0) return;
     const taken = classOf(lock);
-    for (const { lock: other } of held.get(thread) ?? []) {
+    for (const { lock: other } of others) {
       const holder = classOf(other);
       if (holder === taken || under.get(holder)?.has(taken)) continue;
       const back = path(taken, holder);
@@ -54,17 +66,14 @@ export const lockOrder: CheckerFactory = ({ report, parked }) => {
       "lock:contended": ({ lock, thread }) => wants(thread, lock),
       "lock:acquired": ({ lock, kind, thread }) => {
         wants(thread, lock);
-        held.set(thread, [...(held.get(thread) ?? []), { lock, kind }]);
+        const list = held.get(thread);
+        if (list) list.push({ lock, kind });
+        else held.set(thread, [{ lock, kind }]);
       },
       "lock:released": ({ lock, thread }) => {
         const list = held.get(thread) ?? [];
-        held.set(
-          thread,
-          list.toSpliced(
-            list.findLastIndex((one) => one.lock === lock),
-            1,
-          ),
-        );
+        const at = list.findLastIndex((one) => one.lock === lock);
+        if (at >= 0) list.splice(at, 1);
       },
     },
     begin: () => held.clear(),

@@ -38,8 +38,8 @@ export class Sanitizer {
 
   constructor(platform: Platform, scheduler: Watchable, factories: readonly CheckerFactory[] = CHECKERS) {
     const sleepers: ((thread: string, reason: string) => void)[] = [];
-    scheduler.onPark = ({ name, waitsFor }) => {
-      for (const listener of sleepers) listener(name, waitsFor);
+    scheduler.onPark = ({ name }, reason) => {
+      for (const listener of sleepers) listener(name, reason);
     };
     const watched = {
       platform,

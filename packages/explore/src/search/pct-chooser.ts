@@ -9,7 +9,7 @@ import type { Chooser } from "../schedule/chooser.js";
 
 export class PctChooser implements Chooser {
   readonly #random: Random;
-  readonly #priorities = new WeakMap<Actor, number>();
+  readonly #priorities = new Map<Actor, number>();
   readonly #changes = new Set<number>();
   #lowest = 0;
 

@@ -1,5 +1,5 @@
 /** Context Descriptors as the driver makes them (IHI 0070 5.4). */
-import type { PageTable } from "@iommukit/core";
+import { hi32, lo32, type PageTable } from "@iommukit/core";
 import { CD } from "../spec/context-descriptor.js";
 import { MAIR, type StageOneControl } from "./page-table-geometry.js";
 
@@ -11,10 +11,6 @@ const TG0_OF: Readonly<Record<number, "granule4K" | "granule16K" | "granule64K">
   16384: "granule16K",
   65536: "granule64K",
 };
-
-function mair(value: bigint) {
-  return { MAIR0: value & 0xffff_ffffn, MAIR1: (value >> 32n) & 0xffff_ffffn };
-}
 
 /** Tables that the driver made, under an ASID that no CPU shares. */
 export function dmaCd(root: number, control: StageOneControl, asid: number, stall: boolean): Int32Array {
@@ -34,7 +30,8 @@ export function dmaCd(root: number, control: StageOneControl, asid: number, stal
     ASET: true,
     ASID: asid,
     TTB0: root,
-    ...mair(MAIR),
+    MAIR0: lo32(MAIR) >>> 0,
+    MAIR1: hi32(MAIR) >>> 0,
   });
 }
 
@@ -51,8 +48,7 @@ export interface ProcessContext {
 
 /** A process's tables, under its ASID. */
 export function processCd(context: ProcessContext, table: PageTable): Int32Array {
-  return CD.encode({
-    ...common(context, table),
+  return CD.assign(common(context, table), {
     T0SZ: 64 - table.vaBits,
     TG0: TG0_OF[table.pageSize],
     IR0: CACHE_WRITE_BACK,
@@ -70,19 +66,20 @@ export function processCd(context: ProcessContext, table: PageTable): Int32Array
  */
 export function quietCd(context: ProcessContext, table: PageTable): Int32Array {
   const { stallForce } = context;
-  return CD.encode({ ...common(context, table), EPD0: true, S: stallForce && context.stall, R: stallForce });
+  return CD.assign(common(context, table), { EPD0: true, S: stallForce && context.stall, R: stallForce });
 }
 
-function common(context: ProcessContext, table: PageTable) {
-  return {
+function common({ ips, httu, asid }: ProcessContext, { mair }: PageTable): Int32Array {
+  return CD.encode({
     EPD1: true,
     V: true,
-    IPS: context.ips,
+    IPS: ips,
     AA64: true,
-    HA: context.httu >= 1,
-    HD: context.httu >= 2,
+    HA: httu >= 1,
+    HD: httu >= 2,
     A: true,
-    ASID: context.asid,
-    ...mair(table.mair),
-  };
+    ASID: asid,
+    MAIR0: lo32(mair) >>> 0,
+    MAIR1: hi32(mair) >>> 0,
+  });
 }

@@ -93,14 +93,19 @@ export function at(template: Command, address: bigint, tg = 0, ttl = 0, num = 0,
  * @param size bytes; 0 for the whole address space
  */
 export function atcInv(sid: number, ssid: number, start: bigint, size: bigint): Command {
-  const head = { Opcode: OPCODE.ATC_INV, StreamID: sid, SSV: ssid !== NO_PASID, SubstreamID: Math.max(ssid, 0) };
+  const command = CMD_ATC_INV.encode({
+    Opcode: OPCODE.ATC_INV,
+    StreamID: sid,
+    SSV: ssid !== NO_PASID,
+    SubstreamID: Math.max(ssid, 0),
+  });
   const first = start >> 12n;
   const last = (start + size - 1n) >> 12n;
   const span = size === 0n ? ATC_INV_ALL : (first ^ last).toString(2).length;
   const log2 = size !== 0n && first === last ? 0 : span;
-  if (log2 >= ATC_INV_ALL) return CMD_ATC_INV.encode({ ...head, Size: ATC_INV_ALL });
+  if (log2 >= ATC_INV_ALL) return CMD_ATC_INV.assign(command, { Size: ATC_INV_ALL });
   const aligned = (first >> BigInt(log2)) << BigInt(log2);
-  return CMD_ATC_INV.encode({ ...head, Size: log2, Address: aligned << 12n });
+  return CMD_ATC_INV.assign(command, { Size: log2, Address: aligned << 12n });
 }
 
 /** @param ssid NO_PASID for a response without a PASID */

@@ -71,7 +71,8 @@ export class DriverContext {
 
   /** Traces a store to a table of the driver. */
   readonly stored = (table: string) => (address: number, hi: number, lo: number) => {
-    if (this.trace.enabled) this.trace.emit("table:written", { by: this.name, table, address, value: join64(hi, lo) });
+    if (this.trace.wants("table:written"))
+      this.trace.emit("table:written", { by: this.name, table, address, value: join64(hi, lo) });
   };
 
   /**

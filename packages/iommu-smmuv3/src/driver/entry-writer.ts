@@ -31,7 +31,7 @@ export interface EntryUpdate {
 export function planUpdate(current: Int32Array, target: Int32Array, rules: EntryRules): EntryUpdate {
   const ahead = setAhead(current, target, rules);
   const usedByTarget = rules.usedBits(target);
-  const critical = qwords((qword) => differs(ahead, target, qword, usedByTarget));
+  const critical = differences(ahead, target, usedByTarget);
   if (critical.length === 0) return { hitless: true, values: changes(current, [target]) };
   if (critical.length === 1) {
     const prepared = replaceQword(ahead, critical[0], current);
@@ -47,31 +47,37 @@ function setAhead(current: Int32Array, target: Int32Array, rules: EntryRules): I
   const used = rules.usedBits(current);
   const usedByTarget = rules.usedBits(target);
   const safe = rules.updateSafeBits?.(current, target);
-  return current.map((word, i) => {
+  const ahead = current.slice();
+  for (let i = 0; i < ENTRY_WORDS; i++) {
     const held = used[i] & ~((safe?.[i] ?? 0) & usedByTarget[i]);
-    return (word & held) | (target[i] & ~held);
-  });
+    ahead[i] = (current[i] & held) | (target[i] & ~held);
+  }
+  return ahead;
 }
 
-function qwords(test: (qword: number) => boolean): number[] {
-  return Array.from({ length: ENTRY_QWORDS }, (_, qword) => qword).filter(test);
-}
-
-function differs(a: Int32Array, b: Int32Array, qword: number, mask?: Int32Array): boolean {
-  const of = (word: number) => (a[word] ^ b[word]) & (mask?.[word] ?? -1);
-  return (of(2 * qword) | of(2 * qword + 1)) !== 0;
+/** The doublewords that differ, in bits of `mask` when there is one. */
+function differences(a: Int32Array, b: Int32Array, mask?: Int32Array): number[] {
+  const found: number[] = [];
+  for (let qword = 0; qword < ENTRY_QWORDS; qword++) {
+    const word = 2 * qword;
+    const low = (a[word] ^ b[word]) & (mask ? mask[word] : -1);
+    const high = (a[word + 1] ^ b[word + 1]) & (mask ? mask[word + 1] : -1);
+    if ((low | high) !== 0) found.push(qword);
+  }
+  return found;
 }
 
 function replaceQword(entry: Int32Array, qword: number, by: Int32Array): Int32Array {
   const out = entry.slice();
-  out.set(by.subarray(2 * qword, 2 * qword + 2), 2 * qword);
+  out[2 * qword] = by[2 * qword];
+  out[2 * qword + 1] = by[2 * qword + 1];
   return out;
 }
 
 function changes(current: Int32Array, values: readonly Int32Array[]): Int32Array[] {
   return values.filter((value, i) => {
     const before = i === 0 ? current : values[i - 1];
-    return value.some((word, at) => word !== before[at]);
+    return differences(before, value).length > 0;
   });
 }
 
@@ -85,7 +91,9 @@ export class EntryWriter {
   ) {}
 
   read(pa: number): Int32Array {
-    return Int32Array.from({ length: ENTRY_WORDS }, (_, word) => this.memory.load32(pa + 4 * word));
+    const entry = new Int32Array(ENTRY_WORDS);
+    for (let word = 0; word < ENTRY_WORDS; word++) entry[word] = this.memory.load32(pa + 4 * word);
+    return entry;
   }
 
   /**
@@ -109,10 +117,11 @@ export class EntryWriter {
 
   async #store(pa: number, value: Int32Array): Promise<void> {
     const before = this.read(pa);
-    for (const qword of qwords((at) => differs(before, value, at))) {
+    for (const qword of differences(before, value)) {
       this.memory.store64(pa + 8 * qword, value[2 * qword + 1], value[2 * qword]);
       this.stored(pa + 8 * qword, value[2 * qword + 1], value[2 * qword]);
-      await this.scheduler.point("entry store");
+      const turn = this.scheduler.point("entry store");
+      if (turn) await turn;
     }
   }
 }

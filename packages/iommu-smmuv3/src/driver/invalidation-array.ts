@@ -27,6 +27,10 @@ function compare(a: InvalidationItem, b: InvalidationItem): number {
   return a.type - b.type || a.id - b.id || (isAts(a) ? a.ssid - b.ssid : 0);
 }
 
+function counted({ type, id, ssid }: InvalidationItem, users: number): Counted {
+  return { type, id, ssid, users };
+}
+
 export class InvalidationArray {
   #items: readonly Counted[] = [];
 
@@ -46,11 +50,11 @@ export class InvalidationArray {
 
   /** Takes a reference to each item; drops trash. */
   merge(added: readonly InvalidationItem[]): void {
-    const merged = this.#items.filter(({ users }) => users > 0).map((item) => ({ ...item }));
+    const merged = this.#items.filter(({ users }) => users > 0).map((item) => counted(item, item.users));
     for (const item of added) {
       const known = merged.find((other) => compare(other, item) === 0);
       if (known) known.users++;
-      else merged.push({ ...item, users: 1 });
+      else merged.push(counted(item, 1));
     }
     this.#items = merged.sort(compare);
   }

@@ -86,11 +86,12 @@ export class Invalidation {
   }
 
   async #atcs(items: readonly InvalidationItem[], ranges: readonly InvalidationRange[]): Promise<void> {
-    const commands = items.flatMap(({ type, id, ssid }) => {
-      if (!isAts(type) || !this.reachable(id)) return [];
-      if (type === InvalidationType.ATS_FULL) return [atcInv(id, NO_PASID, 0n, 0n)];
-      return ranges.map(({ start, size }) => atcInv(id, ssid, start, size));
-    });
+    const commands: Command[] = [];
+    for (const { type, id, ssid } of items) {
+      if (!isAts(type) || !this.reachable(id)) continue;
+      if (type === InvalidationType.ATS_FULL) commands.push(atcInv(id, NO_PASID, 0n, 0n));
+      else for (const { start, size } of ranges) commands.push(atcInv(id, ssid, start, size));
+    }
     if (commands.length > 0) await this.commands.issueSync(...commands);
   }
 

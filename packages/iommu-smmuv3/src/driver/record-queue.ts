@@ -107,7 +107,8 @@ export class RecordQueue {
     this.#cons++;
     this.#writeCons(this.#overflowAcknowledged);
     await this.handler.handle(record);
-    await this.context.scheduler.point(`${this.name} record`);
+    const turn = this.context.scheduler.point(`${this.name} record`);
+    if (turn) await turn;
   }
 
   #endBatch(): void {

@@ -64,7 +64,7 @@ export class CommandQueue implements HardwareUnit {
     if ((words[r.CR0.index] & r.CR0.CMDQEN.lowMask) === 0) return false;
     if (this.interrupts.active(r.GERROR.CMDQ_ERR.lowMask)) return false;
     const size = this.#log2size;
-    const mask = 2 ** (size + 1) - 1;
+    const mask = (2 << size) - 1;
     const cons = words[r.CMDQ_CONS.index] & mask;
     const distance = (words[r.CMDQ_PROD.index] ^ cons) & mask;
     if (distance === 0) return false;
@@ -78,7 +78,7 @@ export class CommandQueue implements HardwareUnit {
     r.CMDQ_CONS.RD.setPair(words, r.CMDQ_CONS.index, 0, (cons + 1) & mask);
     this.#consumed[c.COMMAND.Opcode.get(this.#command)]++;
     if (this.chip.ports.trace.enabled) this.#traceConsumed();
-    if (this.chip.features.sev && distance === 2 ** size) this.interrupts.pulse("sev");
+    if (this.chip.features.sev && distance === 1 << size) this.interrupts.pulse("sev");
     if (c.COMMAND.Opcode.get(this.#command) === OPCODE.SYNC) this.#signal();
     return true;
   }
@@ -244,7 +244,8 @@ export class CommandQueue implements HardwareUnit {
   }
 
   #words(): number[] {
-    return Array.from(this.#command, (word) => word >>> 0);
+    const [a, b, c, d] = this.#command;
+    return [a >>> 0, b >>> 0, c >>> 0, d >>> 0];
   }
 
   #traceConsumed(): void {

@@ -45,6 +45,8 @@ export class Features {
   readonly ril: boolean;
   readonly e0pd: boolean;
   readonly oasBits: number;
+  /** Physical addresses are below this. */
+  readonly oasSize: number;
   /** Granule is supported, by its log2: 12, 14, 16. */
   readonly granules: readonly boolean[];
   readonly va52: boolean;
@@ -90,6 +92,7 @@ export class Features {
     this.ril = IDR3.RIL.decode(idr3);
     this.e0pd = IDR3.E0PD.decode(idr3);
     this.oasBits = ADDRESS_BITS[IDR5.OAS.get(idr5)];
+    this.oasSize = 2 ** this.oasBits;
     const granules: boolean[] = new Array<boolean>(17).fill(false);
     granules[12] = IDR5.GRAN4K.decode(idr5);
     granules[14] = IDR5.GRAN16K.decode(idr5);

@@ -46,7 +46,7 @@ export class Interrupts {
   /** A wired interrupt or event output: an edge. */
   pulse(line: string): void {
     const { name, ports } = this.chip;
-    if (ports.trace.enabled) ports.trace.emit("irq:raised", { unit: name, source: line });
+    if (ports.trace.wants("irq:raised")) ports.trace.emit("irq:raised", { unit: name, source: line });
     ports.wire(line, true);
     ports.wire(line, false);
   }
@@ -54,7 +54,7 @@ export class Interrupts {
   /** A 4-byte write of the chip's own: to memory that software polls or to an interrupt controller. False: it aborted. */
   message(address: number, data: number): boolean {
     const { memory } = this.chip.ports;
-    const target = address % 2 ** this.chip.features.oasBits;
+    const target = address % this.chip.features.oasSize;
     return memory.store32(target, data | 0) || this.chip.ports.message(target, data);
   }
 

@@ -56,7 +56,7 @@ export class OutputQueue {
       this.base.ADDR.lo(words, this.base.index) & lowMaskFrom(align),
     );
     const index = this.registers.get(this.prod) & (2 ** size - 1);
-    return (base + index * this.entry * 4) % 2 ** this.chip.features.oasBits;
+    return (base + index * this.entry * 4) % this.chip.features.oasSize;
   }
 
   /** Writes one entry and moves the index; false when the write aborts. Not to be called while full. */

@@ -117,5 +117,5 @@ function gerrorBits(f: Features): number {
 
 /** Index and wrap bit of a queue of the configured size. */
 function indexMask(words: Int32Array, base: typeof r.CMDQ_BASE | typeof r.EVENTQ_BASE, max: number): number {
-  return 2 ** (Math.min(base.LOG2SIZE.get(words, base.index), max) + 1) - 1;
+  return (2 << Math.min(base.LOG2SIZE.get(words, base.index), max)) - 1;
 }

@@ -104,14 +104,16 @@ export class Attachment {
    */
   async tearDownPasid(info: DeviceInfo, pasid: number, ignoreFaults: boolean): Promise<void> {
     const table = pasidTableOf(info);
-    const entry = PASID_ENTRY.decode(table.read(pasid));
-    if (entry.P) {
+    const entry = table.read(pasid);
+    const present = PASID_ENTRY.P.decode(entry);
+    const did = present ? PASID_ENTRY.DID.get(entry) : FLPT_DEFAULT_DID;
+    if (present) {
       await table.clearPresent(pasid, ignoreFaults);
-      const byDomain = entry.PGTT === "secondStage" || entry.PGTT === "nested";
-      await this.invalidation.pasidEntryRemoved(info, entry.DID, pasid, byDomain);
+      const type = PASID_ENTRY.PGTT.decode(entry);
+      await this.invalidation.pasidEntryRemoved(info, did, pasid, type === "secondStage" || type === "nested");
     }
     await table.erase(pasid, ignoreFaults);
-    if (!ignoreFaults) await this.pageRequests.drain(info, pasid, entry.P ? entry.DID : FLPT_DEFAULT_DID);
+    if (!ignoreFaults) await this.pageRequests.drain(info, pasid, did);
   }
 
   #legacyContext(domain: VtdDomain, info: DeviceInfo): Int32Array {

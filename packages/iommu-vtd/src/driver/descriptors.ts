@@ -103,41 +103,46 @@ export interface DeviceTlbTarget {
 
 const MAX_INVALIDATIONS = 32;
 
-function target({ rid, pfsid, qdep }: DeviceTlbTarget) {
-  return { SID: rid, PFSID_LO: pfsid & 0xf, PFSID_HI: pfsid >> 4, MIP: qdep >= MAX_INVALIDATIONS ? 0 : qdep };
+type DeviceTlbLayout = typeof Qi.DEVICE_TLB_INVALIDATE | typeof Qi.PASID_DEVICE_TLB_INVALIDATE;
+
+/** The device's fields and the range's. */
+function aimed(layout: DeviceTlbLayout, words: Descriptor, device: DeviceTlbTarget, range: AlignedRange): Descriptor {
+  const { rid, pfsid, qdep } = device;
+  const { address, size } = sized(range);
+  return layout.assign(words, {
+    SID: rid,
+    PFSID_LO: pfsid & 0xf,
+    PFSID_HI: pfsid >> 4,
+    MIP: qdep >= MAX_INVALIDATIONS ? 0 : qdep,
+    ADDR: address,
+    S: size,
+  });
 }
 
 /**
  * Address and S of a device-TLB descriptor: with S, the lowest zero bit above the page offset gives the size (H14).
  * The whole space is bits 62:12 set and bit 63 clear.
  */
-function sized({ address, mask }: AlignedRange): { readonly ADDR: bigint; readonly S: boolean } {
-  if (mask === 0) return { ADDR: address, S: false };
+function sized({ address, mask }: AlignedRange): { readonly address: bigint; readonly size: boolean } {
+  if (mask === 0) return { address, size: false };
   const ones = ((1n << BigInt(mask - 1)) - 1n) << BigInt(PAGE_SHIFT);
-  return { ADDR: (address & ~((1n << BigInt(mask + PAGE_SHIFT)) - 1n)) | ones, S: true };
+  return { address: (address & ~((1n << BigInt(mask + PAGE_SHIFT)) - 1n)) | ones, size: true };
 }
 
 export function deviceTlbInvalidate(device: DeviceTlbTarget, range: AlignedRange): Descriptor {
-  return Qi.DEVICE_TLB_INVALIDATE.encode({ TYPE: "deviceTlb", ...target(device), ...sized(range) });
+  const words = Qi.DEVICE_TLB_INVALIDATE.encode({ TYPE: "deviceTlb" });
+  return aimed(Qi.DEVICE_TLB_INVALIDATE, words, device, range);
 }
 
 export function pasidDeviceTlbInvalidate(device: DeviceTlbTarget, pasid: number, range: AlignedRange): Descriptor {
-  return Qi.PASID_DEVICE_TLB_INVALIDATE.encode({
-    TYPE: "pasidDeviceTlb",
-    ...target(device),
-    PASID: pasid,
-    ...sized(range),
-  });
+  const words = Qi.PASID_DEVICE_TLB_INVALIDATE.encode({ TYPE: "pasidDeviceTlb", PASID: pasid });
+  return aimed(Qi.PASID_DEVICE_TLB_INVALIDATE, words, device, range);
 }
 
 /** Entries of every PASID of the device. */
 export function globalDeviceTlbInvalidate(device: DeviceTlbTarget): Descriptor {
-  return Qi.PASID_DEVICE_TLB_INVALIDATE.encode({
-    TYPE: "pasidDeviceTlb",
-    ...target(device),
-    G: true,
-    ...sized({ address: 0n, mask: WHOLE_SPACE }),
-  });
+  const words = Qi.PASID_DEVICE_TLB_INVALIDATE.encode({ TYPE: "pasidDeviceTlb", G: true });
+  return aimed(Qi.PASID_DEVICE_TLB_INVALIDATE, words, device, { address: 0n, mask: WHOLE_SPACE });
 }
 
 /** Later descriptors start when earlier ones are done; nothing is written, nobody is interrupted. */

@@ -268,7 +268,7 @@ export class PageTable {
 
   #store(entry: number, level: number, hi: number, lo: number): void {
     this.#memory.store64(entry, hi, lo);
-    if (this.#trace.enabled)
+    if (this.#trace.wants("table:written"))
       this.#trace.emit("table:written", {
         by: this.#owner,
         table: `${this.format.name} level ${level}`,

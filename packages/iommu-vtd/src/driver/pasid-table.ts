@@ -48,7 +48,9 @@ export class PasidTable {
 
   read(pasid: number): Int32Array {
     const at = this.entryOf(pasid);
-    return Int32Array.from({ length: PASID_ENTRY.words }, (_, i) => this.unit.memory.load32(at + i * 4));
+    const words = new Int32Array(PASID_ENTRY.words);
+    for (let i = 0; i < words.length; i++) words[i] = this.unit.memory.load32(at + i * 4);
+    return words;
   }
 
   /** Not present, and faults of the PASID are not recorded: what `clearPresent` and `erase` leave after an exit. */
@@ -64,7 +66,8 @@ export class PasidTable {
     const at = this.entryOf(pasid);
     for (let quad = ENTRY_QUADS - 1; quad >= 0; quad--) {
       this.#store(at, quad, words);
-      await this.unit.scheduler.point("PASID table entry written");
+      const turn = this.unit.scheduler.point("PASID table entry written");
+      if (turn) await turn;
     }
   }
 
@@ -80,7 +83,8 @@ export class PasidTable {
     PASID_ENTRY.P.set(words, 0, 0);
     PASID_ENTRY.FPD.set(words, 0, ignoreFaults ? 1 : 0);
     this.#store(this.entryOf(pasid), 0, words);
-    await this.unit.scheduler.point("PASID table entry not present");
+    const turn = this.unit.scheduler.point("PASID table entry not present");
+    if (turn) await turn;
   }
 
   /** Zeroes an entry that no cache holds. */
@@ -89,7 +93,8 @@ export class PasidTable {
     const at = this.entryOf(pasid);
     for (let quad = 0; quad < ENTRY_QUADS; quad++) {
       this.#store(at, quad, words);
-      await this.unit.scheduler.point("PASID table entry zeroed");
+      const turn = this.unit.scheduler.point("PASID table entry zeroed");
+      if (turn) await turn;
     }
   }
 

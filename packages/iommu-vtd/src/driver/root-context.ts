@@ -57,7 +57,8 @@ export class RootTable {
     const at = this.entryOf(rid);
     for (let word = words.length - 2; word >= 0; word -= 2) {
       storeEntry(this.unit, this.#layout.name, at + word * 4, words[word + 1], words[word]);
-      await this.unit.scheduler.point("context entry written");
+      const turn = this.unit.scheduler.point("context entry written");
+      if (turn) await turn;
     }
   }
 

@@ -1,13 +1,14 @@
 /** What every part of the driver of one remapping unit works with: the surroundings that it was given, and what its chip can do. */
-import type {
-  InterruptController,
-  Kernel,
-  Mmio,
-  PageAllocator,
-  PhysicalMemory,
-  Scheduler,
-  Tracer,
-  Variants,
+import {
+  type InterruptController,
+  join64,
+  type Kernel,
+  type Mmio,
+  type PageAllocator,
+  type PhysicalMemory,
+  type Scheduler,
+  type Tracer,
+  type Variants,
 } from "@iommukit/core";
 import type { VtdDriverOptions } from "./options.js";
 import type { Features } from "./probe.js";
@@ -32,12 +33,6 @@ export interface Unit {
 /** One aligned 8-byte store to a table entry, seen in the trace. */
 export function storeEntry(unit: Unit, table: string, address: number, hi: number, lo: number): void {
   unit.memory.store64(address, hi, lo);
-  if (unit.trace.enabled) {
-    unit.trace.emit("table:written", {
-      by: unit.name,
-      table,
-      address,
-      value: (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0),
-    });
-  }
+  if (unit.trace.wants("table:written"))
+    unit.trace.emit("table:written", { by: unit.name, table, address, value: join64(hi, lo) });
 }

@@ -133,7 +133,7 @@ export class InvalidationQueue implements HardwareUnit {
       ports.trace.emit("command:consumed", {
         unit: this.parts.unit,
         command,
-        words: unsigned(d.subarray(0, 1 << (shift - 2))),
+        words: unsigned(d, 1 << (shift - 2)),
       });
     }
     if (type === DescriptorType.WAIT) {
@@ -196,7 +196,12 @@ export class InvalidationQueue implements HardwareUnit {
     IQER.IQEI.setPair(file.words, IQER.index, 0, info);
     if (ports.trace.enabled) {
       const reason = `IQEI ${IQER.IQEI.nameOf(info)}`;
-      ports.trace.emit("command:refused", { unit, command: "descriptor", words: unsigned(this.#descriptor), reason });
+      ports.trace.emit("command:refused", {
+        unit,
+        command: "descriptor",
+        words: unsigned(this.#descriptor, this.#descriptor.length),
+        reason,
+      });
     }
     this.faults.queueError(FSTS.IQE.lowMask);
     return false;
@@ -217,6 +222,8 @@ export class InvalidationQueue implements HardwareUnit {
   }
 }
 
-function unsigned(words: Int32Array): number[] {
-  return Array.from(words, (word) => word >>> 0);
+function unsigned(words: Int32Array, count: number): number[] {
+  const out: number[] = [];
+  for (let i = 0; i < count; i++) out.push(words[i] >>> 0);
+  return out;
 }

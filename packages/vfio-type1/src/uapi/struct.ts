@@ -31,15 +31,21 @@ export function pad(at: number, bytes: number): FieldSpec<number> {
   return reserved((at + bytes) * 8 - 1, at * 8);
 }
 
+/** The structure at hand, as words and as bytes: no structure is larger. */
+const SCRATCH = new Int32Array(64);
+const SCRATCH_BYTES = new Uint8Array(SCRATCH.buffer);
+
 /** Reads a structure; a copy that is shorter than it is continued with zeros. */
 export function decodeStruct<F extends FieldSpecs>(table: Layout<F>, bytes: Uint8Array): Decoded<F> {
-  const whole = new Uint8Array(table.words * 4);
-  whole.set(bytes.subarray(0, table.bytes));
-  return table.decode(new Int32Array(whole.buffer));
+  const length = Math.min(bytes.length, table.bytes);
+  SCRATCH.fill(0, 0, table.words);
+  for (let i = 0; i < length; i++) SCRATCH_BYTES[i] = bytes[i];
+  return table.decode(SCRATCH);
 }
 
 export function encodeStruct<F extends FieldSpecs>(table: Layout<F>, values: Encodable<F>): Uint8Array {
-  return new Uint8Array(table.encode(values).buffer, 0, table.bytes);
+  table.encode(values, SCRATCH);
+  return SCRATCH_BYTES.slice(0, table.bytes);
 }
 
 /** offsetofend(struct, member). */

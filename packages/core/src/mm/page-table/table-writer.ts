@@ -262,7 +262,7 @@ export class TableWriter implements PageTable {
 
   #report(address: number, height: number, hi: number, lo: number): void {
     const { trace } = this.environment;
-    if (!trace.enabled) return;
+    if (!trace.wants("table:written")) return;
     trace.emit("table:written", {
       by: this.#owner,
       table: this.entries.levelNames[height],
