@@ -1,21 +1,14 @@
-import { WaitQueue } from "@iommukit/core";
+import { Access, hi32, lo32, WaitQueue } from "@iommukit/core";
 import { smmuv3 } from "@iommukit/iommu-smmuv3";
 import { vtd } from "@iommukit/iommu-vtd";
+import type { WantedPage } from "@iommukit/pci-device";
 import type { BackendName } from "../backends.js";
-import {
-  BDF,
-  container,
-  type DmaMachine,
-  program,
-  type ScenarioDefinition,
-  scenario,
-  store,
-  vfioMachine,
-} from "../kit.js";
+import { BDF, container, type DmaMachine, program, type ScenarioDefinition, scenario, vfioMachine } from "../kit.js";
 
-/** Index of the group that stays open, and requests that follow: more than an SMMU's queue of eight, or VT-d's of one page (L-16). */
+/** Index of the group that stays open. */
 const OPEN = 0x1f0;
-const REQUESTS = { smmuv3: 12, vtd: 140 } as const;
+/** Groups that follow, of so many requests: more than an SMMU's queue of eight, or VT-d's of one page (L-16). */
+const FLOOD = { smmuv3: { groups: 4, requests: 3 }, vtd: { groups: 7, requests: 20 } } as const;
 
 /**
  * A device opens a group that it never closes, and then asks for more than the queue holds: what was open is forgotten when the
@@ -63,20 +56,23 @@ function openGroup({ platform, device }: DmaMachine, pasid: number, address: big
   platform.iommus[0].chip.pageRequest({ rid: device.rid, pasid, hi, lo, prgi: OPEN, last: false, ...asks });
 }
 
-/** Each request from a thread of its own, whatever the credits: all are on their way before the driver hears of the first. */
+/** Each group from a thread of its own, whatever the credits: all are on their way before the driver hears of the first. */
 async function flood(
-  { platform, dma }: DmaMachine,
+  { platform, device, dma }: DmaMachine,
   backend: BackendName,
   pasid: number,
   address: bigint,
 ): Promise<void> {
   const { scheduler } = platform;
   const answered = new WaitQueue(scheduler, "flood");
-  let left: number = REQUESTS[backend];
-  if (dma.pri) dma.pri.allocation = left;
-  for (let i = 0; i < REQUESTS[backend]; i++)
-    scheduler.spawn(`request ${i}`, async () => {
-      await store(dma, pasid, address);
+  const { groups, requests } = FLOOD[backend];
+  const page = { hi: hi32(address), lo: lo32(address), access: Access.READ };
+  const pages = new Array<WantedPage>(requests).fill(page);
+  let left: number = groups;
+  if (dma.pri) dma.pri.allocation = groups * requests;
+  for (let i = 0; i < groups; i++)
+    scheduler.spawn(`group ${i}`, async () => {
+      await dma.pri?.request(device.rid, pasid, pages);
       left--;
       answered.wakeAll();
     });
