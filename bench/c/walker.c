@@ -1,5 +1,6 @@
 /*
- * The C baseline: the same translations on the same tables as the models do, as fast as plain C gets.
+ * The C baseline: the same translations on the same tables as the models do, with the checks that decide on an answer, as
+ * fast as plain C gets.
  * SMMUv3: linear stream table, linear CDs, VMSAv8-64 stage 1, 4 KiB granule, hierarchical permissions.
  * VT-d: scalable root, context, PASID directory and entry, 4-level first stage.
  * 64-set x 8-way TLB, 256-entry configuration cache. IOTLB entries of VT-d belong to one device, as the model's do: eight
@@ -26,105 +27,141 @@ static u64 base;
 static inline u64 load(u64 pa) { return *(const u64 *)(ram + (pa - base)); }
 
 enum { SETS = 512, WAYS = 8, CONFIGS = 256 };
-enum { R = 1, W = 2 };
+/* Access bits: of a user, and three bits higher of a supervisor. */
+enum { R = 1, W = 2, X = 4, SUPERVISOR = 3 };
 /* 48-bit addresses: bit 51 of a VMSAv8-64 leaf is DBM. */
 #define PA_MASK 0x0000fffffffff000ull
 
-struct tlb_entry { u64 vpn; u64 page; u32 asid; u32 perms; };
+static inline u64 bits(int high, int low) { return (~0ull >> (63 - high)) & ~0ull << low; }
+
+struct tlb_entry { u64 vpn; u64 page; u32 tag, perms; };
 static struct tlb_entry tlb[SETS][WAYS];
 static uint8_t next_way[SETS];
 static u32 sets = 64;
 
-static inline u32 set_of(u64 vpn, u32 asid) { return (vpn ^ asid >> 14) & (sets - 1); }
+static inline u32 set_of(u64 vpn, u32 tag) { return (vpn ^ tag >> 14) & (sets - 1); }
 
-struct config { u64 root; u32 key, asid, valid, flags; };
+struct config { u64 root, reserved; u32 key, tag, valid, flags; };
 static struct config configs[CONFIGS];
 
 static int tlb_on = 1, config_on = 1;
 
-static struct tlb_entry *tlb_find(u64 vpn, u32 asid) {
-  struct tlb_entry *set = tlb[set_of(vpn, asid)];
+static struct tlb_entry *tlb_find(u64 vpn, u32 tag) {
+  struct tlb_entry *set = tlb[set_of(vpn, tag)];
   for (int w = 0; w < WAYS; w++)
-    if (set[w].vpn == vpn && set[w].asid == asid && set[w].perms) return &set[w];
+    if (set[w].vpn == vpn && set[w].tag == tag && set[w].perms) return &set[w];
   return 0;
 }
 
-static struct tlb_entry *tlb_fill(u64 vpn, u32 asid, u64 page, u32 perms) {
-  u32 s = set_of(vpn, asid);
+static struct tlb_entry *tlb_fill(u64 vpn, u32 tag, u64 page, u32 perms) {
+  u32 s = set_of(vpn, tag);
   struct tlb_entry *e = &tlb[s][next_way[s]++ & (WAYS - 1)];
-  *e = (struct tlb_entry){vpn, page, asid, perms};
+  *e = (struct tlb_entry){vpn, page, tag, perms};
   return e;
 }
 
-/* ---- SMMUv3: STE dword 0 V, Config = s1, S1ContextPtr; CD dword 0 V, ASID; dword 1 TTB0 ---- */
+/* ---- SMMUv3: 5.2 STE, 5.4 CD; VMSAv8-64 descriptors of Arm ARM D8.3 ---- */
+
+enum { WXN = 1, PRIVILEGED = 2 };
 
 static int smmu_config(u64 strtab, u32 sid, u32 ssid, struct config *c) {
-  u64 ste = strtab + (u64)sid * 64, ste0 = load(ste), ste1 = load(ste + 8);
-  if (!(ste0 & 1) || ((ste0 >> 1) & 7) != 5) return 0;
-  u32 s1cdmax = ste0 >> 59;
-  if (ssid >> s1cdmax) return 0;
-  u64 cd = (ste0 & 0x000fffffffffffc0ull) + (u64)ssid * 64, cd0 = load(cd), cd1 = load(cd + 8);
-  if (!(cd0 >> 31 & 1) || (cd0 & 0x3f) != 16 || (cd0 >> 6 & 3) != 0) return 0;
-  c->root = cd1 & 0x000ffffffffffff0ull;
-  c->asid = cd0 >> 48;
-  c->flags = (u32)(ste1 >> 48) & 0xf;
+  u64 ste = strtab + (u64)sid * 64, ste0 = load(ste), ste1 = load(ste + 8), ste2 = load(ste + 16);
+  /* V, Config = stage 1 alone, S1Fmt linear. */
+  if (!(ste0 & 1) || (ste0 >> 1 & 7) != 5 || (ste0 >> 4 & 3)) return 0;
+  if (ssid >> (ste0 >> 59)) return 0;
+  u64 cd = (ste0 & bits(51, 6)) + (u64)ssid * 64, cd0 = load(cd), cd1 = load(cd + 8);
+  /* V, AA64, T0SZ = 16, TG0 = 4 KiB, EPD1, little-endian, IPS up to 48 bits. */
+  u64 want = 1ull << 31 | 1ull << 41 | 1ull << 30 | 16, of = want | 0x3f | 3 << 6 | 1 << 14 | 1 << 15;
+  u32 ips = cd0 >> 32 & 7;
+  static const uint8_t size[] = {32, 36, 40, 42, 44, 48, 48, 48};
+  if ((cd0 & of) != want) return 0;
+  c->root = cd1 & bits(51, 4);
+  c->reserved = bits(51, size[ips]) & bits(47, 12);
+  if (c->root & c->reserved) return 0;
+  c->tag = cd0 >> 48 | (u32)(ste2 & 0xffff) << 16;
+  c->flags = (cd0 >> 36 & 1 ? WXN : 0) | ((ste1 >> 48 & 3) == 3 ? PRIVILEGED : 0);
   return 1;
 }
 
 static struct tlb_entry *smmu_walk(const struct config *c, u64 va, u32 want) {
-  u64 table = c->root;
-  u32 no_write = 0, no_el0 = 0;
+  if (va >> 48) return 0;
+  u64 table = c->root, inherited = 0;
   for (int level = 0;; level++) {
     u64 d = load(table + ((va >> (39 - 9 * level)) & 511) * 8);
-    if (!(d & 1)) return 0;
+    if (!(d & 1) || (d & c->reserved)) return 0;
     if (level < 3 && (d & 2)) {
-      no_write |= d >> 62 & 1;
-      no_el0 |= d >> 61 & 1;
+      inherited |= d;
       table = d & PA_MASK;
       continue;
     }
-    if (level == 3 && !(d & 2)) return 0;
-    if (!(d >> 10 & 1)) return 0;
-    u32 perms = ((d >> 6 & 1) && !no_el0 ? R : 0) | (!(d >> 7 & 1) && !no_write ? W : 0);
-    if (!(perms & R) || (perms & want) != want) return 0;
+    /* AF; a block at a level that has none; DBM would let a write clear AP[2]. */
+    if (level == 0 || (level == 3 && !(d & 2)) || !(d >> 10 & 1) || (d >> 51 & d >> 7 & 1)) return 0;
+    u64 ap = d >> 6, ap_table = inherited >> 61;
+    u32 user = (ap & 1) & ~ap_table, write = ~(ap >> 1 | ap_table >> 1) & 1;
+    u32 xn = (d >> 54 | inherited >> 60) & 1, pxn = (d >> 53 | inherited >> 59) & 1, wxn = c->flags & WXN;
+    u32 uw = user & write;
+    u32 own = (user ? R : 0) | (uw ? W : 0) | (!xn && !(wxn && uw) ? X : 0);
+    u32 privileged = R | (write ? W : 0) | (!pxn && !uw && !(wxn && write) ? X : 0);
+    u32 perms = own | privileged << SUPERVISOR;
+    if (want & ~(c->flags & PRIVILEGED ? privileged : own)) return 0;
     u64 size = 1ull << (39 - 9 * level), page = d & PA_MASK & ~(size - 1);
-    return tlb_fill(va >> 12, c->asid, page | (va & (size - 1) & ~0xfffull), perms);
+    return tlb_fill(va >> 12, c->tag, page | (va & (size - 1) & ~0xfffull), perms);
   }
 }
 
-/* ---- VT-d scalable mode: root, context (256 bits), PASID directory, PASID entry with first stage ---- */
+/* ---- VT-d scalable mode: 9.2 root, 9.4 context, 9.5 and 9.6 PASID directory and table; 9.9 first-stage entries ---- */
+
+enum { SRE = 1, ERE = 2, WPE = 16, NXE = 32, SMEP = 64 };
+/* Host addresses of 52 bits. */
+#define HAW 52
 
 static int vtd_config(u64 root, u32 sid, u32 pasid, struct config *c) {
   u64 re = load(root + (u64)(sid >> 8) * 16 + ((sid & 0x80) ? 8 : 0));
-  if (!(re & 1)) return 0;
-  u64 ce = (re & PA_MASK) + (u64)(sid & 0x7f) * 32, ce0 = load(ce);
-  if (!(ce0 & 1) || !(ce0 >> 3 & 1)) return 0;
-  u64 dir = load((ce0 & PA_MASK) + (u64)(pasid >> 6) * 8);
-  if (!(dir & 1)) return 0;
-  u64 pe = (dir & PA_MASK) + (u64)(pasid & 63) * 64, pe0 = load(pe), pe1 = load(pe + 8), pe2 = load(pe + 16);
-  if (!(pe0 & 1) || (pe0 >> 6 & 7) != 1 || (pe2 >> 2 & 3) != 0) return 0;
-  c->root = pe2 & PA_MASK;
-  c->asid = sid << 20 | pasid;
-  c->flags = pe1 & 0xffff;
+  if (!(re & 1) || (re & bits(11, 1))) return 0;
+  u64 ce = (re & ~0xfffull) + (u64)(sid & 0x7f) * 32;
+  u64 ce0 = load(ce), ce1 = load(ce + 8), ce2 = load(ce + 16), ce3 = load(ce + 24);
+  /* P; PASIDE; the directory has that PASID, and requests without one use another. */
+  if (!(ce0 & 1) || !(ce0 >> 3 & 1) || pasid >> (13 + (ce0 >> 9 & 7)) || (ce1 & bits(19, 0)) == pasid) return 0;
+  if ((ce0 & (bits(8, 5) | 1 << 1)) | (ce1 & bits(63, 21)) | ce2 | ce3) return 0;
+  u64 dir = load((ce0 & ~0xfffull) + (u64)(pasid >> 6) * 8);
+  if (!(dir & 1) || (dir & bits(11, 2))) return 0;
+  u64 pe = (dir & ~0xfffull) + (u64)(pasid & 63) * 64, pe0 = load(pe), pe1 = load(pe + 8), pe2 = load(pe + 16);
+  /* P, no FPD, PGTT = first stage, FSPM = four levels, no EAFE. */
+  if ((pe0 & (1 | 1 << 1 | 7 << 6)) != (1 | 1 << 6) || (pe2 & (3 << 2 | 1 << 7))) return 0;
+  u64 rest = load(pe + 24) | load(pe + 32) | load(pe + 40) | load(pe + 48) | load(pe + 56);
+  if ((pe0 & bits(11, 10)) | (pe1 & bits(63, 32)) | rest) return 0;
+  c->root = pe2 & ~0xfffull;
+  c->reserved = HAW < 52 ? bits(51, HAW) : 0;
+  if (c->root >> HAW) return 0;
+  c->tag = sid << 20 | pasid;
+  c->flags = pe2 & 0xff;
   return 1;
 }
 
 static struct tlb_entry *vtd_walk(const struct config *c, u64 va, u32 want) {
-  u64 table = c->root;
-  u32 rw = 1, us = 1;
+  /* Canonical addresses; of those the lower half. */
+  if (va >> 47) return 0;
+  u64 table = c->root, every = ~0ull, any = 0;
   for (int level = 4;; level--) {
     u64 e = load(table + ((va >> (12 + 9 * (level - 1))) & 511) * 8);
-    if (!(e & 1)) return 0;
-    rw &= e >> 1 & 1;
-    us &= e >> 2 & 1;
+    if (!(e & 1) || (e & c->reserved)) return 0;
+    every &= e;
+    any |= e;
     if (level > 1 && !(e >> 7 & 1)) {
       table = e & PA_MASK;
       continue;
     }
-    if (!us || ((want & W) && !rw)) return 0;
-    if (!(e >> 5 & 1)) return 0;
     u64 size = 1ull << (12 + 9 * (level - 1)), page = e & PA_MASK & ~(size - 1);
-    return tlb_fill(va >> 12, c->asid, page | (va & (size - 1) & ~0xfffull), R | (rw ? W : 0));
+    /* A in all of them; PS where no page can be; address bits below a large page. */
+    if (level == 4 || !(every >> 5 & 1) || (level > 1 && (e & (size - 1) & ~0x1fffull))) return 0;
+    u32 f = c->flags, rw = every >> 1 & 1, us = every >> 2 & 1, xd = f & NXE && any >> 63, x = f & ERE && !xd;
+    u32 user = us ? R | (rw ? W : 0) | (x ? X : 0) : 0;
+    u32 supervisor = f & SRE ? R | (rw || !(f & WPE) ? W : 0) | (x && !(f & SMEP && us) ? X : 0) : 0;
+    /* A write to a page that is not dirty has to mark it first. */
+    if ((want & ~user) || (want & W && !(e >> 6 & 1))) return 0;
+    page |= va & (size - 1) & ~0xfffull;
+    if (page >> 20 == 0xfee) return 0;
+    return tlb_fill(va >> 12, c->tag, page, user | supervisor << SUPERVISOR);
   }
 }
 
@@ -139,9 +176,9 @@ static u64 translate(u32 sid, u32 pasid, u64 va, u32 want) {
     c->key = key;
     c->valid = 1;
   }
-  struct tlb_entry *e = tlb_on ? tlb_find(va >> 12, c->asid) : 0;
+  struct tlb_entry *e = tlb_on ? tlb_find(va >> 12, c->tag) : 0;
   if (!e) e = vtd ? vtd_walk(c, va, want) : smmu_walk(c, va, want);
-  if (!e || (e->perms & want) != want) return ~0ull;
+  if (!e || (want & ~(c->flags & PRIVILEGED && !vtd ? e->perms >> SUPERVISOR : e->perms))) return ~0ull;
   return e->page | (va & 0xfff);
 }
 
