@@ -12,6 +12,7 @@ export type TraceRecord = { [K in TraceName]: { readonly time: number; readonly 
 
 type Listener<K extends TraceName> = (payload: TraceEvents[K]) => void;
 type AnyListener = (payload: unknown) => void;
+type Listeners = ReadonlyMap<string, readonly AnyListener[]>;
 const NOBODY: readonly AnyListener[] = [];
 
 /** Whether anybody listens to one of some names, always up to date: what the hot paths ask. */
@@ -19,10 +20,48 @@ export interface TraceInterest {
   readonly wanted: boolean;
 }
 
-interface Interest extends TraceInterest {
-  readonly names: readonly TraceName[];
-  readonly changed: () => void;
-  wanted: boolean;
+/** The interest in one event, and the way to its listeners that is for emitters with no time to look them up. */
+export interface TraceChannel<K extends TraceName> extends TraceInterest {
+  /** As `Tracer.emit`. */
+  emit(payload: TraceEvents[K]): void;
+}
+
+class Interest implements TraceInterest {
+  wanted = false;
+
+  constructor(
+    readonly names: readonly TraceName[],
+    readonly changed: () => void,
+  ) {}
+
+  /** @param all whether somebody listens to every event. @returns whether `wanted` has turned */
+  update(listeners: Listeners, all: boolean): boolean {
+    const before = this.wanted;
+    this.wanted = all || this.names.some((name) => listeners.has(name));
+    return this.wanted !== before;
+  }
+}
+
+class Channel<K extends TraceName> extends Interest implements TraceChannel<K> {
+  #listeners = NOBODY;
+
+  constructor(
+    private readonly name: K,
+    changed: () => void,
+    private readonly record: (name: K, payload: TraceEvents[K]) => void,
+  ) {
+    super([name], changed);
+  }
+
+  override update(listeners: Listeners, all: boolean): boolean {
+    this.#listeners = listeners.get(this.name) ?? NOBODY;
+    return super.update(listeners, all);
+  }
+
+  emit(payload: TraceEvents[K]): void {
+    for (const listener of this.#listeners) listener(payload);
+    this.record(this.name, payload);
+  }
 }
 
 export class Tracer {
@@ -30,7 +69,7 @@ export class Tracer {
   enabled = false;
   readonly #named = new EventEmitter<Record<string, AnyListener>>();
   /** The named listeners once more: a look-up in a Map costs a tenth of an emitter's. */
-  #listeners: ReadonlyMap<string, readonly AnyListener[]> = new Map();
+  #listeners: Listeners = new Map();
   #all: readonly ((record: TraceRecord) => void)[] = [];
   readonly #interests: Interest[] = [];
 
@@ -41,6 +80,10 @@ export class Tracer {
   emit<K extends TraceName>(name: K, payload: TraceEvents[K]): void {
     if (!this.enabled) return;
     for (const listener of this.#listeners.get(name) ?? NOBODY) listener(payload);
+    this.#record(name, payload);
+  }
+
+  #record<K extends TraceName>(name: K, payload: TraceEvents[K]): void {
     const all = this.#all;
     if (all.length === 0) return;
     // A copy would cost five times as much.
@@ -60,8 +103,17 @@ export class Tracer {
    * @param changed told when that turns
    */
   interest(names: readonly TraceName[], changed: () => void = () => {}): TraceInterest {
-    const interest = { names, changed, wanted: this.#wants(names) };
+    return this.#add(new Interest(names, changed));
+  }
+
+  /** The same for one event of a hot path: `if (channel.wanted) channel.emit(…)`. */
+  channel<K extends TraceName>(name: K, changed: () => void = () => {}): TraceChannel<K> {
+    return this.#add(new Channel(name, changed, (of, payload) => this.#record(of, payload)));
+  }
+
+  #add<I extends Interest>(interest: I): I {
     this.#interests.push(interest);
+    interest.update(this.#listeners, this.#all.length > 0);
     return interest;
   }
 
@@ -90,16 +142,8 @@ export class Tracer {
       this.#named.eventNames().map((name) => [String(name), this.#named.listeners(String(name))]),
     );
     this.enabled = this.#all.length > 0 || this.#listeners.size > 0;
-    for (const interest of this.#interests) {
-      const wanted = this.#wants(interest.names);
-      if (interest.wanted === wanted) continue;
-      interest.wanted = wanted;
-      interest.changed();
-    }
-  }
-
-  #wants(names: readonly TraceName[]): boolean {
-    return this.#all.length > 0 || names.some((name) => this.#listeners.has(name));
+    const all = this.#all.length > 0;
+    for (const interest of this.#interests) if (interest.update(this.#listeners, all)) interest.changed();
   }
 }
 

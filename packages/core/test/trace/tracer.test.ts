@@ -47,6 +47,24 @@ describe("Tracer", () => {
     expect(turns).toEqual(["hits true", "hits false", "reads true", "hits true", "hits false", "reads false"]);
   });
 
+  it("emits through a channel as it does by name", () => {
+    const trace = new Tracer(() => 3);
+    const hits = trace.channel("tlb:hit");
+    const heard: unknown[] = [];
+    hits.emit({ ...LOOKUP });
+    const first = trace.on("tlb:hit", ({ rid }) => heard.push(rid));
+    const second = trace.on("tlb:missed", ({ rid }) => heard.push(-rid));
+    hits.emit({ ...LOOKUP });
+    first();
+    expect(hits.wanted).toBe(false);
+    hits.emit({ ...LOOKUP });
+    second();
+    trace.subscribe(({ time, name }) => heard.push([time, name]));
+    hits.emit({ ...LOOKUP });
+    expect(heard).toEqual([LOOKUP.rid, [3, "tlb:hit"]]);
+    expect([hits.wanted, trace.channel("tlb:hit").wanted]).toEqual([true, true]);
+  });
+
   it("prints a record with its time and name first, addresses in hex", () => {
     const trace = new Tracer(() => 3);
     const lines: string[] = [];
