@@ -1,11 +1,13 @@
 /** What the parts of one chip share: its name, its board, its features and the fault being reported. */
-import { type ChipPorts, join64, physical, type TraceInterest } from "@iommukit/core";
+import { Access, type ChipPorts, join64, physical, type TraceChannel, type TraceInterest } from "@iommukit/core";
 import type { Smmuv3Preset } from "../presets.js";
 import { Fault } from "./fault.js";
 import { Features } from "./features.js";
 
-/** QUICK: the common case takes a short cut, of which the trace sees the end at most. */
-export const WAY = { WHOLE: 0, QUICK: 1, QUICK_WITH_END: 2 } as const;
+/** Set in every transaction's Access bits, so that a mask of -1 refuses them all. */
+export const ANY_ACCESS = 1 << 30;
+const PLAIN = ~(Access.READ | Access.WRITE | ANY_ACCESS);
+const ALL = -1;
 
 export class ChipContext {
   readonly features: Features;
@@ -14,9 +16,11 @@ export class ChipContext {
   readonly lookups: TraceInterest;
   readonly configLookups: TraceInterest;
   readonly reads: TraceInterest;
-  readonly ends: TraceInterest;
-  /** How translations may go. */
-  way: number = WAY.WHOLE;
+  readonly ends: TraceChannel<"translate:completed">;
+  /** Access bits of transactions that may not take the short cut, of which the trace sees the end at most. */
+  refused = ALL;
+  /** 1 while somebody wants to see ends. */
+  ended = 0;
   /** CR0.SMMUEN */
   #enabled = false;
 
@@ -27,11 +31,11 @@ export class ChipContext {
   ) {
     this.features = new Features(preset);
     const { trace } = ports;
-    const update = () => this.#chooseWay();
+    const update = () => this.#update();
     this.lookups = trace.interest(["tlb:hit", "tlb:missed", "tlb:filled"], update);
     this.configLookups = trace.interest(["config:hit", "config:missed"], update);
     this.reads = trace.interest(["table:read"], update);
-    this.ends = trace.interest(["translate:completed"], update);
+    this.ends = trace.channel("translate:completed", update);
   }
 
   get enabled(): boolean {
@@ -40,13 +44,13 @@ export class ChipContext {
 
   set enabled(enabled: boolean) {
     this.#enabled = enabled;
-    this.#chooseWay();
+    this.#update();
   }
 
-  #chooseWay(): void {
+  #update(): void {
     const steps = this.lookups.wanted || this.configLookups.wanted || this.reads.wanted;
-    if (!this.#enabled || steps) this.way = WAY.WHOLE;
-    else this.way = this.ends.wanted ? WAY.QUICK_WITH_END : WAY.QUICK;
+    this.refused = !this.#enabled || steps ? ALL : PLAIN;
+    this.ended = this.ends.wanted ? 1 : 0;
   }
 
   /** A table entry was fetched; call only while `reads` are wanted. */

@@ -8,7 +8,7 @@ import { EVENT, EVENT_CLASS } from "../spec/events.js";
 import { CR2, STRTAB_BASE, STRTAB_BASE_CFG } from "../spec/registers.js";
 import { L1STD, STE, STE_S1DSS, STE_S1FMT } from "../spec/stream-table.js";
 import { exceeds, highMaskFrom, lowMaskFrom } from "./address-bits.js";
-import { type ChipContext, WAY } from "./chip-context.js";
+import type { ChipContext } from "./chip-context.js";
 import { ConfigCache } from "./config-cache.js";
 import { ContextConfig } from "./context-config.js";
 import { FoundConfig } from "./found-config.js";
@@ -83,13 +83,7 @@ export class ConfigLookup {
     if (event !== 0) return event;
     const { chip, stream, context } = this;
     if (this.#remembers && !known) found.set(sid, ssid, this.epoch, stream, context);
-    if (
-      this.#uncached &&
-      chip.way !== WAY.WHOLE &&
-      context !== null &&
-      this.#linear &&
-      stream.s1Fmt === STE_S1FMT.linear
-    )
+    if (this.#uncached && chip.refused !== -1 && context !== null && this.#linear && stream.s1Fmt === STE_S1FMT.linear)
       found.setUncached(sid, ssid, this.epoch, stream, context, this.#steAt, this.#at);
     return 0;
   }

@@ -1,20 +1,22 @@
 /**
  * The common case and nothing else: a plain read or write below TTB0 whose configuration was found lately and which a TLB
- * entry or the common walk permits. Every other transaction, and every one while somebody watches the steps, takes the way
+ * entry of less than 4 GiB or the common walk permits. Every other transaction, and every one while somebody watches the steps, takes the way
  * through `Translator`, from the start.
  */
-import { Access, type Translation } from "@iommukit/core";
+import type { Translation } from "@iommukit/core";
+import { ANY_ACCESS, type ChipContext } from "./chip-context.js";
 import type { ConfigLookup } from "./config-lookup.js";
 import type { QuickWalk } from "./quick-walk.js";
 import { ENTRY, PERM, type TranslationCache } from "./translation-cache.js";
 
 // Constants of this module fold into the code below; imported ones are loaded each time.
-const PLAIN = Access.READ | Access.WRITE;
+const ANY = ANY_ACCESS;
 const { ALL } = PERM;
 const { OUT_HI, OUT_LO, PERMS } = ENTRY;
 
 export class QuickPath {
   constructor(
+    private readonly chip: ChipContext,
     private readonly config: ConfigLookup,
     private readonly tlb: TranslationCache,
     private readonly walker: QuickWalk,
@@ -25,21 +27,18 @@ export class QuickPath {
     const { config, tlb } = this;
     const found = config.recent(sid, ssid);
     if (found.quickEpoch !== config.epoch || found.sid !== sid || found.ssid !== ssid) return 0;
-    if ((access & ~PLAIN) !== 0 || (hi & found.beyond) !== 0) return 0;
+    if ((((access | ANY) & this.chip.refused) | (hi & found.beyond)) !== 0) return 0;
     if (found.uncached !== 0 && found.kept.changed() !== 0) return 0;
     const need = (found.needs >>> (access << 3)) & ALL;
     const at = tlb.entries === 0 ? -1 : tlb.find(found.tag, found.tags, hi, lo);
-    if (at < 0) {
-      // Global entries are not looked for here: where there are any, the whole TLB has to be asked first.
-      return found.walkable === 0 || tlb.globals !== 0 ? 0 : this.walker.translate(found, hi, lo, need, out);
-    }
+    if (at < 0) return this.walker.translate(found, hi, lo, need, out);
     const { words } = tlb;
     const perms = words[at + PERMS];
     const allowed = perms & (perms >>> found.second) & ALL;
-    if ((need & ~allowed) !== 0) return 0;
     const shift = tlb.shiftOf(at);
-    out.hi = words[at + OUT_HI] | (shift > 32 ? hi & ~(-1 << (shift - 32)) : 0);
-    out.lo = words[at + OUT_LO] | (shift < 32 ? lo & ~(-1 << shift) : lo);
+    if (((need & ~allowed) | (shift >>> 5)) !== 0) return 0;
+    out.hi = words[at + OUT_HI];
+    out.lo = words[at + OUT_LO] | (lo & ~(-1 << shift));
     out.shift = shift;
     out.perms = (allowed >>> found.privilege) & 7;
     return 1;

@@ -39,10 +39,12 @@ export class QuickWalk {
   }
 
   /**
-   * @param found `walkable`, and the address lies in TTB0's range
+   * @param found its address lies in TTB0's range, and `find` has not found it in the TLB
    * @returns 1 when `out` has been filled, otherwise 0
    */
   translate(found: FoundConfig, hi: number, lo: number, need: number, out: Translation): number {
+    // Global entries have not been looked for: where there are any, the whole TLB has to be asked first.
+    if (found.walkable === 0 || this.tlb.globals !== 0) return 0;
     const { window, windowFirst, windowHi } = found;
     const end = found.windowEnd;
     let { levels } = found;

@@ -22,7 +22,7 @@ import * as r from "../spec/registers.js";
 import { exceeds, highMaskFrom, lowMaskFrom } from "./address-bits.js";
 import { AtcInvalidation } from "./atc-invalidation.js";
 import { Ats } from "./ats.js";
-import { ChipContext, WAY } from "./chip-context.js";
+import { ChipContext } from "./chip-context.js";
 import { CommandQueue } from "./command-queue.js";
 import { ConfigLookup } from "./config-lookup.js";
 import { EventQueue } from "./event-queue.js";
@@ -49,7 +49,6 @@ export interface Smmuv3HardwareOptions {
 
 const { OK } = TranslationStatus;
 const { TRANSLATED } = Access;
-const { QUICK, WHOLE } = WAY;
 
 export class Smmuv3Hardware implements IommuChip {
   readonly name: string;
@@ -88,7 +87,7 @@ export class Smmuv3Hardware implements IommuChip {
     this.#walks = walks;
     this.#interrupts = new Interrupts(chip, registers);
     this.#config = new ConfigLookup(chip, registers, stage2);
-    this.#quick = new QuickPath(this.#config, tlb, new QuickWalk(tlb, walks));
+    this.#quick = new QuickPath(chip, this.#config, tlb, new QuickWalk(tlb, walks));
     this.#translator = new Translator(chip, tlb, new TableWalk(chip, tlb, walks, stage2), stage2);
     this.#events = new EventQueue(chip, registers, this.#interrupts);
     this.#stalls = new Stalls(chip, this.#events);
@@ -177,12 +176,15 @@ export class Smmuv3Hardware implements IommuChip {
   }
 
   translate(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
-    const { way } = this.#chip;
-    if (way !== WHOLE && this.#quick.translate(rid, pasid, hi, lo, access, out) !== 0) {
-      if (way !== QUICK) this.#traceEnd(rid, pasid, hi, lo, access, OK, out);
-      return OK;
-    }
-    return this.#transact(rid, pasid, hi, lo, access, out);
+    const done = this.#quick.translate(rid, pasid, hi, lo, access, out);
+    return done > this.#chip.ended ? OK : this.#rest(done, rid, pasid, hi, lo, access, out);
+  }
+
+  /** What is not common, or somebody listens to the ends of transactions. */
+  #rest(done: number, rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
+    if (done === 0) return this.#transact(rid, pasid, hi, lo, access, out);
+    this.#traceEnd(rid, pasid, hi, lo, access, OK, out);
+    return OK;
   }
 
   #transact(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
@@ -296,7 +298,7 @@ export class Smmuv3Hardware implements IommuChip {
     status: number,
     out: Translation,
   ): void {
-    this.#chip.ports.trace.emit("translate:completed", {
+    this.#chip.ends.emit({
       unit: this.name,
       rid,
       pasid,
