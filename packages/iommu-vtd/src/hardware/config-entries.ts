@@ -142,15 +142,6 @@ export class TranslationEntry {
     this.word5 = words[at + 5];
   }
 
-  copy(other: TranslationEntry): void {
-    this.fault = other.fault;
-    this.word0 = other.word0;
-    this.word1 = other.word1;
-    this.word2 = other.word2;
-    this.word4 = other.word4;
-    this.word5 = other.word5;
-  }
-
   /** A legacy context entry says that much; its walks are snooped. */
   legacy(pgtt: number, did: number, aw: number, ssHi: number, ssLo: number): void {
     this.word0 = (pgtt << PGTT_SHIFT) | (aw << AW_SHIFT) | ssLo;

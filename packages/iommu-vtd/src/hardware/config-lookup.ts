@@ -10,7 +10,7 @@ import type { Capabilities } from "./capabilities.js";
 import { ContextCache, PasidCache } from "./config-cache.js";
 import { ContextRecord, FPD, TranslationEntry } from "./config-entries.js";
 import { ContextTables } from "./context-tables.js";
-import { KeptConfig } from "./kept-config.js";
+import { FoundConfig } from "./found-config.js";
 import { PasidTables } from "./pasid-tables.js";
 import type { Request } from "./request.js";
 import { Changes } from "./tag-cache.js";
@@ -29,14 +29,14 @@ const BAD_MODE = refusing(ScalableFault.ROOT_TABLE_ADDRESS.code);
 const ABORTED = refusing(ScalableFault.ABORT_DMA.code);
 
 /** log2 of the answers that are kept. */
-const KEPT_BITS = 6;
+const FOUND_BITS = 6;
 
 export class ConfigLookup {
   /** Of both caches. */
   readonly #changes = new Changes();
   readonly contexts: ContextCache;
   readonly pasids: PasidCache;
-  readonly #kept: readonly KeptConfig[] = Array.from({ length: 1 << KEPT_BITS }, () => new KeptConfig());
+  readonly #found: readonly FoundConfig[] = Array.from({ length: 1 << FOUND_BITS }, () => new FoundConfig());
   /** The root table and mode that the last Set Root Table Pointer latched. */
   rootHi = 0;
   rootLo = 0;
@@ -115,25 +115,25 @@ export class ConfigLookup {
     return this.#pasid(context, request.rid, request.effectivePasid);
   }
 
-  /** The entry of a PASID in scalable mode, with nobody listening; null where there is none that the common walk can use. */
-  entry(sid: number, pasid: number): TranslationEntry | null {
-    const kept = this.#kept[Math.imul(sid ^ (pasid << 12), 0x9e37_79b1) >>> (32 - KEPT_BITS)];
-    const known = kept.sid === sid && kept.pasid === pasid && kept.changes === this.#changes.count;
-    if (known && (kept.uncached === 0 || kept.changed() === 0)) return kept.entry;
-    return this.#find(sid, pasid, kept);
+  /** What a source-id and a PASID lead to in scalable mode, with nobody listening. */
+  recent(sid: number, pasid: number): FoundConfig {
+    const found = this.#found[Math.imul(sid ^ (pasid << 12), 0x9e37_79b1) >>> (32 - FOUND_BITS)];
+    const known = found.sid === sid && found.pasid === pasid && found.changes === this.#changes.count;
+    if (!known || (found.uncached !== 0 && found.kept.changed() !== 0)) this.#find(sid, pasid, found);
+    return found;
   }
 
-  #find(sid: number, pasid: number, kept: KeptConfig): TranslationEntry | null {
+  #find(sid: number, pasid: number, found: FoundConfig): void {
+    found.refuse();
     const context = this.context(sid);
-    if (context.fault !== 0 || (context.word0 & FPD) !== 0 || this.pasidFault(context, pasid) !== 0) return null;
+    if (context.fault !== 0 || (context.word0 & FPD) !== 0 || this.pasidFault(context, pasid) !== 0) return;
     const entry = this.#pasid(context, sid, pasid);
-    if (entry.fault !== 0 || (entry.word0 & FPD) !== 0) return null;
-    const changes = this.#changes.count;
+    if (entry.fault !== 0 || (entry.word0 & FPD) !== 0) return;
+    found.set(entry, this.memory);
     const { context: contexts, pasid: pasids } = this.caps.preset.caches;
-    if (contexts > 0 && pasids > 0) kept.set(sid, pasid, changes, entry);
-    else if (contexts === 0 && pasids === 0)
-      kept.setUncached(sid, pasid, changes, entry, this.memory, this.#contextTables, this.#pasidTables);
-    return entry;
+    if (contexts === 0 && pasids === 0)
+      found.uncached = found.kept.keep(this.memory, this.#contextTables, this.#pasidTables) ? 1 : 0;
+    if ((contexts > 0 && pasids > 0) || found.uncached === 1) found.remember(sid, pasid, this.#changes.count);
   }
 
   /** SCT.6, SCT.7, SCT.9, SGN.10: whether the context entry lets requests with that PASID through. */

@@ -9,6 +9,7 @@ import {
   join64,
   NO_PASID,
   physical,
+  type TraceChannel,
   type TraceInterest,
   type Tracer,
   type Translation,
@@ -23,9 +24,9 @@ import type { GlobalCommand } from "./global-command.js";
 import type { InterruptRemapping } from "./interrupt-remapping.js";
 import { beyond } from "./pasid-tables.js";
 import type { ProtectedMemory } from "./protected-memory.js";
-import { AddressType, inInterruptRange, Request } from "./request.js";
+import { AddressType, inInterruptRange, meetsInterruptRange, Request } from "./request.js";
 import { permsOf } from "./rights.js";
-import { Common, type TranslationLookup } from "./translation-lookup.js";
+import type { TranslationLookup } from "./translation-lookup.js";
 
 export interface RequestParts {
   readonly unit: string;
@@ -61,7 +62,7 @@ export class RequestPath {
 
   /** Listeners to the steps of translations, none of which takes the common path then; and to their ends. */
   readonly #steps: TraceInterest;
-  readonly #wanted: TraceInterest;
+  readonly #completed: TraceChannel<"translate:completed">;
   /** 1 when somebody listens to ends. */
   #ends = 0;
 
@@ -69,24 +70,27 @@ export class RequestPath {
     this.#lookup = parts.lookup;
     const changed = () => this.modeChanged();
     this.#steps = parts.trace.interest(STEPS, changed);
-    this.#wanted = parts.trace.interest(["translate:completed"], changed);
+    this.#completed = parts.trace.channel("translate:completed", changed);
   }
 
   /** Root table, enables, protection or listeners have changed, and with them the requests that the common path may serve. */
   modeChanged(): void {
     const { config, global, lookup, protectedMemory } = this.parts;
     const closed = !global.translating || protectedMemory.active || config.modeFault !== 0 || this.#steps.wanted;
-    lookup.common = closed ? Common.NONE : config.scalable ? Common.ALL : Common.WITHOUT_PASID;
-    this.#ends = this.#wanted.wanted ? 1 : 0;
+    lookup.refuse(closed, closed || !config.scalable);
+    this.#ends = this.#completed.wanted ? 1 : 0;
   }
 
   /** @returns TranslationStatus */
   translate(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
-    if (this.#lookup.hit(rid, pasid, hi, lo, access, out) === 0) return this.#inFull(rid, pasid, hi, lo, access, out);
-    if (this.#ends !== 0) {
-      this.#request.start(rid, pasid, hi, lo, access, AddressType.UNTRANSLATED);
-      this.#traceEnd("untranslated", OK, out.hi, out.lo);
-    }
+    const hit = this.#lookup.hit(rid, pasid, hi, lo, access, out);
+    return hit > this.#ends ? OK : this.#rest(hit, rid, pasid, hi, lo, access, out);
+  }
+
+  /** No hit, or somebody listens to the ends of requests. */
+  #rest(hit: number, rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
+    if (hit === 0) return this.#inFull(rid, pasid, hi, lo, access, out);
+    this.#traceEnd(rid, pasid, hi, lo, access, OK, out);
     return OK;
   }
 
@@ -95,7 +99,7 @@ export class RequestPath {
     const request = this.#request;
     request.start(rid, pasid, hi, lo, access, translated ? AddressType.TRANSLATED : AddressType.UNTRANSLATED);
     const status = translated ? this.#translated(request, out) : this.#untranslated(request, out);
-    if (this.parts.trace.enabled) this.#traceEnd(translated ? "translated" : "untranslated", status, out.hi, out.lo);
+    if (this.#completed.wanted) this.#traceEnd(rid, pasid, hi, lo, access, status, out);
     return status;
   }
 
@@ -201,8 +205,7 @@ export class RequestPath {
     }
     const fault = lookup.find(request);
     if (fault !== 0) return fault;
-    if (lookup.hi === 0 && (0xfee0_0000 ^ lookup.lo) >>> Math.max(lookup.shift, 20) === 0)
-      return this.#interruptAddress;
+    if (meetsInterruptRange(lookup.hi, lookup.lo, lookup.shift)) return this.#interruptAddress;
     fillCompletion(this.parts.caps, request, lookup.rights, lookup.hi, lookup.lo, lookup.shift, out);
     return 0;
   }
@@ -221,18 +224,24 @@ export class RequestPath {
     });
   }
 
-  #traceEnd(kind: "untranslated" | "translated", status: number, paHi: number, paLo: number): void {
-    const { rid, pasid, hi, lo, access } = this.#request;
-    const { unit, trace } = this.parts;
-    trace.emit("translate:completed", {
-      unit,
+  #traceEnd(
+    rid: number,
+    pasid: number,
+    hi: number,
+    lo: number,
+    access: number,
+    status: number,
+    out: Translation,
+  ): void {
+    this.#completed.emit({
+      unit: this.parts.unit,
       rid,
       pasid,
       address: join64(hi, lo),
       access,
-      kind,
+      kind: (access & Access.TRANSLATED) !== 0 ? "translated" : "untranslated",
       status,
-      pa: physical(paHi, paLo),
+      pa: status === OK ? physical(out.hi, out.lo) : 0,
     });
   }
 }

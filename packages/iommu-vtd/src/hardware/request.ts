@@ -9,6 +9,11 @@ export function inInterruptRange(hi: number, lo: number): boolean {
   return hi === 0 && lo >>> 20 === 0xfee;
 }
 
+/** Whether a page of 2^shift bytes has addresses in it. */
+export function meetsInterruptRange(hi: number, lo: number, shift: number): boolean {
+  return hi === 0 && (0xfee0_0000 ^ lo) >>> Math.max(shift, 20) === 0;
+}
+
 export class Request {
   rid = 0;
   /** As the device sent it; NO_PASID for none. */

@@ -26,6 +26,8 @@ export const Right = {
   ERE: 2048,
   /** Requests without PASID have supervisor privilege here: RID_PRIV. */
   RID_PRIV: 4096,
+  /** The page meets the interrupt range, at one end of the translation or the other: each request has to be looked at. */
+  NEAR_INTERRUPTS: 8192,
 } as const;
 
 export const READ = Right.UR | Right.SR;

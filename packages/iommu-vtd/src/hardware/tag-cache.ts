@@ -3,8 +3,16 @@ const TAG_WORDS = 4;
 /** Words of the owner's beside the tag of each slot. */
 const OWN_WORDS = 4;
 const SLOT_WORDS = TAG_WORDS + OWN_WORDS;
+const SLOT_SHIFT = 3;
+const WAYS = 4;
+const WAY_SHIFT = 2;
 const FREE = -1;
 const NOTHING = new Int32Array(0);
+
+/** Index in `words` of the owner's words of a slot: `| n` is the n-th of them. */
+export function ownOf(slot: number): number {
+  return (slot << SLOT_SHIFT) | TAG_WORDS;
+}
 
 /** Grows whenever a slot of one of the caches that share it gets or loses its tag: what was found before holds while it stays. */
 export class Changes {
@@ -25,21 +33,18 @@ export class TagCache {
   size = 0;
   /** Of slot n from word 8n on: the tag, whose first word is FREE in a free slot, and the owner's words. */
   words: Int32Array = NOTHING;
-  readonly #ways: number;
   readonly #setMask: number;
   readonly #hashShift: number;
   #victim = new Uint8Array(0);
 
-  /** @param capacity 0, or a power of two that is at least `ways` */
+  /** @param capacity 0, or a power of two from 4 up */
   constructor(
     capacity: number,
     private readonly changes = new Changes(),
-    ways = 4,
   ) {
     this.capacity = capacity;
     this.slots = Math.max(capacity, 1);
-    this.#ways = ways;
-    this.#setMask = capacity / ways - 1;
+    this.#setMask = capacity / WAYS - 1;
     this.#hashShift = Math.clz32(this.#setMask);
   }
 
@@ -50,24 +55,23 @@ export class TagCache {
 
   /** Tags of a slot; what they are in a free slot does not matter to anybody. */
   a(slot: number): number {
-    return this.words[slot * SLOT_WORDS];
+    return this.words[slot << SLOT_SHIFT];
   }
 
   b(slot: number): number {
-    return this.words[slot * SLOT_WORDS + 1];
+    return this.words[(slot << SLOT_SHIFT) | 1];
   }
 
   c(slot: number): number {
-    return this.words[slot * SLOT_WORDS + 2];
+    return this.words[(slot << SLOT_SHIFT) | 2];
   }
 
   d(slot: number): number {
-    return this.words[slot * SLOT_WORDS + 3];
+    return this.words[(slot << SLOT_SHIFT) | 3];
   }
 
-  /** Index in `words` of the owner's words of a slot. */
   own(slot: number): number {
-    return slot * SLOT_WORDS + TAG_WORDS;
+    return ownOf(slot);
   }
 
   #set(a: number, b: number, c: number, d: number): number {
@@ -80,45 +84,53 @@ export class TagCache {
   find(a: number, b: number, c: number, d: number): number {
     if (this.size === 0) return -1;
     const { words } = this;
-    let slot = this.#set(a, b, c, d) * this.#ways;
-    const end = slot + this.#ways;
-    for (let at = slot * SLOT_WORDS; slot < end; slot++, at += SLOT_WORDS) {
-      if (words[at + 3] === d && words[at] === a && words[at + 1] === b && words[at + 2] === c) return slot;
-    }
+    const first = this.#set(a, b, c, d) << WAY_SHIFT;
+    let at = first << SLOT_SHIFT;
+    for (const end = at + WAYS * SLOT_WORDS; at < end; at += SLOT_WORDS)
+      if (words[at | 3] === d && words[at] === a && words[at | 1] === b && words[at | 2] === c) return at >> SLOT_SHIFT;
     return -1;
   }
 
   /** A slot under that tag, valid where there is a cache: the one that has it, a free one, or another's. */
   claim(a: number, b: number, c: number, d: number): number {
+    const slot = this.find(a, b, c, d);
+    return slot >= 0 ? slot : this.place(a, b, c, d);
+  }
+
+  /** The same for a tag that no slot has. */
+  place(a: number, b: number, c: number, d: number): number {
     if (this.words === NOTHING) this.#allocate();
     if (this.capacity === 0) return 0;
-    let slot = this.find(a, b, c, d);
-    if (slot >= 0) return slot;
-    const set = this.#set(a, b, c, d);
-    slot = this.#free(set * this.#ways);
-    if (slot < 0) {
-      slot = set * this.#ways + this.#victim[set];
-      this.#victim[set] = (this.#victim[set] + 1) % this.#ways;
-    } else {
-      this.size++;
-    }
+    const slot = this.#free(this.#set(a, b, c, d));
+    const { words } = this;
+    const at = slot << SLOT_SHIFT;
+    words[at] = a;
+    words[at | 1] = b;
+    words[at | 2] = c;
+    words[at | 3] = d;
     this.changes.count++;
-    const at = slot * SLOT_WORDS;
-    this.words[at] = a;
-    this.words[at + 1] = b;
-    this.words[at + 2] = c;
-    this.words[at + 3] = d;
     return slot;
   }
 
-  #free(first: number): number {
-    for (let slot = first; slot < first + this.#ways; slot++) if (this.a(slot) === FREE) return slot;
-    return -1;
+  /** A free slot of the set, or else the next one. */
+  #free(set: number): number {
+    const { words } = this;
+    const first = set << WAY_SHIFT;
+    if (this.size < this.capacity) {
+      for (let slot = first; slot < first + WAYS; slot++) {
+        if (words[slot << SLOT_SHIFT] !== FREE) continue;
+        this.size++;
+        return slot;
+      }
+    }
+    const way = this.#victim[set];
+    this.#victim[set] = (way + 1) & (WAYS - 1);
+    return first | way;
   }
 
   drop(slot: number): void {
     if (this.size === 0 || this.a(slot) === FREE) return;
-    this.words[slot * SLOT_WORDS] = FREE;
+    this.words[slot << SLOT_SHIFT] = FREE;
     this.changes.count++;
     this.size--;
   }

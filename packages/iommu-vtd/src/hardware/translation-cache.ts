@@ -4,7 +4,7 @@
  * translations are kept only with CAP.CM = 1.
  */
 import { Pgtt } from "../spec/pasid-table.js";
-import { alignHi, alignLo, meets, TagCache } from "./tag-cache.js";
+import { alignHi, alignLo, meets, ownOf, TagCache } from "./tag-cache.js";
 
 /** log2 of the largest page size of the IOTLB that is not larger than the given one. */
 export function pageShift(shift: number): number {
@@ -74,17 +74,25 @@ export class Iotlb {
 
   /** A slot for a page of `shift` bits (12, 21 or 30). @returns where its words are: IotlbWord; the caller fills them */
   fill(rid: number, pasid: number, hi: number, lo: number, shift: number, did: number, effectivePasid: number): number {
-    const { tags } = this;
-    if (this.#did.length === 0) {
-      this.#did = new Int32Array(tags.slots);
-      this.#pasid = new Int32Array(tags.slots);
-    }
-    const slot = tags.claim((rid << 8) | shift, pasid, hi, alignLo(lo, shift));
+    const slot = this.tags.claim((rid << 8) | shift, pasid, hi, alignLo(lo, shift));
     if (shift === 21) this.#large |= LARGE_2M;
     else if (shift === 30) this.#large |= LARGE_1G;
+    return this.#own(slot, did, effectivePasid);
+  }
+
+  /** The same for a 4 KiB page of a request with PASID that `find` has just missed. */
+  fillPage(rid: number, pasid: number, hi: number, lo: number, did: number): number {
+    return this.#own(this.tags.place((rid << 8) | 12, pasid, hi, lo & (-1 << 12)), did, pasid);
+  }
+
+  #own(slot: number, did: number, pasid: number): number {
+    if (this.#did.length === 0) {
+      this.#did = new Int32Array(this.tags.slots);
+      this.#pasid = new Int32Array(this.tags.slots);
+    }
     this.#did[slot] = did;
-    this.#pasid[slot] = effectivePasid;
-    return tags.own(slot);
+    this.#pasid[slot] = pasid;
+    return ownOf(slot);
   }
 
   invalidateAll(): number {

@@ -8,10 +8,10 @@ import type { Capabilities } from "./capabilities.js";
 import type { TranslationEntry } from "./config-entries.js";
 import type { ConfigLookup } from "./config-lookup.js";
 import type { QuickWalk } from "./quick-walk.js";
-import { AddressType, type Request } from "./request.js";
+import { AddressType, meetsInterruptRange, type Request } from "./request.js";
 import { denial, disabledRequest, granted, permsOf, Right } from "./rights.js";
 import { enables, type TableWalk } from "./table-walk.js";
-import type { TagCache } from "./tag-cache.js";
+import { ownOf, type TagCache } from "./tag-cache.js";
 import {
   faultOf,
   IOTLB_SHIFT,
@@ -27,7 +27,6 @@ const READ_WRITE = Access.READ | Access.WRITE;
 const { WRITE } = Access;
 const PERMS = Access.READ | Access.WRITE | Access.EXEC;
 const NONE = NO_PASID;
-const { DIRTY, RID_PRIV } = Right;
 const { PA_HI, PA_LO, RIGHTS, KIND } = IotlbWord;
 const SHIFT = IOTLB_SHIFT;
 
@@ -41,14 +40,18 @@ export interface LookupParts {
   readonly trace: Tracer;
 }
 
-/** Requests that the common path may serve. Integers, as all on that path: other values take longer to test. */
-export const Common = { NONE: 0, WITHOUT_PASID: 1, ALL: 2 } as const;
-const NOTHING = Common.NONE;
-const EVERYTHING = Common.ALL;
+/** Set in every request's bits, so that -1 refuses them all. */
+const ANY = 1 << 30;
+const PLAIN = ~(READ_WRITE | ANY);
+const ALL = -1;
+/** From Access.WRITE to Right.DIRTY. */
+const DIRTY_SHIFT = 6;
+const UNCOMMON = Right.RID_PRIV | Right.NEAR_INTERRUPTS;
 
 export class TranslationLookup {
-  /** A value of Common. */
-  common = 0;
+  /** Access bits of requests that the common path does not serve: those without PASID, and those with one. */
+  #refused = ALL;
+  #refusedWithPasid = ALL;
   /** Physical address, log2 of the page, and Right bits. */
   hi = 0;
   lo = 0;
@@ -75,44 +78,32 @@ export class TranslationLookup {
     this.#trace = trace;
   }
 
+  /** Sends all requests the whole way, or all with PASID. */
+  refuse(all: boolean, withPasid: boolean): void {
+    this.#refused = all ? ALL : PLAIN;
+    this.#refusedWithPasid = withPasid ? ALL : PLAIN;
+  }
+
   /**
    * The common case, and nothing else: a plain read or write that an IOTLB entry or the common walk permits, with nobody
    * listening to its steps. @returns 1 when `out` has the answer, otherwise 0
    */
   hit(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
-    const tags = this.#tags;
-    const { common } = this;
-    if (common === NOTHING || (access & ~READ_WRITE) !== 0) return 0;
-    if (pasid === NONE) {
-      if (hi === 0 && lo >>> 20 === 0xfee) return 0;
-    } else if (common !== EVERYTHING) return 0;
-    const slot = tags.size === 0 ? -1 : this.#iotlb.find(rid, pasid, hi, lo);
-    if (slot < 0) return pasid !== NONE ? this.#quickly(rid, pasid, hi, lo, access, out) : 0;
-    const { words } = tags;
-    const at = tags.own(slot);
-    const rights = words[at + RIGHTS];
-    const needed = (access & WRITE) !== 0 ? access | DIRTY : access;
-    if ((needed & ~rights) !== 0 || (rights & RID_PRIV) !== 0) return 0;
-    const shift = words[at + KIND] & SHIFT;
-    const paHi = words[at + PA_HI];
-    const paLo = words[at + PA_LO] | (lo & ((1 << shift) - 1));
-    if (paHi === 0 && paLo >>> 20 === 0xfee) return 0;
-    out.hi = paHi;
-    out.lo = paLo;
+    const refused = pasid === NONE ? this.#refused : this.#refusedWithPasid;
+    if (((access | ANY) & refused) !== 0) return 0;
+    const slot = this.#iotlb.find(rid, pasid, hi, lo);
+    if (slot < 0) return pasid === NONE ? 0 : this.#quick.translate(rid, pasid, hi, lo, access, out);
+    const { words } = this.#tags;
+    const at = ownOf(slot);
+    const rights = words[at | RIGHTS];
+    const needed = access | ((access & WRITE) << DIRTY_SHIFT);
+    if (((needed & ~rights) | (rights & UNCOMMON)) !== 0) return 0;
+    const shift = words[at | KIND] & SHIFT;
+    out.hi = words[at | PA_HI];
+    out.lo = words[at | PA_LO] | (lo & ~(-1 << shift));
     out.shift = shift;
     out.perms = rights & PERMS;
     out.stag = 0;
-    return 1;
-  }
-
-  /** A miss that the common configuration and the common walk answer. */
-  #quickly(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
-    const entry = this.#config.entry(rid, pasid);
-    if (entry === null || this.#quick.page(entry, pasid, hi, lo, access, out) === 0) return 0;
-    if (this.#tags.capacity !== 0) {
-      const at = this.#iotlb.fill(rid, pasid, hi, lo, 12, entry.did, pasid);
-      this.#set(at, out.hi, out.lo & -0x1000, this.#quick.rights, kindOf(12, entry.pgtt, 0));
-    }
     return 1;
   }
 
@@ -242,7 +233,9 @@ export class TranslationLookup {
     const trace = this.#trace;
     const { rid, pasid, hi, lo } = request;
     const at = this.#iotlb.fill(rid, pasid, hi, lo, shift, entry.did, request.effectivePasid);
-    this.#set(at, paHi, paLo & (-1 << shift), rights, kindOf(shift, entry.pgtt, fault));
+    const near = meetsInterruptRange(paHi, paLo, shift) || (pasid === NO_PASID && meetsInterruptRange(hi, lo, shift));
+    const held = near ? rights | Right.NEAR_INTERRUPTS : rights;
+    this.#set(at, paHi, paLo & (-1 << shift), held, kindOf(shift, entry.pgtt, fault));
     if (trace.enabled) {
       trace.emit("tlb:filled", {
         unit: this.#unit,

@@ -130,7 +130,7 @@ export class VtdHardware implements IommuChip {
         caps,
         config: this.config,
         walk: this.walk,
-        quick: new QuickWalk(this.walk, ports.memory),
+        quick: new QuickWalk(this.config, this.iotlb, this.walk),
         iotlb: this.iotlb,
         trace: ports.trace,
       }),
