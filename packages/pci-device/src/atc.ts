@@ -5,7 +5,7 @@
  * Translations that are being fetched or used while an invalidation arrives are tracked apart: the fetched ones are
  * discarded, and the invalidation is complete only when the used ones are done (10.3.1).
  */
-import { Access, type AtsCompletion, NO_PASID } from "@iommukit/core";
+import { Access, type AtsCompletion, type CachedEntry, hex, join64, NO_PASID } from "@iommukit/core";
 
 export interface AtcGeometry {
   /** A power of two. */
@@ -77,6 +77,20 @@ export class Atc {
       if (this.#words[at + SHIFT] !== 0 && this.#words[at + PASID] === pasid) count++;
     }
     return count;
+  }
+
+  /** Every entry; for reports. */
+  *contents(): Generator<CachedEntry> {
+    const words = this.#words;
+    for (let at = 0; at < words.length; at += WORDS) {
+      if (words[at + SHIFT] === 0) continue;
+      const flags = words[at + FLAGS];
+      const pasid = words[at + PASID] < 0 ? "no PASID" : `PASID ${words[at + PASID]}`;
+      const page = `${2 ** (words[at + SHIFT] - 10)} KiB at ${hex(join64(words[at + TAG_HI], words[at + TAG_LO]))}`;
+      const rights = ["r", "w", "x"].filter((_, bit) => ((flags >>> bit) & 1) === 1).join("");
+      const says = `→ ${hex(join64(words[at + PA_HI], words[at + PA_LO]))} ${rights}`;
+      yield { cache: "ATC", tag: `${pasid}, ${page}`, says };
+    }
   }
 
   get capacity(): number {

@@ -3,6 +3,7 @@
  * Devices extend it with what is behind their BARs.
  */
 import {
+  type CachedEntry,
   type InvalidateRequest,
   PCI_EXPRESS_CAPABILITY,
   type PciBar,
@@ -254,6 +255,10 @@ export abstract class PciDevice extends PciFunctionBase implements RequesterPort
 
   cachedTranslations(pasid: number): number {
     return this.ats?.atc.count(pasid) ?? 0;
+  }
+
+  cacheContents(): readonly CachedEntry[] {
+    return [...(this.ats?.atc.contents() ?? [])];
   }
 
   override remove(): void {

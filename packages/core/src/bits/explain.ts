@@ -33,6 +33,18 @@ export function explainFields(table: AnyLayout, words: Int32Array, at = 0): Expl
   return rows;
 }
 
+/** The fields that are not zero, on one line: "V=1 ASID=5 TTB0=0x100123000", reserved ones too. */
+export function fieldsSet(table: AnyLayout, words: Int32Array, at = 0): string {
+  const set: string[] = [];
+  for (const field of table.fields) {
+    const raw = field.getBig(words, at);
+    if (raw === 0n) continue;
+    const name = field.spec.kind === "oneOf" ? field.nameOf(Number(raw)) : undefined;
+    set.push(`${field.name}=${name ?? (raw < 10n ? raw : `0x${raw.toString(16)}`)}`);
+  }
+  return set.join(" ");
+}
+
 /** A header line and one aligned line per field: `  S1ContextPtr[55:6] = 0x…  CD table`. */
 export function explain(table: AnyLayout, words: Int32Array, at = 0): string {
   const rows = explainFields(table, words, at);

@@ -71,6 +71,16 @@ export interface Mmio {
 export const Mmio = token<Mmio>("Mmio");
 
 /** A chip: registers for its driver, a translation port for devices, and steps that a scheduler may own. */
+/** One entry of a cache, in words; for reports. */
+export interface CachedEntry {
+  /** "TLB", "STE", "context", "ATC". */
+  readonly cache: string;
+  /** What it is found by. */
+  readonly tag: string;
+  /** What it answers. */
+  readonly says: string;
+}
+
 export interface IommuChip extends Mmio, TranslationPort {
   readonly name: string;
   /** Power-on state, tables and caches gone. */
@@ -78,4 +88,6 @@ export interface IommuChip extends Mmio, TranslationPort {
   readonly units: readonly HardwareUnit[];
   /** Commands or descriptors consumed since power-on, by the specification's names. Counted whether or not anybody traces. */
   commandsConsumed(): Readonly<Record<string, number>>;
+  /** What its caches hold now; for reports. */
+  cacheContents?(): readonly CachedEntry[];
 }

@@ -1,5 +1,5 @@
 /** What the kernel, VFIO and the IOMMU drivers know of a PCI function: its address, its configuration space, its BARs. */
-import type { RequesterPort } from "../bus/ports.js";
+import type { CachedEntry, RequesterPort } from "../bus/ports.js";
 
 export interface PciBar {
   /** 0 … 5; 6 is the expansion ROM. */
@@ -34,6 +34,8 @@ export interface PciFunction {
   remove?(): void;
   /** Entries of its address translation cache with that PASID; for reports and checks. */
   cachedTranslations?(pasid: number): number;
+  /** What that cache holds now; for reports. */
+  cacheContents?(): readonly CachedEntry[];
   /** Bridges between this function and the root complex, nearest first. */
   readonly upstream: readonly PciFunction[];
   /** What its requests carry when they reach the IOMMU, where a bridge puts its own id there; `rid` when absent (I14). */

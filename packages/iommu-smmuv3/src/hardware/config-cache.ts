@@ -71,6 +71,12 @@ export class ConfigCache<T> {
     return count;
   }
 
+  /** The entries that can be found; for reports. */
+  *contents(): Generator<{ readonly sid: number; readonly ssid: number; readonly entry: T }> {
+    for (const [i, live] of this.#live.entries())
+      if (live === 1) yield { sid: this.#sids[i] >>> 0, ssid: this.#ssids[i], entry: this.slots[i] };
+  }
+
   clear(): number {
     const count = this.#live.reduce((sum, live) => sum + live, 0);
     this.#live.fill(0);

@@ -65,6 +65,11 @@ export class ConfigLookup {
     this.#uncached = ste.sets === 0 && cd.sets === 0;
   }
 
+  /** What both caches of entries hold; for reports. */
+  get cached(): { readonly streams: ConfigCache<StreamConfig>; readonly contexts: ConfigCache<ContextConfig> } {
+    return { streams: this.#streams, contexts: this.#contexts };
+  }
+
   /**
    * The STE and, where stage 1 translates, the CD of a transaction. `ssid` is -1 without a SubstreamID.
    * @returns 0, or the event number

@@ -5,6 +5,7 @@
 import {
   Access,
   type AtsCompletion,
+  type CachedEntry,
   type ChipPorts,
   type HardwareUnit,
   type InvalidateCompletion,
@@ -22,6 +23,7 @@ import * as r from "../spec/registers.js";
 import { exceeds, highMaskFrom, lowMaskFrom } from "./address-bits.js";
 import { AtcInvalidation } from "./atc-invalidation.js";
 import { Ats } from "./ats.js";
+import { cacheContents } from "./cache-contents.js";
 import { ChipContext } from "./chip-context.js";
 import { CommandQueue } from "./command-queue.js";
 import { ConfigLookup } from "./config-lookup.js";
@@ -282,6 +284,10 @@ export class Smmuv3Hardware implements IommuChip {
 
   commandsConsumed(): Readonly<Record<string, number>> {
     return this.#commands.consumed();
+  }
+
+  cacheContents(): readonly CachedEntry[] {
+    return cacheContents(this.#config, this.#tlb, this.#walks);
   }
 
   /** A TLB invalidate instruction of a PE arrives (IDR0.BTM, CR2.PTM). ATCs are not affected: they need CMD_ATC_INV. */

@@ -305,6 +305,16 @@ export class TranslationCache {
     return (this.words[at + ENTRY.TAG] >>> TAG.LEVEL) & 3;
   }
 
+  /** Where the entries that can be found begin in `words`; for reports. */
+  *contents(): Generator<number> {
+    for (let at = 0; at < this.words.length; at += WORDS) if ((this.words[at + TAG_WORD] & TAG_VALID) !== 0) yield at;
+  }
+
+  /** TLB_KIND. */
+  kindOf(at: number): number {
+    return (this.words[at + TAG_WORD] >>> TAG.KIND) & 1;
+  }
+
   clear(): void {
     this.words.fill(0);
     this.#size = 0;

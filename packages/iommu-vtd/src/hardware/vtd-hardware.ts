@@ -4,6 +4,7 @@
  */
 import {
   type AtsCompletion,
+  type CachedEntry,
   type ChipPorts,
   type HardwareUnit,
   type InvalidateCompletion,
@@ -14,6 +15,7 @@ import {
 } from "@iommukit/core";
 import type { VtdPreset } from "../presets.js";
 import { AFLOG, CAP, ECAP, FE, GSTS, ICS, IE, IQA, IQT, IRTA, PE, PQA, PQH, PQT, PRS, VER } from "../spec/registers.js";
+import { cacheContents } from "./cache-contents.js";
 import { Capabilities } from "./capabilities.js";
 import { ConfigLookup } from "./config-lookup.js";
 import { EventInterrupt } from "./event-interrupt.js";
@@ -220,5 +222,10 @@ export class VtdHardware implements IommuChip {
 
   commandsConsumed(): Readonly<Record<string, number>> {
     return this.#queue.consumed();
+  }
+
+  cacheContents(): readonly CachedEntry[] {
+    const { config, iotlb, walk } = this;
+    return cacheContents({ config, iotlb, firstStage: walk.firstStageCache, secondStage: walk.secondStage.cache });
   }
 }
