@@ -1,10 +1,11 @@
 /** For tests of one's own drivers: a scenario holds under every schedule that is tried, or the test fails with the shortest one. */
 import { explore, Laboratory } from "./explore.js";
-import { describeFinding } from "./finding.js";
+import { findingLines } from "./finding.js";
 import type { Machine, Scenario } from "./scenario.js";
 import { parseSchedule } from "./schedule/schedule.js";
 import { ExhaustiveSearch } from "./search/exhaustive-search.js";
 import { RandomSearch } from "./search/random-search.js";
+import { renderTimeline } from "./timeline/render.js";
 
 export interface ExploreAllOptions {
   /** Every schedule with at most so many choices that differ from the default; 2 when absent. */
@@ -30,8 +31,8 @@ export async function exploreAll<M extends Machine>(
     const { discovery } = campaign;
     if (!discovery) continue;
     const { timeline } = await new Laboratory(scenario, variants).show(parseSchedule(discovery.schedule));
-    const found = discovery.findings.map(describeFinding).join("\n");
-    throw new Error(`${scenario.name}, schedule "${discovery.schedule}":\n${found}\n\n${timeline}`);
+    const found = discovery.findings.flatMap(findingLines).join("\n");
+    throw new Error(`${scenario.name}, schedule "${discovery.schedule}":\n${found}\n\n${renderTimeline(timeline)}`);
   }
   return schedules;
 }

@@ -7,7 +7,7 @@ import { ReplayChooser } from "./schedule/replay-chooser.js";
 import { formatSchedule, type Schedule } from "./schedule/schedule.js";
 import type { Search } from "./search/search.js";
 import { shrink } from "./search/shrink.js";
-import { Timeline } from "./timeline.js";
+import { Timeline, type TimelineReport } from "./timeline/timeline.js";
 
 export interface Discovery {
   readonly findings: readonly Finding[];
@@ -91,13 +91,14 @@ export class Laboratory<M extends Machine> {
     return bench.run(new ReplayChooser(schedule));
   }
 
-  /** As replay, with the run as text. */
-  async show(schedule: Schedule): Promise<{ readonly result: RunResult; readonly timeline: string }> {
+  /** As replay, with what happened; `renderTimeline` makes text of it. */
+  async show(schedule: Schedule): Promise<{ readonly result: RunResult; readonly timeline: TimelineReport }> {
     const bench = await Bench.boot(this.scenario, this.variants);
     const timeline = new Timeline(bench.machine.platform, bench.scheduler);
+    bench.sanitizer.onFinding = (finding) => timeline.broken(finding);
     const result = await bench.run(new ReplayChooser(schedule));
     timeline.stop();
-    return { result, timeline: timeline.render() };
+    return { result, timeline: timeline.report(result.findings) };
   }
 
   async examine(result: RunResult): Promise<Discovery> {

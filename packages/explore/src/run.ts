@@ -16,6 +16,8 @@ const PAGES = { poison: 0x6b, quarantine: 256 };
 /** Commands that complete when every fetch before them has. */
 const SYNCHRONISATIONS: ReadonlySet<string> = new Set(["CMD_SYNC", "inv_wait_dsc"]);
 const SECOND = 1e9;
+/** What the explorer's own thread waits for. */
+export const ACTORS = "the actors";
 
 export interface RunResult {
   readonly findings: readonly Finding[];
@@ -132,7 +134,7 @@ export class Bench<M extends Machine> {
         if (--left === 0 && waiter) scheduler.wake(waiter);
       });
     }
-    while (left > 0) await scheduler.park("the actors");
+    while (left > 0) await scheduler.park(ACTORS);
   }
 }
 
@@ -140,7 +142,10 @@ function findingOf(error: unknown): Finding {
   if (error instanceof DeadlockError)
     return {
       rule: "deadlock",
-      what: error.threads.map(({ name, waitsFor }) => `${name} waits for ${waitsFor}`).join("; "),
+      what: error.threads
+        .filter(({ waitsFor }) => waitsFor !== ACTORS)
+        .map(({ name, waitsFor }) => `${name} waits for ${waitsFor}`)
+        .join("; "),
     };
   if (error instanceof LivelockError) return { rule: "livelock", what: error.message };
   return { rule: "throw", what: error instanceof Error ? (error.stack ?? error.message) : String(error) };

@@ -1,7 +1,7 @@
 /** `iommukit explore`: interleavings of exit, unbind, fault, invalidation and reset, searched and replayed. */
 import { availableParallelism } from "node:os";
 import { KNOWN_VARIANTS } from "@iommukit/core";
-import { describeFinding, parseSchedule, type Shard } from "@iommukit/explore";
+import { findingLines, parseSchedule, renderTimeline, type Shard } from "@iommukit/explore";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { UsageError } from "../errors.js";
 import { BACKEND_NAMES, type BackendName } from "../explore/backends.js";
@@ -143,35 +143,60 @@ async function replay(
   const { result, timeline } = await show({ scenario, backend: on, variants }, text);
   if (json)
     console.log(
-      JSON.stringify({ scenario, backend: on, variants, schedule: text, ...result, timeline: timeline.split("\n") }),
+      JSON.stringify({ scenario, backend: on, variants, schedule: text, ...result, timeline }, bigintsAsHex, 2),
     );
   else {
-    console.log(timeline);
+    console.log(renderTimeline(timeline));
     console.log(
-      result.findings.length === 0 ? "\nnothing is wrong" : `\n${result.findings.map(describeFinding).join("\n")}`,
+      result.findings.length === 0 ? "\nnothing is wrong" : `\n${result.findings.flatMap(findingLines).join("\n")}`,
     );
   }
   process.exitCode = result.findings.length > 0 ? 1 : 0;
 }
 
+/** For JSON: values of table words, which have 64 bits. */
+function bigintsAsHex(_key: string, value: unknown): unknown {
+  return typeof value === "bigint" ? `0x${value.toString(16).padStart(16, "0")}` : value;
+}
+
 async function report(results: readonly TaskResult[], { json }: Options): Promise<void> {
   if (json) console.log(JSON.stringify(results, null, 2));
-  for (const { task, schedules, milliseconds, complete, discovery } of results) {
-    const { scenario, backend: on, search, variants } = task;
-    const how = search.kind === "exhaustive" ? `at most ${search.bound} switches` : `random, seed ${search.seed}`;
-    const rate = milliseconds > 0 ? `${Math.round((schedules / milliseconds) * 1000)} a second and thread` : "";
-    if (!json)
-      console.log(
-        `${scenario} behind ${on}, ${how}: ${schedules} schedules${complete && search.kind === "exhaustive" ? " (all)" : ""}, ${rate}`,
-      );
-    if (!discovery || json) continue;
-    for (const finding of discovery.findings) console.log(`  ${describeFinding(finding)}`);
-    console.log(`  ${discovery.found} switches, shrunk to ${discovery.shrunk}; again with`);
-    const bugs = variants.map((one) => ` --variant ${one}`).join("");
-    console.log(`    iommukit explore ${scenario} --backend ${on}${bugs} --replay "${discovery.schedule}"\n`);
-    console.log((await show(task, discovery.schedule)).timeline);
+  else {
+    for (const result of results) console.log(summary(result));
+    for (const result of shortest(results)) await tell(result);
   }
   process.exitCode = results.some(({ discovery }) => discovery) ? 1 : 0;
+}
+
+function summary({ task, schedules, milliseconds, complete, discovery }: TaskResult): string {
+  const { scenario, backend: on, search } = task;
+  const how = search.kind === "exhaustive" ? `at most ${search.bound} switches` : `random, seed ${search.seed}`;
+  const rate = milliseconds > 0 ? `, ${Math.round((schedules / milliseconds) * 1000)} a second and thread` : "";
+  const every = complete && search.kind === "exhaustive" ? " (all)" : "";
+  const outcome = discovery ? `found: ${discovery.findings[0].rule}` : "nothing found";
+  return `${scenario} behind ${on}, ${how}: ${schedules} schedules${every}, ${outcome}${rate}`;
+}
+
+/** Of what several searches have found on one machine, the one with the fewest switches. */
+function shortest(results: readonly TaskResult[]): readonly TaskResult[] {
+  const best = new Map<string, TaskResult>();
+  for (const result of results) {
+    const { scenario, backend: on } = result.task;
+    const key = `${scenario} ${on}`;
+    const before = best.get(key)?.discovery?.shrunk ?? Number.POSITIVE_INFINITY;
+    if (result.discovery && result.discovery.shrunk < before) best.set(key, result);
+  }
+  return [...best.values()];
+}
+
+/** What was found, how to see it again, and the run step by step. */
+async function tell({ task, discovery }: TaskResult): Promise<void> {
+  if (!discovery) return;
+  const bugs = task.variants.map((one) => ` --variant ${one}`).join("");
+  const again = `iommukit explore ${task.scenario} --backend ${task.backend}${bugs} --replay "${discovery.schedule}"`;
+  console.log(["", ...discovery.findings.flatMap(findingLines)].join("\n"));
+  console.log(`  found with ${discovery.found} switches, shrunk to ${discovery.shrunk}; again with\n    ${again}\n`);
+  console.log(renderTimeline((await show(task, discovery.schedule)).timeline));
 }
 
 async function all(options: Options): Promise<void> {

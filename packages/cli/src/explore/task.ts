@@ -10,6 +10,7 @@ import {
   type Scenario,
   type Search,
   type Shard,
+  type TimelineReport,
 } from "@iommukit/explore";
 import { UsageError } from "../errors.js";
 import { BACKEND_NAMES, type BackendName } from "./backends.js";
@@ -63,10 +64,10 @@ export async function perform(task: Task): Promise<TaskResult> {
   return { task, ...campaign, milliseconds: Math.round(performance.now() - start) };
 }
 
-/** One schedule on a new machine, with what happened as text. */
+/** One schedule on a new machine, with what happened. */
 export function show(
   task: Pick<Task, "scenario" | "backend" | "variants">,
   schedule: string,
-): Promise<{ readonly result: RunResult; readonly timeline: string }> {
+): Promise<{ readonly result: RunResult; readonly timeline: TimelineReport }> {
   return new Laboratory(scenarioOf(task), task.variants).show(parseSchedule(schedule));
 }

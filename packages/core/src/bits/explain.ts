@@ -33,16 +33,19 @@ export function explainFields(table: AnyLayout, words: Int32Array, at = 0): Expl
   return rows;
 }
 
+/** A field's value in few letters: "1", "0x100123000", "secondStage". */
+export function shortValue(field: Field, words: Int32Array, at = 0): string {
+  const raw = field.getBig(words, at);
+  const name = field.spec.kind === "oneOf" ? field.nameOf(Number(raw)) : undefined;
+  return name ?? (raw < 10n ? `${raw}` : `0x${raw.toString(16)}`);
+}
+
 /** The fields that are not zero, on one line: "V=1 ASID=5 TTB0=0x100123000", reserved ones too. */
-export function fieldsSet(table: AnyLayout, words: Int32Array, at = 0): string {
-  const set: string[] = [];
-  for (const field of table.fields) {
-    const raw = field.getBig(words, at);
-    if (raw === 0n) continue;
-    const name = field.spec.kind === "oneOf" ? field.nameOf(Number(raw)) : undefined;
-    set.push(`${field.name}=${name ?? (raw < 10n ? raw : `0x${raw.toString(16)}`)}`);
-  }
-  return set.join(" ");
+export function fieldsSet(fields: readonly Field[], words: Int32Array, at = 0): string {
+  return fields
+    .filter((field) => field.getBig(words, at) !== 0n)
+    .map((field) => `${field.name}=${shortValue(field, words, at)}`)
+    .join(" ");
 }
 
 /** A header line and one aligned line per field: `  S1ContextPtr[55:6] = 0x…  CD table`. */

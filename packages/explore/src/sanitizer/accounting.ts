@@ -23,7 +23,7 @@ export const accounting: CheckerFactory = ({ platform, report }) => {
         if (!mm) continue;
         const more = mm.lockedVm - (before.get(mm) ?? 0);
         if (more === 0) continue;
-        const should = "what is unpinned is uncharged, in the process that was charged (F20)";
+        const should = "who unpins a page uncharges it, in the process that was charged";
         report({ rule: "I-4", what: `${mm.owner} is charged for ${more} pages more than before`, should });
       }
     },

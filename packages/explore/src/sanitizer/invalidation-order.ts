@@ -32,7 +32,11 @@ export const invalidationOrder: CheckerFactory = ({ platform, report }) => {
           if (changed !== mm || unit === undefined || units.has(unit)) continue;
           if (address >= end || address + size <= start) continue;
           const what = `the ATC of ${device} was invalidated for PASID ${pasid} at 0x${address.toString(16)} before the TLB of ${unit}`;
-          report({ rule: "I-7", what, should: "IOTLB invalidation, synchronisation, then the ATC (C8)" });
+          report({
+            rule: "I-7",
+            what,
+            should: "the driver invalidates the IOTLB, synchronises, and only then invalidates the ATC",
+          });
         }
       },
     },

@@ -1,7 +1,7 @@
 /** I-3: a PASID is free when nothing speaks of it any more: no page request, no group being handled, no ATC entry, no stall. */
 import type { CheckerFactory } from "./checker.js";
 
-const should = "the PASID is given back after the queues are drained and every cache is invalidated (D3)";
+const should = "who unbinds drains the queues and invalidates every cache, and then gives the PASID back";
 
 export const pasidReuse: CheckerFactory = ({ platform, report }) => {
   /** PASID → what waits, as text. */

@@ -35,6 +35,8 @@ export type Watchable = Pick<ExploringScheduler, "onPark">;
 export class Sanitizer {
   readonly #checkers: readonly Checker[];
   #findings: Finding[] = [];
+  /** Told when a rule is broken, at that moment. */
+  onFinding: ((finding: Finding) => void) | undefined;
 
   constructor(platform: Platform, scheduler: Watchable, factories: readonly CheckerFactory[] = CHECKERS) {
     const sleepers: ((thread: string, reason: string) => void)[] = [];
@@ -44,7 +46,10 @@ export class Sanitizer {
     const watched = {
       platform,
       parked: (listener: (thread: string, reason: string) => void) => void sleepers.push(listener),
-      report: (finding: Finding) => void this.#findings.push(finding),
+      report: (finding: Finding) => {
+        this.#findings.push(finding);
+        this.onFinding?.(finding);
+      },
     };
     this.#checkers = factories.map((make) => make(watched));
     for (const { listeners } of this.#checkers) {

@@ -35,7 +35,7 @@ function* contexts({ contexts: { tags, records }, scalable }: ConfigLookup): Gen
   for (const slot of valid(tags)) {
     const { word0, word1, word2, fault, translation } = records[slot];
     const says = scalable
-      ? fieldsSet(SM_CONTEXT_ENTRY, Int32Array.of(word0, word1, word2, 0, 0, 0, 0, 0))
+      ? fieldsSet(SM_CONTEXT_ENTRY.fields, Int32Array.of(word0, word1, word2, 0, 0, 0, 0, 0))
       : `${CONTEXT_ENTRY.DID.name}=${hex(translation.did)} ${CONTEXT_ENTRY.SSPTPTR.name}=${hex(join64(translation.ssHi, translation.ssLo))}`;
     yield { cache: "context", tag: `source-id ${hex(tags.a(slot))}`, says: answer(fault, says) };
   }
@@ -47,7 +47,7 @@ function* pasids({ pasids: { tags, records } }: ConfigLookup): Generator<CachedE
     const words = new Int32Array(PASID_ENTRY.words);
     words.set([word0, word1, word2, 0, word4, word5]);
     const tag = `source-id ${hex(tags.a(slot))}${pasidOf(tags.b(slot))}`;
-    yield { cache: "pasid", tag, says: answer(fault, fieldsSet(PASID_ENTRY, words)) };
+    yield { cache: "pasid", tag, says: answer(fault, fieldsSet(PASID_ENTRY.fields, words)) };
   }
 }
 
