@@ -24,7 +24,12 @@ const ENTRIES: readonly EntryKind[] = [
   },
   {
     layout: SM_CONTEXT_ENTRY,
-    cachedBy: (entry) => ["context", "pasid", "iotlb", ...(SM_CONTEXT_ENTRY.DTE.decode(entry) ? ["ATC"] : [])],
+    // Whoever takes it away has emptied the PASID table: PASID cache and IOTLB may be skipped then.
+    cachedBy: (entry) => [
+      "context",
+      ...(SM_CONTEXT_ENTRY.P.decode(entry) ? ["pasid", "iotlb"] : []),
+      ...(SM_CONTEXT_ENTRY.DTE.decode(entry) ? ["ATC"] : []),
+    ],
     rule: RULE,
   },
   { layout: PASID_ENTRY, cachedBy: () => ["pasid", "iotlb"], rule: RULE },
