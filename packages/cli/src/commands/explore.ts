@@ -7,6 +7,7 @@ import { UsageError } from "../errors.js";
 import { BACKEND_NAMES, type BackendName } from "../explore/backends.js";
 import { merged, readResults } from "../explore/merge.js";
 import { performAll } from "../explore/pool.js";
+import { report } from "../explore/report.js";
 import { SCENARIOS } from "../explore/scenarios/index.js";
 import { backendsOf, type SearchOptions, scenarioNamed, show, type Task, type TaskResult } from "../explore/task.js";
 import { type Row, type RowResult, rowResult, zooMarkdown, zooRows } from "../explore/zoo.js";
@@ -15,6 +16,7 @@ import { withExamples } from "../manners/examples.js";
 interface Options {
   readonly list?: boolean;
   readonly all?: boolean;
+  readonly shipped?: boolean;
   readonly variant: readonly string[];
   readonly backend?: BackendName;
   readonly bound: number;
@@ -66,6 +68,7 @@ export function exploreCommand(): Command {
     .argument("[scenario]")
     .option("--list", "the scenarios, and the known bugs that each finds")
     .option("--all", "each known bug is found with its variant on, nothing with all of them off")
+    .option("--shipped", "every scenario with no bug switched on, --runs random schedules in all: nothing may be found")
     .option("--variant <name>", "switch a known bug on (S-2, L-13, …); may be repeated", variant, [])
     .option("--backend <name>", "behind this IOMMU only", backend)
     .option("--bound <n>", "try every schedule with at most n choices that differ from the default", count, 2)
@@ -85,19 +88,21 @@ export function exploreCommand(): Command {
     ["iommukit explore --list", "what there is to explore"],
     ["iommukit explore --all", "every known bug is found, and nothing without them"],
     ["iommukit explore exit-detach --variant S-2", "one scenario with one bug"],
+    ["iommukit explore --shipped --runs 1000000 --shard 1/4 --json", "a quarter of a campaign, for --merge"],
   ]);
 }
 
 async function run(name: string | undefined, options: Options): Promise<void> {
   if (options.list) return list(options);
-  if (options.merge) return report(merged(options.merge.map(readResults)), options);
+  if (options.merge) return report(merged(options.merge.map(readResults)), options.json === true);
+  if (options.shipped) return shipped(options);
   if (options.all) return all(options);
   if (name === undefined) throw new UsageError("a scenario is wanted, or --all; --list names them");
   const definition = scenarioNamed(name);
   const backends = options.backend ? [options.backend] : backendsOf(definition);
   if (options.replay !== undefined) return replay(name, backends[0], options);
   const tasks = backends.flatMap((one) => searches(options).flatMap((search) => parts(name, one, search, options)));
-  await report(merged([await performAll(tasks, options.threads)]), options);
+  await report(merged([await performAll(tasks, options.threads)]), options.json === true);
 }
 
 function list({ json }: Options): void {
@@ -159,44 +164,14 @@ function bigintsAsHex(_key: string, value: unknown): unknown {
   return typeof value === "bigint" ? `0x${value.toString(16).padStart(16, "0")}` : value;
 }
 
-async function report(results: readonly TaskResult[], { json }: Options): Promise<void> {
-  if (json) console.log(JSON.stringify(results, null, 2));
-  else {
-    for (const result of results) console.log(summary(result));
-    for (const result of shortest(results)) await tell(result);
-  }
-  process.exitCode = results.some(({ discovery }) => discovery) ? 1 : 0;
-}
-
-function summary({ task, schedules, milliseconds, complete, discovery }: TaskResult): string {
-  const { scenario, backend: on, search } = task;
-  const how = search.kind === "exhaustive" ? `at most ${search.bound} switches` : `random, seed ${search.seed}`;
-  const rate = milliseconds > 0 ? `, ${Math.round((schedules / milliseconds) * 1000)} a second and thread` : "";
-  const every = complete && search.kind === "exhaustive" ? " (all)" : "";
-  const outcome = discovery ? `found: ${discovery.findings[0].rule}` : "nothing found";
-  return `${scenario} behind ${on}, ${how}: ${schedules} schedules${every}, ${outcome}${rate}`;
-}
-
-/** Of what several searches have found on one machine, the one with the fewest switches. */
-function shortest(results: readonly TaskResult[]): readonly TaskResult[] {
-  const best = new Map<string, TaskResult>();
-  for (const result of results) {
-    const { scenario, backend: on } = result.task;
-    const key = `${scenario} ${on}`;
-    const before = best.get(key)?.discovery?.shrunk ?? Number.POSITIVE_INFINITY;
-    if (result.discovery && result.discovery.shrunk < before) best.set(key, result);
-  }
-  return [...best.values()];
-}
-
-/** What was found, how to see it again, and the run step by step. */
-async function tell({ task, discovery }: TaskResult): Promise<void> {
-  if (!discovery) return;
-  const bugs = task.variants.map((one) => ` --variant ${one}`).join("");
-  const again = `iommukit explore ${task.scenario} --backend ${task.backend}${bugs} --replay "${discovery.schedule}"`;
-  console.log(["", ...discovery.findings.flatMap(findingLines)].join("\n"));
-  console.log(`  found with ${discovery.found} switches, shrunk to ${discovery.shrunk}; again with\n    ${again}\n`);
-  console.log(renderTimeline((await show(task, discovery.schedule)).timeline));
+/** The runs are shared out evenly over all machines. */
+async function shipped(options: Options): Promise<void> {
+  const machines = SCENARIOS.flatMap((scenario) => backendsOf(scenario).map((on) => ({ scenario: scenario.name, on })));
+  const wanted = machines.filter(({ on }) => options.backend === undefined || on === options.backend);
+  const runs = Math.ceil(options.runs / wanted.length);
+  const search = { kind: "random", seed: options.seed, runs } as const;
+  const tasks = wanted.flatMap(({ scenario, on }) => parts(scenario, on, search, options));
+  await report(merged([await performAll(tasks, options.threads)]), options.json === true);
 }
 
 async function all(options: Options): Promise<void> {
