@@ -27,6 +27,7 @@ export * from "./kernel/fd-table.js";
 export * from "./kernel/file.js";
 export * from "./kernel/interrupts.js";
 export * from "./kernel/kernel.js";
+export * from "./kernel/may-sleep.js";
 export * from "./kernel/mutex.js";
 export * from "./kernel/random.js";
 export * from "./kernel/scheduler.js";

@@ -1,5 +1,6 @@
 /** One configuration's machine that replays a trace: an IOMMU, and a device with its DMA domain for each address space. */
 import {
+  after,
   createPlatform,
   type Device,
   FlushQueue,
@@ -8,9 +9,11 @@ import {
   IommuProt,
   iommuMap,
   iommuUnmapFast,
+  type MaySleep,
   newGather,
   type Platform,
   Random,
+  toBigint,
 } from "@iommukit/core";
 import { edu } from "@iommukit/pci-device";
 import { type Accesses, accesses } from "./access-pattern.js";
@@ -62,7 +65,7 @@ export class ReplayMachine {
   #commands: Readonly<Record<string, number>>;
   /** Pages in use that are no translation tables. */
   #fixed: number;
-  #clock: number | undefined;
+  #clock = 0;
 
   private constructor(
     readonly configuration: Configuration,
@@ -86,22 +89,33 @@ export class ReplayMachine {
   /** Replays steps in order. */
   async run(steps: readonly Step[]): Promise<void> {
     await this.platform.run(async () => {
-      for (const step of steps) {
-        if ("phase" in step) {
-          this.#turn(step.phase);
-          continue;
-        }
-        const { event, space } = step;
-        if (this.configuration.mode === "lazy") await this.#follow(event.time);
-        if (space !== undefined && space >= this.#sides.length) await this.#plug(space + 1);
-        if (space !== this.#space) this.#charge(space);
-        if (space === undefined) this.#skip();
-        else if (event.kind === "map") await this.#map(this.#sides[space], event);
-        else await this.#unmap(this.#sides[space], event);
+      for (let n = 0; n < steps.length; n++) {
+        const wait = this.#step(steps[n]);
+        if (wait) await wait;
       }
     }, "replay");
     this.#settle();
     this.#phase.tables = this.tables;
+  }
+
+  #step(step: Step): MaySleep {
+    if ("phase" in step) return this.#turn(step.phase);
+    const { event, space } = step;
+    const late = this.configuration.mode === "lazy" && this.#late(event);
+    const known = space === undefined || space < this.#sides.length;
+    if (known && !late) return this.#replay(event, space);
+    return this.#prepare(late, event, space).then(() => this.#replay(event, space));
+  }
+
+  async #prepare(late: boolean, { time }: TraceEvent, space = 0): Promise<void> {
+    if (late) await this.#follow(time);
+    if (space >= this.#sides.length) await this.#plug(space + 1);
+  }
+
+  #replay(event: TraceEvent, space: number | undefined): MaySleep {
+    if (space !== this.#space) this.#charge(space);
+    if (space === undefined) return this.#skip();
+    return event.kind === "map" ? this.#map(this.#sides[space], event) : this.#unmap(this.#sides[space], event);
   }
 
   /** Pages of translation tables now. */
@@ -124,7 +138,7 @@ export class ReplayMachine {
     return phase;
   }
 
-  #turn(name: string): void {
+  #turn(name: string): undefined {
     this.#settle();
     this.#phase.tables = this.tables;
     this.#phase = this.#enter(name, this.tables);
@@ -180,40 +194,46 @@ export class ReplayMachine {
     };
   }
 
-  #skip(): void {
+  #skip(): undefined {
     this.#counts.unmaps++;
     this.#counts.skipped++;
   }
 
-  async #map(side: Side, { iova, paddr, size, page, pages }: TraceEvent): Promise<void> {
-    const counts = this.#counts;
-    counts.maps++;
-    try {
-      await iommuMap(side.domain, iova, paddr, BigInt(size), IommuProt.READ | IommuProt.WRITE);
-    } catch (error) {
-      if (!(error instanceof IommuError)) throw error;
-      counts.refused++;
-      return;
-    }
-    counts.mapped += size;
-    const { tables } = this;
-    if (tables > this.#phase.peakTables) this.#phase.peakTables = tables;
-    side.accesses?.mapped(page, pages);
+  #map(side: Side, event: TraceEvent): MaySleep {
+    this.#counts.maps++;
+    const { iova, paddr, size } = event;
+    const mapped = iommuMap(side.domain, iova, paddr, toBigint(size), IommuProt.READ | IommuProt.WRITE);
+    return after(mapped, () => this.#mapped(side, event))?.catch((error) => this.#refused(error));
   }
 
-  async #unmap({ domain, queue, accesses }: Side, { iova, size, page, pages }: TraceEvent): Promise<void> {
+  #mapped({ accesses }: Side, { size, page, pages }: TraceEvent): undefined {
+    this.#counts.mapped += size;
+    const { tables } = this;
+    if (tables > this.#phase.peakTables) this.#phase.peakTables = tables;
+    accesses?.mapped(page, pages);
+  }
+
+  #refused(error: unknown): void {
+    if (!(error instanceof IommuError)) throw error;
+    this.#counts.refused++;
+  }
+
+  #unmap({ domain, queue, accesses }: Side, { iova, size, page, pages }: TraceEvent): MaySleep {
     this.#counts.unmaps++;
     accesses?.unmapping(page, pages);
     const gather = newGather(this.configuration.mode === "lazy");
-    iommuUnmapFast(domain, iova, BigInt(size), gather);
-    if (queue === undefined) await domain.ops.iotlbSync(domain, gather);
-    else await queue.queue(() => {});
+    iommuUnmapFast(domain, iova, toBigint(size), gather);
+    return queue === undefined ? domain.ops.iotlbSync(domain, gather) : queue.queue(() => {});
+  }
+
+  /** The machine's clock is behind the trace's, which its first event sets. */
+  #late({ time }: TraceEvent): boolean {
+    if (this.#clock === 0) this.#clock = time;
+    return time - this.#clock >= CLOCK_STEP;
   }
 
   /** Lets the time pass that passed in the trace; what timers start then is of no space. */
   async #follow(time: number): Promise<void> {
-    this.#clock ??= time;
-    if (time - this.#clock < CLOCK_STEP) return;
     this.#charge(undefined);
     await this.platform.scheduler.sleep(time - this.#clock);
     this.#clock = time;

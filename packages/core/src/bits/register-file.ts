@@ -38,9 +38,10 @@ function ownersOf(name: string, size: number, registers: readonly AnyRegister[])
 export class RegisterFile {
   readonly words: Int32Array;
   readonly #owner: Owners;
-  readonly #onWrite = new Map<string, WriteHook>();
-  readonly #onRead = new Map<string, ReadHook>();
-  readonly #guard = new Map<string, WriteGuard>();
+  /** By the register's index. */
+  readonly #onWrite = new Map<number, WriteHook>();
+  readonly #onRead = new Map<number, ReadHook>();
+  readonly #guard = new Map<number, WriteGuard>();
 
   /** @param size bytes of the register space, a multiple of 4 */
   constructor(
@@ -64,15 +65,15 @@ export class RegisterFile {
   }
 
   onWrite(register: AnyRegister, hook: WriteHook): void {
-    this.#onWrite.set(register.name, hook);
+    this.#onWrite.set(register.index, hook);
   }
 
   onRead(register: AnyRegister, hook: ReadHook): void {
-    this.#onRead.set(register.name, hook);
+    this.#onRead.set(register.index, hook);
   }
 
   guard(register: AnyRegister, guard: WriteGuard): void {
-    this.#guard.set(register.name, guard);
+    this.#guard.set(register.index, guard);
   }
 
   /** Sets a whole register from the hardware's side, without access rules. */
@@ -94,7 +95,7 @@ export class RegisterFile {
     const register = this.#owner[offset >> 2];
     if (!register) return 0;
     const word = (offset >> 2) - register.index;
-    this.#onRead.get(register.name)?.(word);
+    this.#onRead.get(register.index)?.(word);
     return (this.words[offset >> 2] & ~register.hiddenMasks[word]) >>> 0;
   }
 
@@ -103,7 +104,7 @@ export class RegisterFile {
     if (!register) return;
     const word = (offset >> 2) - register.index;
     this.#store(register, word, value);
-    this.#onWrite.get(register.name)?.(1 << word);
+    this.#onWrite.get(register.index)?.(1 << word);
   }
 
   read64(offset: number): bigint {
@@ -119,7 +120,7 @@ export class RegisterFile {
     if (register?.words === 2 && register.index === offset >> 2) {
       this.#store(register, 0, lo);
       this.#store(register, 1, hi);
-      this.#onWrite.get(register.name)?.(3);
+      this.#onWrite.get(register.index)?.(3);
       return;
     }
     this.write32(offset, lo);
@@ -128,7 +129,7 @@ export class RegisterFile {
 
   #store(register: AnyRegister, word: number, value: number): void {
     const index = register.index + word;
-    const allowed = this.#guard.get(register.name)?.(word) ?? -1;
+    const allowed = this.#guard.get(register.index)?.(word) ?? -1;
     const write = register.writeMasks[word] & allowed;
     let next = (this.words[index] & ~write) | (value & write);
     next &= ~(value & register.clearMasks[word] & allowed);

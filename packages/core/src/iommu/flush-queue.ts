@@ -3,6 +3,7 @@
  * invalidation of the whole domain, when the ring is full or 10 ms after the first. Until then a device may still use them
  * (L-28). One ring per CPU; one timer for all.
  */
+import { after, type MaySleep } from "../kernel/may-sleep.js";
 import type { Scheduler, Timer } from "../kernel/scheduler.js";
 
 export interface FlushQueueOptions {
@@ -33,7 +34,7 @@ export class FlushQueue {
   /** @param flush invalidates everything of the domain */
   constructor(
     private readonly scheduler: Scheduler,
-    private readonly flush: () => Promise<void>,
+    private readonly flush: () => MaySleep,
     options: FlushQueueOptions = {},
   ) {
     this.#size = options.size ?? 256;
@@ -48,13 +49,17 @@ export class FlushQueue {
   }
 
   /** @param release runs when nothing caches the mapping any more: its IOVA and its tables may be used again */
-  async queue(release: () => void): Promise<void> {
+  queue(release: () => void): MaySleep {
     const ring = this.#rings[this.#cpu()];
     this.#reclaim(ring);
-    if (ring.length === this.#size - 1) {
-      await this.#flush();
+    if (ring.length < this.#size - 1) return this.#push(ring, release);
+    return after(this.#flush(), () => {
       this.#reclaim(ring);
-    }
+      this.#push(ring, release);
+    });
+  }
+
+  #push(ring: Entry[], release: () => void): undefined {
     ring.push({ counter: this.#started, release });
     this.#timer ??= this.scheduler.timer(this.#timeout, () => {
       this.#timer = undefined;
@@ -75,16 +80,18 @@ export class FlushQueue {
     for (const ring of this.#rings) for (const { release } of ring.splice(0)) release();
   }
 
-  async #flush(): Promise<void> {
+  #flush(): MaySleep {
     const started = ++this.#started;
-    await this.flush();
-    this.#finished = Math.max(this.#finished, started);
+    return after(this.flush(), () => {
+      this.#finished = Math.max(this.#finished, started);
+    });
   }
 
   /** Takes out what a flush that began after the unmap has covered. */
   #reclaim(ring: Entry[]): void {
     let covered = 0;
     while (covered < ring.length && ring[covered].counter < this.#finished) covered++;
+    if (covered === 0) return;
     for (const { release } of ring.splice(0, covered)) release();
   }
 }

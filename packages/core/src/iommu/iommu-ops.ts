@@ -2,11 +2,12 @@
  * struct iommu_ops: what the kernel knows of an IOMMU driver. One object per driver instance; VFIO decides with
  * `a.ops === b.ops` whether two domains come from the same one.
  *
- * Contract: every function that may wait for hardware or sleep is async. `map` and `unmap` only change tables; the
- * caller then calls `iotlbSyncMap` or `iotlbSync`. Refusals throw IommuError and leave nothing half-done.
+ * Contract: every function that may wait for hardware or sleep is async, or answers with undefined when it did not have to.
+ * `map` and `unmap` only change tables; the caller then calls `iotlbSyncMap` or `iotlbSync`. Refusals throw IommuError and leave nothing half-done.
  */
 
 import type { IopfResponse } from "../iopf/fault.js";
+import type { MaySleep } from "../kernel/may-sleep.js";
 import type { Mm } from "../mm/mm.js";
 import type { SvaParam } from "../sva/device-init.js";
 import type { IoMm } from "../sva/io-mm.js";
@@ -48,9 +49,9 @@ export interface IommuOps {
   map(domain: IommuDomain, iova: bigint, pa: number, pgsize: number, count: number, prot: number): number;
   /** @returns bytes unmapped; 0 when nothing was mapped at `iova` */
   unmap(domain: IommuDomain, iova: bigint, pgsize: number, count: number, gather: IotlbGather): number;
-  iotlbSyncMap(domain: IommuDomain, iova: bigint, size: bigint): Promise<void>;
-  iotlbSync(domain: IommuDomain, gather: IotlbGather): Promise<void>;
-  flushIotlbAll(domain: IommuDomain): Promise<void>;
+  iotlbSyncMap(domain: IommuDomain, iova: bigint, size: bigint): MaySleep;
+  iotlbSync(domain: IommuDomain, gather: IotlbGather): MaySleep;
+  flushIotlbAll(domain: IommuDomain): MaySleep;
   iovaToPhys(domain: IommuDomain, iova: bigint): number | undefined;
   /** Makes every access of the domain snooped, for good. @returns false when the hardware cannot */
   enforceCacheCoherency(domain: IommuDomain): boolean;

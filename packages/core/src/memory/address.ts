@@ -27,6 +27,17 @@ export function join64(hi: number, lo: number): bigint {
   return whole[0];
 }
 
+/** A bigint of 64 bits as a number, rounded beyond 2^53; multiples of 4 KiB are exact. */
+export function toNumber(value: bigint): number {
+  whole[0] = value;
+  return physical(halves[1], halves[0]);
+}
+
+/** A whole number from 0 to 2^53 as a bigint. */
+export function toBigint(value: number): bigint {
+  return join64(hiOf(value), loOf(value));
+}
+
 /** Physical address (at most 52 bits, exact) of two int32 halves. */
 export function physical(hi: number, lo: number): number {
   return (hi >>> 0) * TWO32 + (lo >>> 0);

@@ -3,7 +3,7 @@
  * starts at its commands, and others that come meanwhile add to that range. The owner waits until the previous range is published
  * and all slots of its own are filled, then moves CMDQ_PROD over it. CMD_SYNC makes all earlier commands complete.
  */
-import { hiOf, IommuError, loOf, WaitQueue } from "@iommukit/core";
+import { after, hiOf, IommuError, loOf, type MaySleep, WaitQueue } from "@iommukit/core";
 import { CMD_SYNC, OPCODE } from "../spec/commands.js";
 import { CMDQ_BASE, CMDQ_CONS, CMDQ_PROD } from "../spec/registers.js";
 import type { DriverContext } from "./driver-context.js";
@@ -61,48 +61,46 @@ export class CommandQueue {
   }
 
   /** Inserts commands; they run some time later, in order. */
-  async issue(...commands: readonly Command[]): Promise<void> {
-    for (let at = 0; at < commands.length; at += BATCH_COMMANDS)
-      await this.#insert(commands.slice(at, at + BATCH_COMMANDS));
+  issue(...commands: readonly Command[]): MaySleep {
+    return this.#batches(commands, false);
   }
 
-  /**
-   * Inserts commands and waits until they and all before them have completed.
-   * @returns false when that took more than a second; the log says so
-   */
-  async issueSync(...commands: readonly Command[]): Promise<boolean> {
-    const last = Math.max(0, Math.ceil(commands.length / BATCH_COMMANDS) - 1) * BATCH_COMMANDS;
-    if (last > 0) await this.issue(...commands.slice(0, last));
-    const sync = await this.#insert(commands.slice(last), true);
-    return this.#completed(sync) || this.#waitFor(sync);
+  /** Inserts commands and waits until they and all before them have completed, for a second at most: then the log says so. */
+  issueSync(...commands: readonly Command[]): MaySleep {
+    return this.#batches(commands, true);
   }
 
-  /**
-   * Suspends only where it has to: most insertions find room, own their range and wait for nobody.
-   * @returns the number of the last command: the CMD_SYNC when there is one
-   */
-  async #insert(commands: readonly Command[], sync = false): Promise<number> {
+  /** @param sync ends the last batch with a CMD_SYNC, and waits for it */
+  #batches(commands: readonly Command[], sync: boolean): MaySleep {
+    if (commands.length <= BATCH_COMMANDS) return this.#insert(commands, sync);
+    const rest = commands.slice(BATCH_COMMANDS);
+    return after(this.#insert(commands.slice(0, BATCH_COMMANDS), false), () => this.#batches(rest, sync));
+  }
+
+  /** Suspends only where it has to: most insertions find room, own their range and wait for nobody. */
+  #insert(commands: readonly Command[], sync: boolean): MaySleep {
     const count = commands.length + (sync ? 1 : 0);
-    if (!this.#hasRoom(count)) await this.#makeRoom(count);
-    const first = this.#prod;
-    const last = first + count - 1;
-    const owner = !this.#owned;
-    this.#prod += count;
-    this.#owned = true;
-    for (let number = first; number <= last; number++) {
-      this.#memory.write(number, commands[number - first] ?? this.#sync(number));
-      const turn = this.context.scheduler.point("cmdq store");
-      if (turn) await turn;
+    return after(this.#hasRoom(count) ? undefined : this.#makeRoom(count), () => {
+      const first = this.#prod;
+      const end = first + count;
+      const owner = !this.#owned;
+      this.#prod = end;
+      this.#owned = true;
+      const filled = this.#fill(commands, first, end);
+      const published = owner ? after(filled, () => this.#publish(first)) : filled;
+      return sync ? after(published, () => this.#waitFor(end - 1)) : published;
+    });
+  }
+
+  /** Fills slots up to `end`, from `number` on; those behind the commands with a CMD_SYNC. */
+  #fill(commands: readonly Command[], first: number, end: number, number = first): MaySleep {
+    if (number === end) return undefined;
+    this.#memory.write(number, commands[number - first] ?? this.#sync(number));
+    return after(this.context.scheduler.point("cmdq store"), () => {
       this.#filled[this.#memory.ring.index(number)] = true;
       this.#changed.wakeAll();
-    }
-    if (!owner) return last;
-    if (this.#published !== first) await this.#changed.wait(() => this.#published === first);
-    const end = this.#prod;
-    this.#owned = false;
-    if (!this.#allFilled(first, end)) await this.#changed.wait(() => this.#allFilled(first, end));
-    this.#publish(first, end);
-    return last;
+      return this.#fill(commands, first, end, number + 1);
+    });
   }
 
   #hasRoom(count: number): boolean {
@@ -122,12 +120,28 @@ export class CommandQueue {
   }
 
   /** Moves CMDQ_PROD over the owner's range, which ends with the last slot that was given out by then. */
-  #publish(first: number, end: number): void {
-    const { ring } = this.#memory;
-    for (let number = first; number < end; number++) this.#filled[ring.index(number)] = false;
-    this.#published = end;
-    this.context.mmio.write32(CMDQ_PROD.offset, ring.pointer(end));
-    this.#changed.wakeAll();
+  #publish(first: number): MaySleep {
+    return after(
+      this.#once(() => this.#published === first),
+      () => {
+        const end = this.#prod;
+        this.#owned = false;
+        return after(
+          this.#once(() => this.#allFilled(first, end)),
+          () => {
+            const { ring } = this.#memory;
+            for (let number = first; number < end; number++) this.#filled[ring.index(number)] = false;
+            this.#published = end;
+            this.context.mmio.write32(CMDQ_PROD.offset, ring.pointer(end));
+            this.#changed.wakeAll();
+          },
+        );
+      },
+    );
+  }
+
+  #once(condition: () => boolean): MaySleep {
+    return condition() ? undefined : this.#changed.wait(condition);
   }
 
   #allFilled(first: number, end: number): boolean {
@@ -149,14 +163,17 @@ export class CommandQueue {
     return this.#cons > sync || this.context.memory.load32(this.#memory.at(sync)) === 0;
   }
 
-  async #waitFor(sync: number): Promise<boolean> {
+  #waitFor(sync: number): MaySleep {
+    return this.#completed(sync) ? undefined : this.#poll(sync);
+  }
+
+  async #poll(sync: number): Promise<void> {
     await this.#changed.wait(() => this.#published > sync);
-    if (await this.context.poll(() => this.#completed(sync))) return true;
+    if (await this.context.poll(() => this.#completed(sync))) return;
     const hex = (value: number) => `0x${value.toString(16).padStart(8, "0")}`;
     const { mmio } = this.context;
     const hardware = `hwprod ${hex(mmio.read32(CMDQ_PROD.offset))}, hwcons ${hex(mmio.read32(CMDQ_CONS.offset))}`;
     this.context.print(`CMD_SYNC timeout at ${hex(this.#memory.ring.pointer(sync))} [${hardware}]`);
-    return false;
   }
 
   /**

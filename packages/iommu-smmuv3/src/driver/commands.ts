@@ -62,13 +62,16 @@ export function tlbiVmid(vmid: number): Command {
   return CMD_TLBI_S12_VMALL.encode({ Opcode: OPCODE.TLBI_S12_VMALL, VMID: vmid });
 }
 
-const VA_ALL = CMD_TLBI_NH_VA.encode({ Opcode: OPCODE.TLBI_NH_VA });
-const VA_LEAF = CMD_TLBI_NH_VA.encode({ Opcode: OPCODE.TLBI_NH_VA, Leaf: true });
-
-/** Template of an invalidation by address; `at` puts an address and a range into copies of it. Unmaps send it by the thousand. */
+/**
+ * Template of an invalidation by address; `at` puts an address and a range into copies of it. Unmaps send it by the thousand:
+ * it is stored field by field.
+ */
 export function tlbiVa(asid: number, leaf: boolean): Command {
-  const command = (leaf ? VA_LEAF : VA_ALL).slice();
-  CMD_TLBI_NH_VA.ASID.setPair(command, 0, 0, asid);
+  const { words, Opcode, Leaf, ASID } = CMD_TLBI_NH_VA;
+  const command = new Int32Array(words);
+  Opcode.setPair(command, 0, 0, OPCODE.TLBI_NH_VA);
+  Leaf.setPair(command, 0, 0, Number(leaf));
+  ASID.setPair(command, 0, 0, asid);
   return command;
 }
 
@@ -78,7 +81,8 @@ export function tlbiIpa(vmid: number, leaf: boolean): Command {
 
 /** @param tg 0 for one address, or the granule's encoding: then (num + 1) * 2^scale granules, leaves at level `ttl` */
 export function at(template: Command, address: bigint, tg = 0, ttl = 0, num = 0, scale = 0): Command {
-  const command = template.slice();
+  const command = new Int32Array(template.length);
+  for (let word = 0; word < template.length; word++) command[word] = template[word];
   const fields = CMD_TLBI_NH_VA;
   fields.Address.setPair(command, 0, hi32(address), lo32(address));
   fields.TG.setPair(command, 0, 0, tg);

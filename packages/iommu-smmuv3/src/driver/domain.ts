@@ -5,6 +5,7 @@
  */
 import {
   type Aperture,
+  after,
   type DomainType,
   hex,
   type IommuDomain,
@@ -12,6 +13,8 @@ import {
   type IommuOps,
   type IotlbGather,
   isErrno,
+  type MaySleep,
+  toBigint,
 } from "@iommukit/core";
 import type { DriverContext } from "./driver-context.js";
 import { EVERYTHING, type Invalidation, type InvalidationRange } from "./invalidation.js";
@@ -25,8 +28,6 @@ export type Stage = "s1" | "s2" | "bypass" | "abort";
 
 /** CONFIG_ARM64_VA_BITS of the kernel: stage 1 gives out no more. */
 const VA_BITS = 48;
-/** Most maps have nothing to wait for. */
-const DONE = Promise.resolve();
 const WHOLE_SPACE: Aperture = { start: 0n, end: 0xffff_ffff_ffff_ffffn };
 
 export class Smmuv3Domain implements IommuDomain, PageTableFlush {
@@ -116,7 +117,7 @@ export class Smmuv3Domain implements IommuDomain, PageTableFlush {
     let mapped = 0;
     try {
       while (mapped < total) {
-        mapped += table.map(iova + BigInt(mapped), pa + mapped, pgsize, (total - mapped) / pgsize, prot);
+        mapped += table.map(plus(iova, mapped), pa + mapped, pgsize, (total - mapped) / pgsize, prot);
       }
     } catch (error) {
       if (mapped === 0 || !isErrno(error)) throw error;
@@ -129,7 +130,7 @@ export class Smmuv3Domain implements IommuDomain, PageTableFlush {
     const total = count * pgsize;
     let unmapped = 0;
     while (unmapped < total) {
-      const done = table.unmap(iova + BigInt(unmapped), pgsize, (total - unmapped) / pgsize, gather);
+      const done = table.unmap(plus(iova, unmapped), pgsize, (total - unmapped) / pgsize, gather);
       if (done === 0) break;
       unmapped += done;
     }
@@ -138,16 +139,16 @@ export class Smmuv3Domain implements IommuDomain, PageTableFlush {
 
   /** A gather holds one range of one page size; what does not join it waits beside it. */
   addPages(gather: IotlbGather, iova: bigint, granule: number, count: number): void {
-    const last = iova + BigInt(granule * count) - 1n;
-    const joins = gather.pgsize === granule && iova <= gather.end + 1n && last + 1n >= gather.start;
-    if (gather.pgsize !== 0 && !joins) {
-      this.#pending.push(gathered(gather));
-      gather.start = iova;
-      gather.end = last;
+    const last = iova + toBigint(granule * count - 1);
+    if (gather.pgsize === granule && iova <= gather.end + 1n && last + 1n >= gather.start) {
+      if (iova < gather.start) gather.start = iova;
+      if (last > gather.end) gather.end = last;
+      return;
     }
+    if (gather.pgsize !== 0) this.#pending.push(gathered(gather));
+    gather.start = iova;
+    gather.end = last;
     gather.pgsize = granule;
-    if (iova < gather.start) gather.start = iova;
-    if (last > gather.end) gather.end = last;
   }
 
   flushWalk(iova: bigint, size: number, granule: number): void {
@@ -155,28 +156,28 @@ export class Smmuv3Domain implements IommuDomain, PageTableFlush {
   }
 
   /** Completes an unmap, and whatever else waits. */
-  sync(gather?: IotlbGather): Promise<void> {
-    const ranges = this.#pending;
-    this.#pending = [];
-    if (gather && gather.pgsize !== 0) ranges.push(gathered(gather));
-    return this.#invalidate(ranges);
+  sync(gather?: IotlbGather): MaySleep {
+    if (gather && gather.pgsize !== 0) this.#pending.push(gathered(gather));
+    return this.#invalidate(this.#pending);
   }
 
-  flushAll(): Promise<void> {
-    this.#pending = [];
+  flushAll(): MaySleep {
     return this.#invalidate([EVERYTHING]);
   }
 
-  #invalidate(ranges: readonly InvalidationRange[]): Promise<void> {
+  /** All that is pending is among the ranges. Tables that were cut off are freed when nobody can walk them any more. */
+  #invalidate(ranges: readonly InvalidationRange[]): MaySleep {
     const freed = this.#freed;
-    if (ranges.length === 0 && freed.length === 0) return DONE;
+    // Most maps have nothing to wait for.
+    if (ranges.length === 0 && freed.length === 0) return undefined;
+    this.#pending = [];
     this.#freed = [];
-    return this.#invalidateAndFree(ranges, freed);
+    const invalidated = ranges.length > 0 ? this.invalidation.ranges(this.invalidations, ranges) : undefined;
+    return freed.length > 0 ? after(invalidated, () => this.#free(freed)) : invalidated;
   }
 
-  async #invalidateAndFree(ranges: readonly InvalidationRange[], freed: readonly number[]): Promise<void> {
-    if (ranges.length > 0) await this.invalidation.ranges(this.invalidations, ranges);
-    for (const pa of freed) this.context.pages.free(pa);
+  #free(tables: readonly number[]): undefined {
+    for (const pa of tables) this.context.pages.free(pa);
   }
 
   /** The domain is on no device, and its tag has left the IOTLB. @throws IommuError EBUSY otherwise */
@@ -192,6 +193,11 @@ export class Smmuv3Domain implements IommuDomain, PageTableFlush {
     this.table = undefined;
     for (const pa of this.#freed.splice(0)) this.context.pages.free(pa);
   }
+}
+
+/** `iova` itself at the start, where most ranges end. */
+function plus(iova: bigint, offset: number): bigint {
+  return offset === 0 ? iova : iova + toBigint(offset);
 }
 
 function gathered({ start, end, pgsize }: IotlbGather): InvalidationRange {

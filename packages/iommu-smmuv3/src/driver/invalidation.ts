@@ -3,7 +3,7 @@
  * IOTLB entry would keep it. Which ATCs there are is looked at only after that CMD_SYNC: a device whose ATS was enabled before has put
  * itself into the array, one whose ATS is enabled later finds nothing stale (the pairing of arm_smmu_atc_inv_domain).
  */
-import { NO_PASID } from "@iommukit/core";
+import { after, type MaySleep, NO_PASID, toBigint, toNumber } from "@iommukit/core";
 import type { Command, CommandQueue } from "./command-queue.js";
 import { at, atcInv, tlbiAsid, tlbiIpa, tlbiVa, tlbiVmid, tlbiVmidStageOne } from "./commands.js";
 import type { DriverContext } from "./driver-context.js";
@@ -29,8 +29,9 @@ const CHUNKS = 32;
 const MAX_SCALE = 31;
 
 export class Invalidation {
-  /** log2 of the smallest page: what a range counts in. */
+  /** The smallest page, which a range counts in: log2, and bytes. */
   readonly #pageShift: number;
+  readonly #pageSize: number;
 
   constructor(
     private readonly context: DriverContext,
@@ -40,22 +41,18 @@ export class Invalidation {
     private readonly reachable: (sid: number) => boolean,
   ) {
     this.#pageShift = smallestPageShift(features);
+    this.#pageSize = 2 ** this.#pageShift;
   }
 
   /** Returns when nobody uses what stood in the ranges before. */
-  async ranges(array: InvalidationArray, ranges: readonly InvalidationRange[]): Promise<void> {
-    const live = () => array.live;
-    if (this.context.variants.has("L-1")) {
-      await this.#atcs(live(), ranges);
-      await this.#iotlb(live(), ranges);
-      return;
-    }
+  ranges(array: InvalidationArray, ranges: readonly InvalidationRange[]): MaySleep {
+    const { scheduler, variants } = this.context;
+    if (variants.has("L-1")) return after(this.#atcs(array.live, ranges), () => this.#iotlb(array.live, ranges));
     // L-2: the devices are counted too early.
-    const early = this.context.variants.has("L-2") ? live() : undefined;
-    const turn = this.context.scheduler.point("tables changed");
-    if (turn) await turn;
-    await this.#iotlb(live(), ranges);
-    await this.#atcs(early ?? live(), ranges);
+    const early = variants.has("L-2") ? array.live : undefined;
+    return after(scheduler.point("tables changed"), () =>
+      after(this.#iotlb(array.live, ranges), () => this.#atcs(early ?? array.live, ranges)),
+    );
   }
 
   /** The tag's entries only. For one that nobody uses any more, so that it can be given out again. */
@@ -74,25 +71,28 @@ export class Invalidation {
   }
 
   /** Stage-2 entries leave before the stage-1 entries that were made with them. */
-  async #iotlb(items: readonly InvalidationItem[], ranges: readonly InvalidationRange[]): Promise<void> {
+  #iotlb(items: readonly InvalidationItem[], ranges: readonly InvalidationRange[]): MaySleep {
     const commands: Command[] = [];
     const nested: Command[] = [];
     for (const range of ranges) {
       for (const item of items) if (isTag(item.type)) this.#tagCommands(item, range, commands);
     }
     for (const { type, id } of items) if (type === InvalidationType.S2_VMID_S1_CLEAR) nested.push(tlbiVmidStageOne(id));
-    if (commands.length > 0) await this.commands.issueSync(...commands);
-    if (nested.length > 0) await this.commands.issueSync(...nested);
+    return after(this.#complete(commands), () => this.#complete(nested));
   }
 
-  async #atcs(items: readonly InvalidationItem[], ranges: readonly InvalidationRange[]): Promise<void> {
+  #atcs(items: readonly InvalidationItem[], ranges: readonly InvalidationRange[]): MaySleep {
     const commands: Command[] = [];
     for (const { type, id, ssid } of items) {
       if (!isAts(type) || !this.reachable(id)) continue;
       if (type === InvalidationType.ATS_FULL) commands.push(atcInv(id, NO_PASID, 0n, 0n));
       else for (const { start, size } of ranges) commands.push(atcInv(id, ssid, start, size));
     }
-    if (commands.length > 0) await this.commands.issueSync(...commands);
+    return this.#complete(commands);
+  }
+
+  #complete(commands: readonly Command[]): MaySleep {
+    return commands.length > 0 ? this.commands.issueSync(...commands) : undefined;
   }
 
   #tagCommands({ type, id }: InvalidationItem, range: InvalidationRange, into: Command[]): void {
@@ -119,16 +119,17 @@ export class Invalidation {
     const tg = (shift - 10) / 2;
     // The level of other than leaf entries is not known; one page without a level would not be a range.
     const ttl = leaf ? 4 - Math.floor((Math.log2(granule) - 3) / (shift - 3)) : 0;
-    let pages = Number(size >> BigInt(shift));
+    let pages = Math.floor(toNumber(size) / this.#pageSize);
     if (!leaf && pages % CHUNKS === 1) pages++;
     for (let address = start; pages > 0; ) {
       let scale = 0;
-      while (scale < MAX_SCALE && pages % 2 ** (scale + 1) === 0) scale++;
-      const chunks = Math.floor(pages / 2 ** scale) % CHUNKS || MAX_NUM;
+      let scaled = pages;
+      for (; scale < MAX_SCALE && scaled % 2 === 0; scale++) scaled /= 2;
+      const chunks = scaled % CHUNKS || MAX_NUM;
       into.push(at(template, address, tg, ttl, chunks - 1, scale));
-      const done = chunks * 2 ** scale;
-      address += BigInt(done) << BigInt(shift);
+      const done = chunks * (pages / scaled);
       pages -= done;
+      if (pages > 0) address += toBigint(done * this.#pageSize);
     }
   }
 }

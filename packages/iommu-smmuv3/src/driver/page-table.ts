@@ -38,6 +38,8 @@ export class IoPageTable {
   readonly #levels: PageTableLevels;
   readonly #leaves: LeafAttributes;
   readonly #tables: TableDescriptor;
+  /** Output addresses are below this. */
+  readonly #outputs: number;
 
   /**
    * @param warn called where Linux prints a WARN: a caller's mistake that is answered with an error or with 0
@@ -52,6 +54,7 @@ export class IoPageTable {
   ) {
     this.geometry = pageTableGeometry(config);
     this.#levels = new PageTableLevels(this.geometry);
+    this.#outputs = 2 ** this.geometry.oas;
     this.#leaves = new LeafAttributes(config);
     this.#tables = new TableDescriptor(this.geometry);
     this.root = pages.alloc(this.#levels.bytes(this.geometry.startLevel));
@@ -70,7 +73,7 @@ export class IoPageTable {
       this.warn(`map of ${hex(pgsize)} bytes`);
       throw new IommuError("EINVAL", `${hex(pgsize)} is not among the page sizes ${hex(this.geometry.pgsizeBitmap)}`);
     }
-    if (!this.#levels.inRange(hi, lo) || pa >= 2 ** this.geometry.oas) {
+    if (!this.#levels.inRange(hi, lo) || pa >= this.#outputs) {
       this.warn(`map of ${hex(iova)} to ${hex(pa)}`);
       throw new IommuError(
         "ERANGE",

@@ -3,6 +3,7 @@
  * and the memory that both can reach. Left out: Secure state, ECMDQ, nested translation for guests, performance monitors.
  */
 import {
+  after,
   type Device,
   type DomainType,
   type IoMm,
@@ -14,6 +15,7 @@ import {
   IommuProt,
   type IopfResponse,
   type IotlbGather,
+  type MaySleep,
   type Mm,
   NO_PASID,
   type ReservedRegion,
@@ -178,22 +180,24 @@ export class Smmuv3Driver implements IommuOps {
     return size;
   }
 
-  iotlbSyncMap(domain: IommuDomain, _iova: bigint, _size: bigint): Promise<void> {
+  iotlbSyncMap(domain: IommuDomain, _iova: bigint, _size: bigint): MaySleep {
     return this.#domain(domain).sync();
   }
 
-  iotlbSync(domain: IommuDomain, gather: IotlbGather): Promise<void> {
+  iotlbSync(domain: IommuDomain, gather: IotlbGather): MaySleep {
     return this.#synced(domain, gather.start, gather.end, this.#domain(domain).sync(gather));
   }
 
-  flushIotlbAll(domain: IommuDomain): Promise<void> {
+  flushIotlbAll(domain: IommuDomain): MaySleep {
     return this.#synced(domain, 0n, ALL_OF_64_BITS, this.#domain(domain).flushAll());
   }
 
-  #synced(domain: IommuDomain, start: bigint, end: bigint, done: Promise<void>): Promise<void> {
+  #synced(domain: IommuDomain, start: bigint, end: bigint, done: MaySleep): MaySleep {
     const { trace, name } = this.context;
     if (!trace.enabled || start > end) return done;
-    return done.then(() => trace.emit("iommu:synced", { unit: name, domain: domain.id, start, end }));
+    return after(done, () => {
+      trace.emit("iommu:synced", { unit: name, domain: domain.id, start, end });
+    });
   }
 
   iovaToPhys(domain: IommuDomain, iova: bigint): number | undefined {

@@ -16,6 +16,9 @@ export interface BroadcastInvalidate {
   readonly leaf?: boolean;
 }
 
+/** 2^SCALE. */
+const POWERS = Array.from({ length: 32 }, (_, scale) => 2 ** scale);
+
 export class Invalidation {
   readonly #scope: TlbScope = {
     kind: -1,
@@ -108,7 +111,7 @@ export class Invalidation {
     if (tg !== 0 && num === 0 && scale === 0 && ttl === 0) return false;
     scope.granule = tg;
     scope.level = tg === 0 ? 0 : ttl;
-    extend(scope, tg === 0 ? 1 : (num + 1) * 2 ** (scale + 10 + 2 * tg));
+    extend(scope, tg === 0 ? 1 : (num + 1) * POWERS[scale] * (1 << (10 + 2 * tg)));
     return true;
   }
 

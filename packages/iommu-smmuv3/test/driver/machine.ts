@@ -197,7 +197,7 @@ export class Machine {
   }
 
   /** Names of the commands that the chip consumed while `body` ran, without CMD_ and CMD_SYNC. */
-  async commands(body: () => Promise<unknown>): Promise<string[]> {
+  async commands(body: () => Promise<unknown> | undefined): Promise<string[]> {
     const seen: string[] = [];
     const off = this.platform.trace.on("command:consumed", ({ command }) => {
       seen.push(command.replace("CMD_", ""));
@@ -207,7 +207,7 @@ export class Machine {
     return seen.filter((name) => name !== "SYNC");
   }
 
-  async trace(body: () => Promise<unknown>): Promise<TraceRecord[]> {
+  async trace(body: () => Promise<unknown> | undefined): Promise<TraceRecord[]> {
     const records: TraceRecord[] = [];
     const off = this.platform.trace.subscribe((record) => records.push(record));
     await body();

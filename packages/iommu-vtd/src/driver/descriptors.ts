@@ -19,11 +19,12 @@ export const WHOLE_SPACE = 64 - PAGE_SHIFT;
 
 /** The smallest aligned block that holds every byte from `start` to `end`, both inclusive (H14). */
 export function alignedRange(start: bigint, end: bigint): AlignedRange {
-  const first = start >> 12n;
-  const last = end >> 12n;
-  let mask = 0;
-  while (first >> BigInt(mask) !== last >> BigInt(mask)) mask++;
-  return { address: (first >> BigInt(mask)) << BigInt(mask + PAGE_SHIFT), mask };
+  // The highest bit in which the two differ is the block's.
+  const hi = hi32(start) ^ hi32(end);
+  const bits = hi === 0 ? 32 - Math.clz32(lo32(start) ^ lo32(end)) : 64 - Math.clz32(hi);
+  const mask = Math.max(0, bits - PAGE_SHIFT);
+  const shift = BigInt(mask + PAGE_SHIFT);
+  return { address: (start >> shift) << shift, mask };
 }
 
 export function contextInvalidate(granularity: "global" | "domain" | "device", did = 0, sid = 0): Descriptor {

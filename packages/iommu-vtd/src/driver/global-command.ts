@@ -2,7 +2,7 @@
  * GCMD and GSTS (VT-d 11.4.4): one bit changes per write, the other enables are written as they stand, one-shot commands
  * as zero, and software waits for the status before it goes on. PMEN is of the same kind.
  */
-import { type AnyRegister, type Field, IommuError } from "@iommukit/core";
+import { type AnyRegister, type Field, IommuError, type MaySleep } from "@iommukit/core";
 import { GCMD, GSTS, PMEN } from "../spec/registers.js";
 import type { Unit } from "./unit.js";
 
@@ -35,8 +35,8 @@ export class GlobalCommand {
   }
 
   /** Waits until earlier stores to the tables are visible to the unit; nothing to do without CAP.RWBF (H25). */
-  async flushWriteBuffer(): Promise<void> {
-    if (this.unit.features.cap.RWBF) await this.#write(GCMD.WBF, true, GSTS.WBFS, false);
+  flushWriteBuffer(): MaySleep {
+    return this.unit.features.cap.RWBF ? this.#write(GCMD.WBF, true, GSTS.WBFS, false) : undefined;
   }
 
   /** With translation on, memory that firmware had protected would be kept from devices that are allowed to use it (11.4.8.1). */

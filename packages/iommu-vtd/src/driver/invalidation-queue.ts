@@ -2,7 +2,7 @@
  * The invalidation queue from software's side (VT-d 6.5.2; qi_submit_sync of drivers/iommu/intel/dmar.c): a submission is its
  * descriptors and a wait descriptor that writes a status word; errors of the queue are cleared by whoever waits.
  */
-import { IommuError } from "@iommukit/core";
+import { after, IommuError, type MaySleep } from "@iommukit/core";
 import { DESCRIPTOR_SHIFT, WIDE_DESCRIPTOR_SHIFT } from "../spec/invalidation.js";
 import { FSTS, IQA, IQER, IQH, IQT } from "../spec/registers.js";
 import { type Descriptor, fence, quadWords, waitWithStatus } from "./descriptors.js";
@@ -72,32 +72,40 @@ export class InvalidationQueue {
   /**
    * Queues the descriptors and returns when the unit is done with them.
    * @param drain the wait drains page requests too (PD)
-   * @throws IommuError EINVAL the unit refused a descriptor; the rest has been carried out
+   * @returns a promise that rejects with IommuError EINVAL when the unit refused a descriptor; the rest has been carried out
    */
-  async submit(descriptors: readonly Descriptor[], drain = false): Promise<void> {
-    for (let tries = 1; ; tries++) {
-      const submission = await this.#enqueue(descriptors, drain);
-      const outcome = await this.#complete(submission);
-      if (submission.refused)
-        throw new IommuError("EINVAL", `${this.unit.dmar}: the unit refused one of ${descriptors.length} descriptors`);
-      if (outcome === "done" || outcome === "gone") return;
-      if (tries === MAX_TRIES && !this.unit.variants.has("L-24")) return;
-    }
+  submit(descriptors: readonly Descriptor[], drain = false, tries = 1): MaySleep {
+    // One slot for the wait, one that stays empty so that head and tail differ.
+    const slots = descriptors.length + 2;
+    return after(this.#free < slots ? this.#makeRoom(slots) : undefined, () => {
+      const submission = this.#enqueue(descriptors, drain);
+      if (this.#statusOf(submission.wait) !== Status.DONE) return this.#finish(submission, descriptors, drain, tries);
+      return this.#reclaim(submission);
+    });
   }
 
-  async #enqueue(descriptors: readonly Descriptor[], drain: boolean): Promise<Submission> {
-    // One slot for the wait, one that stays empty so that head and tail differ.
-    while (this.#free < descriptors.length + 2) await this.unit.scheduler.sleep(POLL_NS);
+  async #makeRoom(slots: number): Promise<void> {
+    while (this.#free < slots) await this.unit.scheduler.sleep(POLL_NS);
+  }
+
+  /** What is not done at once: waits, and tries again when a device has let it time out. */
+  async #finish(submission: Submission, descriptors: readonly Descriptor[], drain: boolean, tries: number) {
+    const outcome = await this.#complete(submission);
+    if (submission.refused)
+      throw new IommuError("EINVAL", `${this.unit.dmar}: the unit refused one of ${descriptors.length} descriptors`);
+    if (outcome === "done" || outcome === "gone") return;
+    if (tries < MAX_TRIES || this.unit.variants.has("L-24")) await this.submit(descriptors, drain, tries + 1);
+  }
+
+  #enqueue(descriptors: readonly Descriptor[], drain: boolean): Submission {
     const first = this.#head;
     const wait = (first + descriptors.length) % QI_LENGTH;
-    for (const [i, descriptor] of descriptors.entries()) this.#put((first + i) % QI_LENGTH, descriptor);
+    for (let i = 0; i < descriptors.length; i++) this.#put((first + i) % QI_LENGTH, descriptors[i]);
     this.#put(wait, drain ? this.#newWait(wait, true) : this.#wait(wait));
     this.#head = (wait + 1) % QI_LENGTH;
     this.#free -= descriptors.length + 1;
-    const submission: Submission = { first, wait, refused: false };
-    this.#pending.add(submission);
     this.unit.mmio.write32(IQT.offset, this.#head << this.#shift);
-    return submission;
+    return { first, wait, refused: false };
   }
 
   #newWait(slot: number, drain: boolean): Descriptor {
@@ -123,11 +131,12 @@ export class InvalidationQueue {
 
   /** "gone": timed out, and the device is not there any more. */
   async #complete(submission: Submission): Promise<"done" | "aborted" | "gone"> {
-    const { memory, scheduler } = this.unit;
+    const { scheduler } = this.unit;
     const start = scheduler.now;
+    this.#pending.add(submission);
     let gone = false;
     for (;;) {
-      const status = memory.load32(this.#statusAt(submission.wait));
+      const status = this.#statusOf(submission.wait);
       if (status === Status.DONE || status === Status.ABORT) {
         this.#reclaim(submission);
         return status === Status.DONE ? "done" : gone ? "gone" : "aborted";
@@ -167,22 +176,18 @@ export class InvalidationQueue {
     const { memory } = this.unit;
     const fetched = head === this.#head ? QI_LENGTH - this.#free : distance(this.#tail, head);
     for (const { wait } of this.#pending) {
-      const status = memory.load32(this.#statusAt(wait));
+      const status = this.#statusOf(wait);
       if (status === Status.IN_USE && distance(this.#tail, wait) < fetched)
         memory.store32(this.#statusAt(wait), Status.ABORT);
     }
   }
 
-  #reclaim(submission: Submission): void {
+  #reclaim(submission: Submission): undefined {
     const { memory } = this.unit;
     this.#pending.delete(submission);
     for (let slot = submission.first; slot !== submission.wait; slot = (slot + 1) % QI_LENGTH)
       memory.store32(this.#statusAt(slot), Status.DONE);
-    while (
-      this.#free < QI_LENGTH &&
-      memory.load32(this.#statusAt(this.#tail)) >= Status.DONE &&
-      !this.#isPendingWait(this.#tail)
-    ) {
+    while (this.#free < QI_LENGTH && this.#statusOf(this.#tail) >= Status.DONE && !this.#isPendingWait(this.#tail)) {
       memory.store32(this.#statusAt(this.#tail), Status.FREE);
       this.#tail = (this.#tail + 1) % QI_LENGTH;
       this.#free++;
@@ -199,6 +204,10 @@ export class InvalidationQueue {
     const { memory } = this.unit;
     const at = this.#queue + (slot << this.#shift);
     return Int32Array.of(memory.load32(at), memory.load32(at + 4), memory.load32(at + 8), memory.load32(at + 12));
+  }
+
+  #statusOf(slot: number): number {
+    return this.unit.memory.load32(this.#statusAt(slot));
   }
 
   #statusAt(slot: number): number {

@@ -2,6 +2,7 @@
  * Which descriptors a change of tables needs, in which order (VT-d 6.5; drivers/iommu/intel/cache.c): the table, then the
  * caches of its entries, then the IOTLB, then the device-TLBs (I-7). Caching mode and write buffers: VT-d 6.1, 6.8 (H25).
  */
+import type { MaySleep } from "@iommukit/core";
 import {
   type AlignedRange,
   alignedRange,
@@ -46,26 +47,28 @@ export class Invalidation {
    * Mappings from `start` to `end`, both inclusive, are gone.
    * @param leafOnly no table was removed
    */
-  flushRange(domain: VtdDomain, start: bigint, end: bigint, leafOnly: boolean): Promise<void> {
+  flushRange(domain: VtdDomain, start: bigint, end: bigint, leafOnly: boolean): MaySleep {
     return this.#flush(domain, alignedRange(start, end), leafOnly);
   }
 
-  flushAll(domain: VtdDomain): Promise<void> {
+  flushAll(domain: VtdDomain): MaySleep {
     return this.#flush(domain, EVERYTHING, false);
   }
 
-  async #flush(domain: VtdDomain, range: AlignedRange, leafOnly: boolean): Promise<void> {
-    if (domain.devices.size === 0) return;
-    await this.queue.submit([...this.#iotlb(domain, range, leafOnly), ...this.#deviceTlbs(domain, range)]);
+  #flush(domain: VtdDomain, range: AlignedRange, leafOnly: boolean): MaySleep {
+    if (domain.devices.size === 0) return undefined;
+    const descriptors = this.#iotlb(domain, range, leafOnly);
+    this.#deviceTlbs(domain, range, descriptors);
+    return this.queue.submit(descriptors);
   }
 
   /** Mappings appeared: only a unit that caches absent entries has to hear of it; the first stage never caches those. */
-  async flushMapped(domain: VtdDomain, start: bigint, end: bigint, removedTables: boolean): Promise<void> {
-    if (domain.devices.size === 0) return;
-    if (removedTables) await this.flushRange(domain, start, end, false);
-    else if (this.unit.features.cap.CM && domain.stage === "second")
-      await this.queue.submit(this.#iotlb(domain, alignedRange(start, end), false));
-    else await this.command.flushWriteBuffer();
+  flushMapped(domain: VtdDomain, start: bigint, size: bigint, removedTables: boolean): MaySleep {
+    if (domain.devices.size === 0) return undefined;
+    if (removedTables) return this.flushRange(domain, start, start + size - 1n, false);
+    if (this.unit.features.cap.CM && domain.stage === "second")
+      return this.queue.submit(this.#iotlb(domain, alignedRange(start, start + size - 1n), false));
+    return this.command.flushWriteBuffer();
   }
 
   /** Second stage: pages when the unit can say the range, else the domain. First stage: by the PASID of requests without one. */
@@ -75,7 +78,7 @@ export class Invalidation {
       if (!cap.PSI || range.mask > cap.MAMV) return [iotlbInvalidate(cap, "domain", domain.did)];
       return [iotlbInvalidatePages(cap, domain.did, range, leafOnly)];
     }
-    const pasids = new Set([...domain.devices].map(({ ridPasid }) => ridPasid));
+    const pasids = new Set(Array.from(domain.devices, ({ ridPasid }) => ridPasid));
     return [...pasids].map((pasid) => this.#pasidIotlb(domain.did, pasid, range, leafOnly));
   }
 
@@ -84,10 +87,13 @@ export class Invalidation {
     return pasidIotlbInvalidatePages(did, pasid, range, leafOnly);
   }
 
-  #deviceTlbs(domain: VtdDomain, range: AlignedRange): Descriptor[] {
-    const devices = [...domain.devices].filter(({ hasDeviceTlb }) => hasDeviceTlb);
-    const reached = this.unit.variants.has("L-20") ? devices.slice(0, 1) : devices;
-    return reached.map((info) => deviceTlbInvalidate(info, range));
+  #deviceTlbs(domain: VtdDomain, range: AlignedRange, into: Descriptor[]): void {
+    for (const info of domain.devices) {
+      if (!info.hasDeviceTlb) continue;
+      into.push(deviceTlbInvalidate(info, range));
+      // L-20: only one device of the domain is reached.
+      if (this.unit.variants.has("L-20")) return;
+    }
   }
 
   /** Pages of a process are gone, for one device that it is bound to. `range` undefined: all of them. */

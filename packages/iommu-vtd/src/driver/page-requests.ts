@@ -2,7 +2,16 @@
  * The page request queue from software's side (VT-d 7.4 to 7.7, 7.10; drivers/iommu/intel/prq.c): a thread validates
  * requests and hands them to the fault core, answers what it refuses, recovers from overflow, and drains a PASID (H19–H23).
  */
-import { FaultPerm, type IopfResponseCode, isErrno, Mutex, NO_PASID, type Sva, WaitQueue } from "@iommukit/core";
+import {
+  FaultPerm,
+  type IopfResponseCode,
+  isErrno,
+  type MaySleep,
+  Mutex,
+  NO_PASID,
+  type Sva,
+  WaitQueue,
+} from "@iommukit/core";
 import { PAGE_REQUEST_DESCRIPTOR } from "../spec/page-requests.js";
 import { PE, PQA, PQH, PQT, PRS } from "../spec/registers.js";
 import {
@@ -206,12 +215,12 @@ export class PageRequests {
     if (request.LPIG || this.unit.variants.has("L-17")) await this.#answer(request, "invalid");
   }
 
-  #answer({ RID, PP, PASID, PRGI, LPIG }: PageRequestWords, code: IopfResponseCode): Promise<void> {
+  #answer({ RID, PP, PASID, PRGI, LPIG }: PageRequestWords, code: IopfResponseCode): MaySleep {
     return this.respond(RID, PP ? PASID : NO_PASID, PRGI, code, LPIG);
   }
 
   /** Sends the answer to a group. */
-  respond(rid: number, pasid: number, prgi: number, code: IopfResponseCode, last = true): Promise<void> {
+  respond(rid: number, pasid: number, prgi: number, code: IopfResponseCode, last = true): MaySleep {
     const lpig = last && this.unit.variants.has("L-17");
     return this.invalidationQueue.submit([
       pageGroupResponse({ rid, pasid: pasid === NO_PASID ? undefined : pasid, prgi, code, last: lpig }),

@@ -5,10 +5,12 @@
  */
 import {
   hex,
+  hi32,
   hiOf,
   IommuError,
   isErrno,
   join64,
+  lo32,
   loOf,
   PAGE_SIZE,
   type PageAllocator,
@@ -26,9 +28,20 @@ const ADDRESS_LO = SECOND_STAGE_ENTRY.ADDR.lowMask;
 /** Highest level that may hold a leaf: 1 GiB. */
 const LARGEST_LEAF = 3;
 
-/** 4 KiB pages that one entry of the level spans. */
+/** 4 KiB pages that one entry of each level spans, and the whole of the deepest table. */
+const SPANS = Array.from({ length: 7 }, (_, level) => ENTRIES ** (level - 1));
+
 function span(level: number): number {
-  return ENTRIES ** (level - 1);
+  return SPANS[level];
+}
+
+/** Of the page's entry in its table of the level. */
+function indexOf(page: number, level: number): number {
+  return Math.floor(page / span(level)) & (ENTRIES - 1);
+}
+
+function pageOf(iova: bigint): number {
+  return (hi32(iova) >>> 0) * 2 ** 20 + (lo32(iova) >>> 12);
 }
 
 /** Level whose leaves are `pgsize` bytes; 0 when there is none. */
@@ -87,10 +100,10 @@ export class PageTable {
   map(iova: bigint, pa: number, pgsize: number, count: number, prot: number, snoop: boolean): number {
     const level = levelOfSize(pgsize);
     if (level === 0) throw new IommuError("EINVAL", `no page of ${hex(pgsize)} bytes`);
-    if (iova % BigInt(pgsize) !== 0n || pa % pgsize !== 0)
+    const first = pageOf(iova);
+    if (first % span(level) !== 0 || (lo32(iova) | pa) % PAGE_SIZE !== 0 || pa % pgsize !== 0)
       throw new IommuError("EINVAL", `${hex(iova)} → ${hex(pa)} is not aligned to ${hex(pgsize)}`);
     const bits = this.format.leaf(prot, snoop) | (level > 1 ? this.format.large : 0);
-    const first = Number(iova >> 12n);
     let done = 0;
     try {
       while (done < count)
@@ -106,7 +119,7 @@ export class PageTable {
   /** Fills entries of one table. @returns how many */
   #mapRun(page: number, pa: number, level: number, count: number, bits: number): number {
     const table = this.#tableAt(page, level);
-    const index = Math.floor(page / span(level)) % ENTRIES;
+    const index = indexOf(page, level);
     const run = Math.min(count, ENTRIES - index);
     for (let i = 0; i < run; i++) this.#claim(table + (index + i) * ENTRY_BYTES, level, page + i * span(level));
     const step = span(level) * PAGE_SIZE;
@@ -131,7 +144,7 @@ export class PageTable {
   #tableAt(page: number, level: number): number {
     let table = this.root;
     for (let at = this.levels; at > level; at--) {
-      const entry = table + (Math.floor(page / span(at)) % ENTRIES) * ENTRY_BYTES;
+      const entry = table + indexOf(page, at) * ENTRY_BYTES;
       const lo = this.#memory.load32(entry);
       if ((lo & this.format.present) === 0) {
         table = this.#allocTable();
@@ -154,7 +167,7 @@ export class PageTable {
    * @returns bytes unmapped
    */
   unmap(iova: bigint, pgsize: number, count: number, freed: number[]): number {
-    const first = Number(iova >> 12n);
+    const first = pageOf(iova);
     this.#stopped = false;
     return this.#unmapIn(this.root, this.levels, first, first + (pgsize / PAGE_SIZE) * count - 1, freed) * PAGE_SIZE;
   }
@@ -165,7 +178,7 @@ export class PageTable {
     let removed = 0;
     for (let page = first; page <= last && !this.#stopped; ) {
       const start = Math.floor(page / step) * step;
-      const entry = table + ((start / step) % ENTRIES) * ENTRY_BYTES;
+      const entry = table + indexOf(page, level) * ENTRY_BYTES;
       const lo = this.#memory.load32(entry);
       const leaf = level === 1 || (lo & this.format.large) !== 0;
       if ((lo & this.format.present) === 0 || (leaf && page !== start)) {
@@ -213,11 +226,11 @@ export class PageTable {
   }
 
   #lookup(iova: bigint): Slot | undefined {
-    const page = Number(iova >> 12n);
+    const page = pageOf(iova);
     const slot = this.#slot;
     if (page >= span(this.levels + 1)) return undefined;
     for (let table = this.root, level = this.levels; ; level--) {
-      slot.entry = table + (Math.floor(page / span(level)) % ENTRIES) * ENTRY_BYTES;
+      slot.entry = table + indexOf(page, level) * ENTRY_BYTES;
       slot.level = level;
       slot.lo = this.#memory.load32(slot.entry);
       slot.hi = this.#memory.load32(slot.entry + 4);

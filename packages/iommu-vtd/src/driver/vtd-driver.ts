@@ -3,6 +3,7 @@
  * only. Its parts: attachment (context and PASID entries), invalidation, page requests, faults, process binding.
  */
 import {
+  after,
   type Device,
   type DomainType,
   FlushQueue,
@@ -18,6 +19,8 @@ import {
   type IotlbGather,
   iommuPgsize,
   Kernel,
+  lo32,
+  type MaySleep,
   type Mm,
   Mmio,
   NO_PASID,
@@ -28,6 +31,8 @@ import {
   Sva,
   type SvaParam,
   Tracer,
+  toBigint,
+  toNumber,
   Variants,
 } from "@iommukit/core";
 import { inject, injectable } from "tsyringe";
@@ -184,10 +189,10 @@ export class VtdDriver implements IommuOps {
   #mapReservedMemory(domain: VtdDomain, dev: Device): void {
     for (const { start, length, type, prot } of this.reservedRegions(dev)) {
       if (type !== "direct" && type !== "direct-relaxable") continue;
-      for (let at = start; at < start + length; ) {
-        const { pgsize, count } = iommuPgsize(domain, at, at, start + length - at);
-        this.map(domain, at, Number(at), pgsize, count, prot);
-        at += BigInt(pgsize) * BigInt(count);
+      const end = Number(start + length);
+      for (let at = Number(start); at < end; ) {
+        const { pgsize, count } = iommuPgsize(domain, at, at, end - at);
+        at += this.map(domain, BigInt(at), at, pgsize, count, prot);
       }
     }
   }
@@ -214,12 +219,11 @@ export class VtdDriver implements IommuOps {
 
   map(domain: IommuDomain, iova: bigint, pa: number, pgsize: number, count: number, prot: number): number {
     const target = domain as VtdDomain;
-    const size = BigInt(pgsize) * BigInt(count);
-    const { start, end } = domain.aperture;
-    if ((domain.pgsizeBitmap & BigInt(pgsize)) === 0n)
+    if ((lo32(domain.pgsizeBitmap) & pgsize) === 0)
       throw new IommuError("EINVAL", `page size ${hex(pgsize)} is not in ${hex(domain.pgsizeBitmap)}`);
-    if (iova < start || iova + size - 1n > end)
-      throw new IommuError("ERANGE", `${hex(iova)}+${hex(size)} leaves the aperture ${hex(start)}-${hex(end)}`);
+    // A last byte beyond 2^53 is rounded up, to the size that is meant.
+    if (toNumber(iova) + pgsize * count > toNumber(domain.aperture.end) + 1)
+      throw new IommuError("ERANGE", `${hex(iova)}+${hex(pgsize * count)} is beyond ${hex(domain.aperture.end)}`);
     const mapped = tableOf(target).map(iova, pa, pgsize, count, prot, target.snoop);
     target.hasMappings = true;
     const { trace, name } = this.#unit;
@@ -231,7 +235,7 @@ export class VtdDriver implements IommuOps {
     gather.freelist ??= [];
     const unmapped = tableOf(domain as VtdDomain).unmap(iova, pgsize, count, gather.freelist);
     if (unmapped === 0) return 0;
-    const last = iova + BigInt(unmapped) - 1n;
+    const last = iova + toBigint(unmapped - 1);
     if (iova < gather.start) gather.start = iova;
     if (last > gather.end) gather.end = last;
     gather.pgsize = pgsize;
@@ -240,31 +244,38 @@ export class VtdDriver implements IommuOps {
     return unmapped;
   }
 
-  async iotlbSyncMap(domain: IommuDomain, iova: bigint, size: bigint): Promise<void> {
+  iotlbSyncMap(domain: IommuDomain, iova: bigint, size: bigint): MaySleep {
     const target = domain as VtdDomain;
-    const retired = tableOf(target).retired.splice(0);
-    await this.#on.invalidation.flushMapped(target, iova, iova + size - 1n, retired.length > 0);
-    tableOf(target).release(retired);
+    const table = tableOf(target);
+    const { retired } = table;
+    const flushed = this.#on.invalidation.flushMapped(target, iova, size, retired.length > 0);
+    if (retired.length === 0) return flushed;
+    table.retired = [];
+    return after(flushed, () => {
+      table.release(retired);
+    });
   }
 
   /** Strict: invalidates the gathered range. Lazy (`gather.queued` on a "dma-fq" domain): leaves it to the flush queue. */
-  async iotlbSync(domain: IommuDomain, gather: IotlbGather): Promise<void> {
-    if (gather.end < gather.start) return;
+  iotlbSync(domain: IommuDomain, gather: IotlbGather): MaySleep {
+    const { start, end, queued, freelist = [] } = gather;
+    if (end < start) return undefined;
     const target = domain as VtdDomain;
     const table = tableOf(target);
-    const freelist = gather.freelist ?? [];
-    if (gather.queued && target.flushQueue) return target.flushQueue.queue(() => table.release(freelist));
-    await this.#on.invalidation.flushRange(target, gather.start, gather.end, freelist.length === 0);
-    this.#traceSynced(domain, gather.start, gather.end);
-    table.release(freelist);
+    if (queued && target.flushQueue) return target.flushQueue.queue(() => table.release(freelist));
+    return after(this.#on.invalidation.flushRange(target, start, end, freelist.length === 0), () => {
+      this.#traceSynced(domain, start, end);
+      table.release(freelist);
+    });
   }
 
-  async flushIotlbAll(domain: IommuDomain): Promise<void> {
-    await this.#on.invalidation.flushAll(domain as VtdDomain);
-    this.#traceSynced(domain, 0n, ALL_OF_64_BITS);
+  flushIotlbAll(domain: IommuDomain): MaySleep {
+    return after(this.#on.invalidation.flushAll(domain as VtdDomain), () =>
+      this.#traceSynced(domain, 0n, ALL_OF_64_BITS),
+    );
   }
 
-  #traceSynced(domain: IommuDomain, start: bigint, end: bigint): void {
+  #traceSynced(domain: IommuDomain, start: bigint, end: bigint): undefined {
     const { trace, name } = this.#unit;
     if (trace.enabled) trace.emit("iommu:synced", { unit: name, domain: domain.id, start, end });
   }

@@ -48,7 +48,7 @@ export class Capabilities {
 
   /** Domain-id bits that exist: hardware ignores the others in descriptors and registers. */
   get domainMask(): number {
-    return 2 ** this.domainBits - 1;
+    return (1 << this.domainBits) - 1;
   }
 
   /** Whether a second stage of that AW value is supported. */

@@ -137,7 +137,7 @@ export class InvalidationQueue implements HardwareUnit {
       });
     }
     if (type === DescriptorType.WAIT) {
-      this.#wait.set(d.subarray(0, WAIT.words));
+      for (let word = 0; word < WAIT.words; word++) this.#wait[word] = d[word];
       this.#waiting = true;
     } else {
       this.#execution.execute(type, d);

@@ -20,7 +20,7 @@ function domainOf({ dev }: PlayedDevice) {
 }
 
 /** Words of the descriptors that the unit consumed, waits left out. */
-async function words(m: Machine, body: () => Promise<unknown>): Promise<[string, Int32Array][]> {
+async function words(m: Machine, body: () => Promise<unknown> | undefined): Promise<[string, Int32Array][]> {
   const records = await m.trace(body);
   return records
     .filter((record) => record.name === "command:consumed" && record.command !== "inv_wait_dsc")

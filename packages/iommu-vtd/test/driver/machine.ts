@@ -196,7 +196,7 @@ export class Machine {
   }
 
   /** Names of the descriptors that the unit consumed while `body` ran, waits left out. */
-  async descriptors(body: () => Promise<unknown>): Promise<string[]> {
+  async descriptors(body: () => Promise<unknown> | undefined): Promise<string[]> {
     const seen: string[] = [];
     const off = this.platform.trace.on("command:consumed", ({ command }) => {
       if (command !== "inv_wait_dsc") seen.push(command);
@@ -206,7 +206,7 @@ export class Machine {
     return seen;
   }
 
-  async trace(body: () => Promise<unknown>): Promise<TraceRecord[]> {
+  async trace(body: () => Promise<unknown> | undefined): Promise<TraceRecord[]> {
     const records: TraceRecord[] = [];
     const off = this.platform.trace.subscribe((record) => records.push(record));
     await body();
