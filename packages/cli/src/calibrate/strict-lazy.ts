@@ -16,8 +16,8 @@ function* trace(): Generator<string> {
     const iova = 0xffff_f000 - (n % 1024) * 0x1000;
     const range = `iova=0x${iova.toString(16).padStart(16, "0")} - 0x${(iova + 0x1000).toString(16).padStart(16, "0")}`;
     const head = `fio-1 [000] ..... ${(1 + n / 1e6).toFixed(6)}:`;
-    yield `${head} map: IOMMU: ${range} paddr=0x0000000040000000 size=4096`;
-    yield `${head} unmap: IOMMU: ${range} size=4096 unmapped_size=4096`;
+    yield `${head} map: IOMMU: ${range} paddr=0x0000000040000000 size=4096\n`;
+    yield `${head} unmap: IOMMU: ${range} size=4096 unmapped_size=4096\n`;
   }
 }
 
@@ -28,8 +28,8 @@ export const strictLazy: Calibration = {
   run: async () => {
     const columns = configurations(["smmuv3", "vtd"].map(parseBackend), ["strict", "lazy"], ["huge"], undefined);
     const replayer = await Replayer.start(columns);
-    for (const line of trace()) replayer.line(line);
-    const [smmuStrict, smmuLazy, vtdStrict, vtdLazy] = (await replayer.finish()).configurations;
+    await replayer.read(Buffer.from([...trace()].join("")));
+    const [smmuStrict, smmuLazy, vtdStrict, vtdLazy] = replayer.finish().configurations;
     const finding = (label: string, strict: typeof smmuStrict, lazy: typeof smmuLazy): Finding => ({
       what: `${label}: strict / lazy`,
       unit: "",

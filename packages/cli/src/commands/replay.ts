@@ -2,7 +2,7 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import { BACKEND_HELP, BACKEND_NAMES, type Backend, collectBackends, parseBackend } from "../backends.js";
 import { UsageError } from "../errors.js";
-import { readLines } from "../explain/read-lines.js";
+import { readPieces } from "../explain/read-lines.js";
 import { withExamples } from "../manners/examples.js";
 import { ACCESS_PATTERNS, type AccessName } from "../replay/access-pattern.js";
 import { configurations, type Mode, type Pages } from "../replay/configuration.js";
@@ -63,7 +63,10 @@ export function replayCommand(): Command {
     .option("--perfetto <file>", "also write mappings, phases and counters for ui.perfetto.dev there (Chrome JSON)")
     .addOption(new Option("--format <name>", "how to write it").choices(Object.keys(FORMATS)).default("text"))
     .option("--json", "the same as --format json")
-    .option("--timing", "say on standard error how long it took and how much memory, without the program's start")
+    .option(
+      "--timing",
+      "say on standard error how long it took, events per second, and how much memory, without the program's start",
+    )
     .action(run);
   return withExamples(command, [
     ["iommukit replay trace.txt.gz", "what the trace costs behind each IOMMU"],
@@ -85,15 +88,9 @@ async function run(files: readonly string[], options: Options): Promise<void> {
   const watcher = file && new PerfettoWriter((text) => file.write(text));
   const timing = options.timing ? new Timing() : undefined;
   const replayer = await Replayer.start(columns, watcher);
-  for (const file of files.length === 0 ? ["-"] : files) {
-    await readLines(
-      file,
-      process.stdin,
-      (text) => replayer.line(text),
-      () => replayer.flush(),
-    );
-  }
-  const replay = await replayer.finish();
+  for (const file of files.length === 0 ? ["-"] : files)
+    await readPieces(file, process.stdin, (bytes) => replayer.read(bytes));
+  const replay = replayer.finish();
   watcher?.close();
   file?.close();
   if (replay.events === 0) throw new UsageError("no iommu:map or iommu:unmap event in the input");

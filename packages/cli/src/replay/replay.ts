@@ -4,7 +4,7 @@ import { Fragmentation } from "./fragmentation.js";
 import { ReplayMachine, type Step } from "./machine.js";
 import { type Replay, report } from "./report.js";
 import { Spaces } from "./spaces.js";
-import { TraceReader } from "./trace-line.js";
+import { type TraceItem, TraceReader } from "./trace-line.js";
 
 /** Sees what is replayed, piece by piece, after the machines have. */
 export interface ReplayWatcher {
@@ -31,10 +31,17 @@ export class Replayer {
     return new Replayer(machines, watcher);
   }
 
-  /** Keeps the line's event until `flush`. */
-  line(text: string): void {
-    const item = this.#reader.read(text);
-    if (item === undefined) return;
+  /** @param bytes whole lines */
+  async read(bytes: Buffer): Promise<void> {
+    this.#reader.read(bytes, (item) => this.#take(item));
+    const piece = this.#piece;
+    if (piece.length === 0) return;
+    this.#piece = [];
+    for (const machine of this.machines) await machine.run(piece);
+    this.watcher?.piece(piece, this.machines, this.#spaces);
+  }
+
+  #take(item: TraceItem): void {
     switch (item.kind) {
       case "phase":
         this.#fragmentation.enter();
@@ -53,16 +60,7 @@ export class Replayer {
     }
   }
 
-  async flush(): Promise<void> {
-    const piece = this.#piece;
-    if (piece.length === 0) return;
-    this.#piece = [];
-    for (const machine of this.machines) await machine.run(piece);
-    this.watcher?.piece(piece, this.machines, this.#spaces);
-  }
-
-  async finish(): Promise<Replay> {
-    await this.flush();
+  finish(): Replay {
     for (const machine of this.machines) machine.close();
     return report(this.#events, this.#reader.malformed, this.machines, this.#spaces, this.#fragmentation);
   }

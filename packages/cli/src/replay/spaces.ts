@@ -19,7 +19,7 @@ export class Spaces {
   readonly #spaces: Space[] = [];
   readonly #byDomain = new Map<string, number>();
   /** Where the last mapping of each CPU went, until its space has a name. */
-  readonly #lastMap = new Map<string, number>();
+  readonly #lastMap = new Map<number, number>();
   /** Unmaps that could be of several spaces: the first one is taken. */
   ambiguous = 0;
   /** Unmaps of ranges that the trace did not map: from before it began. */
@@ -82,8 +82,7 @@ export class Spaces {
   }
 
   #fit({ kind, page, pages }: TraceEvent): number | undefined {
-    const fits = (space: Space) =>
-      space.mapped[kind === "map" ? "overlaps" : "covers"](page, pages) === (kind !== "map");
+    const fits = ({ mapped }: Space) => (kind === "map" ? !mapped.overlaps(page, pages) : mapped.covers(page, pages));
     const first = this.#spaces.findIndex(fits);
     if (kind === "map") return first < 0 ? this.#open() : first;
     if (first < 0) return undefined;

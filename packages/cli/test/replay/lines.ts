@@ -24,7 +24,7 @@ export interface ReplayOptions {
   readonly pages?: readonly Pages[];
   readonly access?: Access;
   readonly watcher?: ReplayWatcher;
-  /** Lines between two flushes. */
+  /** Lines that are read at a time. */
   readonly piece?: number;
 }
 
@@ -32,10 +32,14 @@ export async function replay(lines: Iterable<string>, options: ReplayOptions = {
   const { backends = ["smmuv3", "vtd"], modes = ["strict"], pages = ["huge"], access, watcher, piece = 1024 } = options;
   const columns = configurations(backends.map(parseBackend), modes, pages, access);
   const replayer = await Replayer.start(columns, watcher);
+  let text = "";
   let count = 0;
   for (const line of lines) {
-    replayer.line(line);
-    if (++count % piece === 0) await replayer.flush();
+    text += `${line}\n`;
+    if (++count % piece > 0) continue;
+    await replayer.read(Buffer.from(text));
+    text = "";
   }
+  await replayer.read(Buffer.from(text));
   return replayer.finish();
 }
