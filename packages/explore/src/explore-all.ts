@@ -31,7 +31,7 @@ export async function exploreAll<M extends Machine>(
     const { discovery } = campaign;
     if (!discovery) continue;
     const { timeline } = await new Laboratory(scenario, variants).show(parseSchedule(discovery.schedule));
-    const found = discovery.findings.flatMap(findingLines).join("\n");
+    const found = findingLines(discovery.findings).join("\n");
     throw new Error(`${scenario.name}, schedule "${discovery.schedule}":\n${found}\n\n${renderTimeline(timeline)}`);
   }
   return schedules;

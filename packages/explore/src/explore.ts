@@ -5,6 +5,7 @@ import type { Machine, Scenario } from "./scenario.js";
 import type { Chooser } from "./schedule/chooser.js";
 import { ReplayChooser } from "./schedule/replay-chooser.js";
 import { formatSchedule, type Schedule } from "./schedule/schedule.js";
+import { ExhaustiveSearch } from "./search/exhaustive-search.js";
 import type { Search } from "./search/search.js";
 import { shrink } from "./search/shrink.js";
 import { Timeline, type TimelineReport } from "./timeline/timeline.js";
@@ -34,6 +35,9 @@ export interface ExploreOptions {
 
 /** V8 has a limit of frames; where there is none, setting it does nothing. */
 const ERROR: ErrorConstructor & { stackTraceLimit?: number } = Error;
+
+/** Schedules with few switches that are tried when one with more has been found. */
+const NEIGHBOURS = 2000;
 
 /** Runs on one machine before it is made anew. */
 const REUSE = 4096;
@@ -113,8 +117,27 @@ export class Laboratory<M extends Machine> {
       }));
       return { findings, schedule: formatSchedule(schedule), found: schedule.size, shrunk: schedule.size };
     }
-    const shrunk = await shrink(schedule, fails);
+    const shorter = await shrink(schedule, fails);
+    const shrunk = shorter.size > 1 ? ((await this.#fewest(shorter.size - 1, rule, fails)) ?? shorter) : shorter;
     const { findings } = await this.replay(shrunk);
     return { findings, schedule: formatSchedule(shrunk), found: schedule.size, shrunk: shrunk.size };
+  }
+
+  /** Leaving something out moves all later choices, so a walk that shrinks no further may still have a shorter neighbour. */
+  async #fewest(
+    most: number,
+    rule: string,
+    fails: (schedule: Schedule) => Promise<boolean>,
+  ): Promise<Schedule | undefined> {
+    const search = new ExhaustiveSearch(Math.min(most, 2));
+    for (let left = NEIGHBOURS; left > 0; left--) {
+      const chooser = search.next();
+      if (!chooser) return undefined;
+      const result = await this.run(chooser);
+      const schedule = scheduleOf(result.taken);
+      if (result.findings.some((finding) => finding.rule === rule) && (await fails(schedule))) return schedule;
+      search.done(result);
+    }
+    return undefined;
   }
 }

@@ -16,10 +16,25 @@ export function describeFinding({ rule, what, should }: Finding): string {
   return `${rule}: ${what}${should === undefined ? "" : ` (${should})`}`;
 }
 
-/** On lines of at most 120 columns: what happened, which rule that breaks, and who should have done what. */
-export function findingLines({ rule, what, should }: Finding): string[] {
-  const [first, ...rest] = what.split("\n");
-  const lines = [`${rule}: ${first}`, ...rest, `  rule: ${RULES[rule] ?? "of a checker of its own"}`];
-  if (should !== undefined) lines.push(`  instead: ${should}`);
+/** Of more than so many the others are counted: one cause often breaks a rule at every step after it. */
+const MOST = 4;
+
+/**
+ * On lines of at most 120 columns: what happened, which rules that breaks, and who should have done what. What is said twice
+ * stands there once.
+ */
+export function findingLines(findings: readonly Finding[]): string[] {
+  const said = new Set<string>();
+  const lines: string[] = [];
+  const say = (line: string) => {
+    if (!said.has(line)) lines.push(line);
+    said.add(line);
+  };
+  for (const { rule, what, should } of findings.slice(0, MOST)) {
+    for (const [at, line] of what.split("\n").entries()) say(at === 0 ? `${rule}: ${line}` : line);
+    say(`  rule: ${RULES[rule] ?? "of a checker of its own"}`);
+    if (should !== undefined) say(`  instead: ${should}`);
+  }
+  if (findings.length > MOST) lines.push(`and ${findings.length - MOST} more`);
   return lines.flatMap((line) => wrap(line, 4));
 }

@@ -152,9 +152,7 @@ async function replay(
     );
   else {
     console.log(renderTimeline(timeline));
-    console.log(
-      result.findings.length === 0 ? "\nnothing is wrong" : `\n${result.findings.flatMap(findingLines).join("\n")}`,
-    );
+    console.log(result.findings.length === 0 ? "\nnothing is wrong" : `\n${findingLines(result.findings).join("\n")}`);
   }
   process.exitCode = result.findings.length > 0 ? 1 : 0;
 }

@@ -65,7 +65,7 @@ async function tell({ task, discovery }: TaskResult): Promise<void> {
   if (!discovery) return;
   const bugs = task.variants.map((one) => ` --variant ${one}`).join("");
   const again = `iommukit explore ${task.scenario} --backend ${task.backend}${bugs} --replay "${discovery.schedule}"`;
-  console.log(["", ...discovery.findings.flatMap(findingLines)].join("\n"));
+  console.log(["", ...findingLines(discovery.findings)].join("\n"));
   console.log(`  found with ${discovery.found} switches, shrunk to ${discovery.shrunk}; again with\n    ${again}\n`);
   console.log(renderTimeline((await show(task, discovery.schedule)).timeline));
 }

@@ -61,7 +61,7 @@ const SENTENCES: { readonly [K in TraceName]?: (event: TraceEvents[K], who: Who)
   "dma:moved": (event) =>
     `${event.device} ${event.write ? "writes" : "reads"} ${event.length} bytes at ${hex(event.pa)} for ${hex(event.address)}${withPasid(event.pasid)}`,
   "dma:completed": (event) =>
-    `${event.device} ends its ${event.write ? "write" : "read"} at ${hex(event.address)}${withPasid(event.pasid)}: status ${event.status}`,
+    `${event.device} ends its ${event.write ? "write" : "read"} at ${hex(event.address)}${withPasid(event.pasid)}: ${event.status === 0 ? "ok" : `status ${event.status}`}`,
   "ats:completed": (event, who) =>
     `${who(event.unit, event.rid)} gets ${letters(event.access) || "nothing"} for ${hex(event.address)}${withPasid(event.pasid)}: ${event.status}`,
   "ats:invalidated": (event) =>

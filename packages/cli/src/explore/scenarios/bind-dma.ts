@@ -1,5 +1,5 @@
 import { NO_PASID } from "@iommukit/core";
-import { DmaStatus } from "@iommukit/pci-device";
+import { DmaStatus, dmaStatusName } from "@iommukit/pci-device";
 import { container, faultsOf, probe, program, type ScenarioDefinition, scenario, vfioMachine } from "../kit.js";
 
 const IOVA = 0x10_0000n;
@@ -26,7 +26,7 @@ export const bindDma: ScenarioDefinition = scenario({
         device: async () => {
           for (let i = 0; i < 3; i++) {
             const status = await probe(m.dma, NO_PASID, IOVA);
-            if (status !== DmaStatus.OK) failed.push(`a write to mapped memory ended with status ${status}`);
+            if (status !== DmaStatus.OK) failed.push(`a write to mapped memory ended with ${dmaStatusName(status)}`);
           }
         },
       },

@@ -1,4 +1,4 @@
-import { DmaStatus } from "@iommukit/pci-device";
+import { DmaStatus, dmaStatusName } from "@iommukit/pci-device";
 import { container, program, type ScenarioDefinition, scenario, vfioMachine } from "../kit.js";
 
 /** Transfers over several pages ask for all of them in one group: one answer for it, and the right one. */
@@ -22,7 +22,9 @@ export const faultGroups: ScenarioDefinition = scenario({
       actors: { first: () => write(at), second: () => write(at + 4n * 4096n) },
       settle: () => app.task.exit(),
       check: () =>
-        statuses.filter((status) => status !== DmaStatus.OK).map((status) => `a transfer ended with status ${status}`),
+        statuses
+          .filter((status) => status !== DmaStatus.OK)
+          .map((status) => `a transfer ended with ${dmaStatusName(status)}`),
     };
   },
 });

@@ -1,5 +1,5 @@
 import { IOMMU_SVA_FEAT_IOPF } from "@iommukit/core";
-import { DmaStatus } from "@iommukit/pci-device";
+import { DmaStatus, dmaStatusName } from "@iommukit/pci-device";
 import { dmaMachine, perhaps, program, type ScenarioDefinition, scenario, store } from "../kit.js";
 
 /** Somebody initialises SVA a second time, and is refused: the first user's page faults go on. */
@@ -26,7 +26,7 @@ export const initTwice: ScenarioDefinition = scenario({
         await app.task.exit();
         await sva.iommuSvaDeviceShutdown(m.device);
       },
-      check: () => (status === DmaStatus.OK ? [] : [`the device's write ended with status ${status}`]),
+      check: () => (status === DmaStatus.OK ? [] : [`the device's write ended with ${dmaStatusName(status)}`]),
     };
   },
 });

@@ -1,5 +1,5 @@
 import { isErrno } from "@iommukit/core";
-import { DmaStatus } from "@iommukit/pci-device";
+import { DmaStatus, dmaStatusName } from "@iommukit/pci-device";
 import { vfioOf, vfioType1 } from "@iommukit/vfio-type1";
 import { dmaMachine, groupContainer, program, type ScenarioDefinition, scenario, store } from "../kit.js";
 
@@ -41,7 +41,7 @@ export const mediatedPair: ScenarioDefinition = scenario({
           const pasid = await bound("second", two.bind());
           if (pasid === undefined) return;
           const status = await store(m.dma, pasid, at);
-          if (status !== DmaStatus.OK) wrong.push(`the second container's device wrote with status ${status}`);
+          if (status !== DmaStatus.OK) wrong.push(`the second container's device wrote with ${dmaStatusName(status)}`);
         },
       },
       settle: () => second.task.exit(),

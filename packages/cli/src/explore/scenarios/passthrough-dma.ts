@@ -1,6 +1,6 @@
 import { IommuProt, NO_PASID } from "@iommukit/core";
 import { PRESETS, type Smmuv3Preset, smmuv3 } from "@iommukit/iommu-smmuv3";
-import { DmaStatus } from "@iommukit/pci-device";
+import { DmaStatus, dmaStatusName } from "@iommukit/pci-device";
 import { BDF, dmaMachine, faultsOf, probe, type ScenarioDefinition, scenario } from "../kit.js";
 
 const NONE = { sets: 0, ways: 0 };
@@ -45,7 +45,7 @@ export const passthroughDma: ScenarioDefinition = scenario({
         device: async () => {
           for (let i = 0; i < 3; i++) {
             const status = await probe(dma, NO_PASID, BigInt(page));
-            if (status !== DmaStatus.OK) failed.push(`a write to mapped memory ended with status ${status}`);
+            if (status !== DmaStatus.OK) failed.push(`a write to mapped memory ended with ${dmaStatusName(status)}`);
           }
         },
       },

@@ -1,4 +1,4 @@
-import { DmaStatus } from "@iommukit/pci-device";
+import { DmaStatus, dmaStatusName } from "@iommukit/pci-device";
 import { container, program, type ScenarioDefinition, scenario, store, vfioMachine } from "../kit.js";
 
 /** A device below the stack: the CPU would grow it, a device must not (E7). */
@@ -20,7 +20,8 @@ export const stackFault: ScenarioDefinition = scenario({
         },
       },
       settle: () => app.task.exit(),
-      check: () => (status === DmaStatus.INVALID_PAGE ? [] : [`a write below the stack ended with status ${status}`]),
+      check: () =>
+        status === DmaStatus.INVALID_PAGE ? [] : [`a write below the stack ended with ${dmaStatusName(status)}`],
     };
   },
 });
