@@ -103,6 +103,16 @@ describe("I-1, freed memory", () => {
   });
 });
 
+describe("freed objects", () => {
+  it("say so themselves, in the kernel's log, which is otherwise read by nobody", async () => {
+    const wrongs = await said(({ platform }) => {
+      platform.kernel.printk("BUG: KASAN: use-after-free of a bond");
+      platform.kernel.printk("WARNING: a bug of no consequence");
+    });
+    expect(wrongs).toEqual(["freed: BUG: KASAN: use-after-free of a bond"]);
+  });
+});
+
 describe("I-1, translations of a process", () => {
   const bound = async ({ platform }: Stage) => {
     const device = platform.device(BDF);
@@ -193,6 +203,18 @@ describe("I-2, page responses", () => {
       emit("pri:answered", answer);
     });
     expect(partial).toEqual([expect.stringMatching(/^I-2/)]);
+  });
+
+  it("lack the PASID of the request that waits", async () => {
+    const wrongs = await said(({ emit }) => {
+      emit("pri:requested", { ...request(true), prgi: 4 });
+      emit("pri:requested", request(true));
+      emit("pri:answered", { ...answer, pasid: 7 });
+      emit("device:reset", { device: BDF, rid: 0x100, kind: "function" });
+    });
+    expect(wrongs).toEqual([
+      "I-2: a response to requester 0x100 PASID 7 group 3, which does not wait for one; what waits is requester 0x100 PASID 5 group 3",
+    ]);
   });
 
   it("come once for each group, and never for a device that was reset", async () => {
@@ -385,7 +407,7 @@ describe("I-7, entries", () => {
       forgets(stage, "config");
     });
     expect(wrongs).toEqual([
-      `I-7: fake changed the Entry at 0x${AT.toString(16)}, which was valid, to 0x4, and did not invalidate iotlb, after config`,
+      `I-7: fake changed the Entry at 0x${AT.toString(16)}, which was valid, to 0x4, and did not invalidate the iotlb, after config`,
     ]);
   });
 
@@ -396,7 +418,7 @@ describe("I-7, entries", () => {
       forgets(stage, "iotlb");
       forgets(stage, "config");
     });
-    expect(wrongs).toEqual([expect.stringMatching(/did not invalidate iotlb, after config$/)]);
+    expect(wrongs).toEqual([expect.stringMatching(/did not invalidate the iotlb, after config$/)]);
   });
 
   it("change, and the same thread changes another one first", async () => {
@@ -407,7 +429,7 @@ describe("I-7, entries", () => {
       forgets(stage, "config");
       forgets(stage, "iotlb");
     });
-    expect(wrongs).toEqual([expect.stringMatching(/did not invalidate config$/)]);
+    expect(wrongs).toEqual([expect.stringMatching(/did not invalidate the config cache$/)]);
   });
 
   it("may change when they are not valid, or with every cache told; a device without ATS has none", async () => {

@@ -18,6 +18,8 @@ interface Change {
   done: number;
 }
 
+const nameOf = (cache: string) => (cache === "ATC" || /tlb/i.test(cache) ? cache : `${cache} cache`);
+
 export const entryCaches: CheckerFactory = ({ platform, report }) => {
   const { scheduler, memory } = platform;
   const kinds = new Map<string, EntryKind>();
@@ -36,7 +38,7 @@ export const entryCaches: CheckerFactory = ({ platform, report }) => {
     if (behind.some(({ pci }) => !pci.present)) return;
     if (cache === "ATC" && !behind.some(({ pci }) => pciAtsEnabled(pci))) return;
     const after = done === 0 ? "" : `, after ${caches.slice(0, done).join(" and ")}`;
-    const what = `${unit} changed the ${kind.layout.name} at ${hex(at)}, which was valid, to ${hex(value)}, and did not invalidate ${cache}${after}`;
+    const what = `${unit} changed the ${kind.layout.name} at ${hex(at)}, which was valid, to ${hex(value)}, and did not invalidate the ${nameOf(cache)}${after}`;
     report({ rule: "I-7", what, should: `the driver invalidates ${caches.join(", then ")} (${kind.rule})` });
   };
   const invalidated = (unit: string, cache: string) => {

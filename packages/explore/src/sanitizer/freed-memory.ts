@@ -21,6 +21,15 @@ export const freedMemory: CheckerFactory = ({ report }) => {
       },
       "mm:misused": ({ owner }) =>
         report({ rule: "freed", what: `the mm_struct of ${owner} was used after its last reference had gone` }),
+      // As KASAN does, objects that are poisoned say so themselves.
+      "log:printed": ({ line }) => {
+        if (line.startsWith("BUG: "))
+          report({
+            rule: "freed",
+            what: line,
+            should: "who waits for an object looks at nothing of it after it has gone",
+          });
+      },
       "dma:moved": ({ device, pasid, address, pa, length, write }) => {
         const owner = freed.get(pageOf(pa));
         if (owner === undefined) return;

@@ -5,7 +5,14 @@ export const pageResponses: CheckerFactory = ({ platform, report }) => {
   /** "device PASID index" of groups that wait. */
   const open = new Map<string, number>();
   const key = (rid: number, pasid: number, prgi: number) =>
-    `requester 0x${rid.toString(16)} PASID ${pasid} group ${prgi}`;
+    `requester 0x${rid.toString(16)} ${pasid < 0 ? "without PASID" : `PASID ${pasid}`} group ${prgi}`;
+  /** What waits in its place. */
+  const waits = (rid: number, prgi: number) => {
+    const other = [...open.keys()].find(
+      (name) => name.startsWith(`requester 0x${rid.toString(16)} `) && name.endsWith(` group ${prgi}`),
+    );
+    return other === undefined ? "does not wait for one" : `does not wait for one; what waits is ${other}`;
+  };
   const should = "the IOMMU driver answers the last request of a group once, and nothing else";
   const forget = (rid: number) => {
     for (const name of open.keys()) if (name.startsWith(`requester 0x${rid.toString(16)} `)) open.delete(name);
@@ -22,7 +29,7 @@ export const pageResponses: CheckerFactory = ({ platform, report }) => {
         const name = open.has(key(rid, pasid, prgi)) ? key(rid, pasid, prgi) : key(rid, -1, prgi);
         const count = open.get(name) ?? 0;
         if (count === 0)
-          report({ rule: "I-2", what: `a response to ${key(rid, pasid, prgi)}, which does not wait for one`, should });
+          report({ rule: "I-2", what: `a response to ${key(rid, pasid, prgi)}, which ${waits(rid, prgi)}`, should });
         else if (count === 1) open.delete(name);
         else open.set(name, count - 1);
       },

@@ -1,14 +1,23 @@
 /** I-6: hardware never uses an entry of which it has read old and new words: V or P (bit 0) is clear while software changes it. */
+import { type EntryKind, fieldsSet } from "@iommukit/core";
 import { VersionedMemory } from "../memory/versioned-memory.js";
-import type { CheckerFactory } from "./checker.js";
+import type { CheckerFactory, Listeners } from "./checker.js";
 
 export const tornEntries: CheckerFactory = ({ platform, report }) => {
   const { memory } = platform;
+  const kinds = new Map<string, EntryKind>();
+  for (const { name, entries = [] } of platform.iommus)
+    for (const kind of entries) kinds.set(`${name} ${kind.layout.name}`, kind);
+  /** Entries that a driver has written, by address. Lasts over runs. */
+  const written = new Map<number, EntryKind>();
   if (memory instanceof VersionedMemory) {
     memory.onFetch = ({ address, words, torn }) => {
       if (!torn || (words[0] & 1) === 0) return;
-      const shown = [...words].map((word) => (word >>> 0).toString(16).padStart(8, "0")).join(" ");
-      const what = `the entry at 0x${address.toString(16)} was fetched as ${shown}, which it never was`;
+      const kind = written.get(address);
+      const shown = kind
+        ? fieldsSet(kind.layout.fields, words)
+        : [...words].map((word) => (word >>> 0).toString(16).padStart(8, "0")).join(" ");
+      const what = `the ${kind?.layout.name ?? "entry"} at 0x${address.toString(16)} was fetched as ${shown}, which it never was`;
       report({
         rule: "I-6",
         what,
@@ -16,5 +25,11 @@ export const tornEntries: CheckerFactory = ({ platform, report }) => {
       });
     };
   }
-  return { listeners: {}, begin: () => {}, end: () => {} };
+  const listeners: Listeners = {
+    "table:written": ({ by, table, address }) => {
+      const kind = kinds.get(`${by} ${table}`);
+      if (kind) written.set(address - (address % kind.layout.bytes), kind);
+    },
+  };
+  return { listeners, begin: () => {}, end: () => {} };
 };

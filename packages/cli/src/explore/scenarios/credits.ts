@@ -36,7 +36,11 @@ export const credits: ScenarioDefinition = scenario({
         await app.task.exit();
         await sva.iommuSvaDeviceShutdown(m.device);
       },
-      check: () => kernel.log.slice(before).filter((line) => line.includes("overflow")),
+      check: () =>
+        kernel.log
+          .slice(before)
+          .filter((line) => line.includes("overflow"))
+          .map((line) => `a device that kept to its ${allocation} credits filled the queue: "${line}"`),
     };
   },
 });
