@@ -1,4 +1,5 @@
 /** What `iommukit explore --replay` prints, behind both IOMMUs. */
+import { readFileSync } from "node:fs";
 import { renderTimeline } from "@iommukit/explore";
 import { describe, expect, it } from "vitest";
 import { show, type Task } from "../../src/explore/task.js";
@@ -36,6 +37,7 @@ describe("the deadlock of a detach and an exit (S-2)", () => {
       "   takes vfio group 0->group_lock",
       "   takes container->group_lock",
       "   takes iommu->lock",
+      "   waits for the bond of 0000:01:00.0 with PASID 1",
       "── exit",
       "   waits for iommu->lock",
     ]);
@@ -48,6 +50,13 @@ describe("the deadlock of a detach and an exit (S-2)", () => {
     const table = section(rows, "table words").join("\n");
     for (const pattern of words[backend]) expect(table).toMatch(new RegExp(pattern.source, "m"));
   });
+});
+
+it("stands in the documentation as it is printed", async () => {
+  const docs = readFileSync(new URL("../../../../docs/explore.md", import.meta.url), "utf8");
+  expect(docs).toContain(
+    (await told({ scenario: "exit-detach", backend: "vtd", variants: ["S-2"] }, "1:1")).join("\n"),
+  );
 });
 
 describe("a stale translation", () => {

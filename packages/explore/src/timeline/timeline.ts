@@ -4,6 +4,7 @@
  */
 import type { Platform, TraceRecord } from "@iommukit/core";
 import { describeFinding, type Finding } from "../finding.js";
+import { ACTORS } from "../run.js";
 import { type Actor, isThread } from "../schedule/actor.js";
 import type { ExploringScheduler } from "../schedule/exploring-scheduler.js";
 import { isHardware, isSilent, sentences } from "./sentences.js";
@@ -49,7 +50,11 @@ export class Timeline {
   ) {
     this.#watch = new StateWatch(platform, scheduler);
     this.#say = sentences(platform);
-    const { onSwitch } = scheduler;
+    const { onSwitch, onPark } = scheduler;
+    scheduler.onPark = (thread, reason) => {
+      onPark?.(thread, reason);
+      this.#parked(reason);
+    };
     scheduler.onSwitch = (actor) => {
       onSwitch?.(actor);
       this.#switchTo(actor);
@@ -64,6 +69,7 @@ export class Timeline {
     this.stop = () => {
       stop();
       scheduler.onSwitch = onSwitch;
+      scheduler.onPark = onPark;
       scheduler.choose = choose;
     };
   }
@@ -129,6 +135,12 @@ export class Timeline {
     if (taken === 0) return;
     const side = this.scheduler.current === null ? "hardware" : "software";
     this.#lines.push({ side, kind: "choice", text: `${what}  ← choice ${counts.length - 1}:${taken}` });
+  }
+
+  /** Of locks the trace tells. */
+  #parked(reason: string): void {
+    if (!this.#exploring() || reason.startsWith("lock ") || reason === ACTORS) return;
+    this.#lines.push({ side: "software", kind: "event", text: `waits for ${reason}` });
   }
 
   #take(record: TraceRecord): void {
