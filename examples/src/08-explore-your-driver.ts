@@ -80,7 +80,7 @@ export async function example(print: Print): Promise<void> {
   for (const careless of [false, true]) {
     print(`${careless ? "with" : "without"} the lock held:`);
     try {
-      print(`nothing found in ${await exploreAll(scenario(careless), { bound: 2, runs: 100 })} schedules\n`);
+      print(`nothing found in ${await exploreAll(scenario(careless), { bound: 1, runs: 200 })} schedules\n`);
     } catch (error) {
       print((error as Error).message);
     }
