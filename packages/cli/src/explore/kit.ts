@@ -96,9 +96,14 @@ export async function dmaMachine(
     devices: devices.map(dmaDevice),
     services,
   });
-  for (const { pci } of platform.devices.values()) pci.writeConfig(PCI_COMMAND, 2, MEMORY_AND_BUS_MASTER);
+  enable({ platform });
   const device = platform.device(devices[0].bdf);
   return { platform, device, dma: dmaOf(device) };
+}
+
+/** Lets devices send: VFIO takes that away from those that it opens. */
+export function enable({ platform }: Machine): void {
+  for (const { pci } of platform.devices.values()) pci.writeConfig(PCI_COMMAND, 2, MEMORY_AND_BUS_MASTER);
 }
 
 /** The same with VFIO. */
@@ -130,14 +135,14 @@ export function program({ platform }: DmaMachine, name: string): Program {
 
 /** A container of `task` with the groups of those devices (the first one when absent) and an IOMMU set. */
 export async function container(
-  { platform, device }: DmaMachine,
+  m: DmaMachine,
   task: Task,
-  devices: readonly Device[] = [device],
+  devices: readonly Device[] = [m.device],
 ): Promise<VfioContainer> {
   const opened = await VfioContainer.open(task);
   for (const { group } of devices) await opened.attach(group?.id ?? -1);
   await opened.setIommu();
-  for (const { pci } of platform.devices.values()) pci.writeConfig(PCI_COMMAND, 2, MEMORY_AND_BUS_MASTER);
+  enable(m);
   return opened;
 }
 

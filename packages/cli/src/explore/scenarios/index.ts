@@ -27,6 +27,7 @@ import { passthroughDma } from "./passthrough-dma.js";
 import { remapSva } from "./remap-sva.js";
 import { removeUnmap } from "./remove-unmap.js";
 import { replayRefused } from "./replay-refused.js";
+import { resetUnmap } from "./reset-unmap.js";
 import { stackFault } from "./stack-fault.js";
 import { stallMixed } from "./stall-mixed.js";
 import { unmapAts } from "./unmap-ats.js";
@@ -61,6 +62,7 @@ export const SCENARIOS: readonly ScenarioDefinition[] = [
   remapSva,
   removeUnmap,
   replayRefused,
+  resetUnmap,
   stackFault,
   stallMixed,
   unmapAts,
