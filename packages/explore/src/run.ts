@@ -15,6 +15,8 @@ const RAM = [{ base: 0x1_0000_0000, size: 0x400_0000 }];
 const PAGES = { poison: 0x6b, quarantine: 256 };
 /** Commands that complete when every fetch before them has. */
 const SYNCHRONISATIONS: ReadonlySet<string> = new Set(["CMD_SYNC", "inv_wait_dsc"]);
+/** Caches of entries. What was fetched before one is invalidated is not put into it afterwards: such a fetch is over as well. */
+const ENTRY_CACHES: ReadonlySet<string> = new Set(["config", "context", "pasid"]);
 const SECOND = 1e9;
 /** What the explorer's own thread waits for. */
 export const ACTORS = "the actors";
@@ -67,6 +69,9 @@ export class Bench<M extends Machine> {
     if (scenario.allocationsFail) machine.platform.kernel.allocationFails = fails;
     machine.platform.trace.on("command:consumed", ({ command }) => {
       if (SYNCHRONISATIONS.has(command)) memory.orderingPoint();
+    });
+    machine.platform.trace.on("cache:invalidated", ({ cache }) => {
+      if (ENTRY_CACHES.has(cache)) memory.orderingPoint();
     });
     return new Bench(scenario, machine, scheduler, memory);
   }

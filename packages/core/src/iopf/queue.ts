@@ -49,6 +49,16 @@ export class IopfQueues implements FaultSink {
     const state = this.#devices.get(dev);
     if (!state) throw new IommuError("EINVAL", `nobody handles page faults of ${dev.name}`);
     if (isStopMarker(fault)) return;
+    if (this.variants.has("L-6"))
+      this.kernel.scheduler.spawn(`fault of ${dev.name}`, async () => this.#take(state, fault));
+    else this.#take(state, fault);
+  }
+
+  /** In the step in which the device was found: it may be removed in the next (iopf_lock). */
+  #take(state: IopfDevice, fault: IopfFault): void {
+    const { device } = state;
+    if (this.#devices.get(device) !== state)
+      this.kernel.printk(`BUG: KASAN: use-after-free of the fault parameters of ${device.name}`);
     if (fault.last) this.#close(state, fault);
     else this.#park(state, fault);
   }

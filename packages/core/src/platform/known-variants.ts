@@ -23,6 +23,7 @@ export const KNOWN_VARIANTS: Readonly<Record<string, string>> = {
   "L-2": "ATS users are counted before the TLB invalidation has completed",
   "L-3": "a PASID is free when the process exits, though still programmed",
   "L-5": "fault queues are flushed under a lock that their workers take",
+  "L-6": "a page fault is reported to a device that has been removed since it was found",
   "L-7": "a PASID entry changes while it is present",
   "L-8": "stream table and context descriptor updates pass through states that hardware must not see",
   "L-9": "the entry of an exiting process is cleared, and its DMA floods the event queue",

@@ -2,7 +2,7 @@
  * RAM as hardware may see it while software changes it. Software stores 8 bytes at a time; hardware fetches an entry in beats
  * of 16. A fetch that overlaps an update may have read its first beats before a store and the later ones after it: each
  * beat is of a moment not before the previous beat's, not before the last ordering point (a completed synchronisation of the
- * IOMMU's queue, which waits for fetches under way), and not before the one who needs it could have begun: only what others
+ * IOMMU's queue, or an invalidation of a cache of entries: neither leaves older fetches under way), and not before the one who needs it could have begun: only what others
  * stored while it stood still is in doubt (`overlap`). Which moment, the scheduler chooses.
  *
  * Entries of one beat are always whole: a fetch of them is one moment, and then it may as well be this one.

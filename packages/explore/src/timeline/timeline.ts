@@ -30,6 +30,8 @@ const END: Readonly<Record<string, string>> = {
   throw: "it threw",
 };
 
+const TIMES = / \(\d+ times\)$/;
+
 export class Timeline {
   #lines: TimelineLine[] = [];
   #state: MachineState | undefined;
@@ -39,6 +41,8 @@ export class Timeline {
   #over = false;
   #actor = "";
   #choices = 0;
+  /** How often the last event has happened. */
+  #times = 1;
   readonly #watch: StateWatch;
   readonly #say: (record: TraceRecord) => string;
   /** Ends the recording. */
@@ -140,7 +144,16 @@ export class Timeline {
   /** Of locks the trace tells. */
   #parked(reason: string): void {
     if (!this.#exploring() || reason.startsWith("lock ") || reason === ACTORS) return;
-    this.#lines.push({ side: "software", kind: "event", text: `waits for ${reason}` });
+    this.#event("software", `waits for ${reason}`);
+  }
+
+  /** What happens several times in a row is counted. */
+  #event(side: TimelineLine["side"], text: string): void {
+    const last = this.#lines.at(-1);
+    this.#times = last?.side === side && last.text.replace(TIMES, "") === text ? this.#times + 1 : 1;
+    if (last && this.#times > 1)
+      this.#lines[this.#lines.length - 1] = { ...last, text: `${text} (${this.#times} times)` };
+    else this.#lines.push({ side, kind: "event", text });
   }
 
   #take(record: TraceRecord): void {
@@ -160,7 +173,7 @@ export class Timeline {
     if (record.name === "lock:released" && last?.text === `takes ${record.lock}`)
       this.#lines[this.#lines.length - 1] = { ...last, text: `takes ${record.lock}, and gives it back` };
     else if (record.name === "table:written") this.#store(side, record);
-    else this.#lines.push({ side, kind: "event", text: this.#say(record) });
+    else this.#event(side, this.#say(record));
   }
 
   /** Stores to one entry, one after the other, are one line. */
@@ -168,7 +181,7 @@ export class Timeline {
     const stored = this.#watch.stored(record);
     const { table, address, value } = record;
     if (stored === undefined) {
-      this.#lines.push({ side, kind: "event", text: this.#say(record) });
+      this.#event(side, this.#say(record));
       return;
     }
     const { at, changed } = stored;

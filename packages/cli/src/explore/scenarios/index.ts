@@ -13,6 +13,7 @@ import { exitDetach } from "./exit-detach.js";
 import { exitMainline } from "./exit-mainline.js";
 import { exitUnstoppable } from "./exit-unstoppable.js";
 import { exitWaiters } from "./exit-waiters.js";
+import { faultDetach } from "./fault-detach.js";
 import { faultExit } from "./fault-exit.js";
 import { faultGroups } from "./fault-groups.js";
 import { faultNoMemory } from "./fault-no-memory.js";
@@ -48,6 +49,7 @@ export const SCENARIOS: readonly ScenarioDefinition[] = [
   exitMainline,
   exitWaiters,
   exitUnstoppable,
+  faultDetach,
   faultExit,
   faultGroups,
   faultNoMemory,
