@@ -180,14 +180,13 @@ export class StateWatch {
       ...[...this.platform.devices].map(([name, { pci }]) => ({ name, contents: pci.cacheContents?.() ?? [] })),
     ];
     return holders.flatMap(({ name, contents }) => {
-      const counts = new Map<string, number>();
-      return contents
-        .filter(({ cache }) => {
-          const count = (counts.get(cache) ?? 0) + 1;
-          counts.set(cache, count);
-          return count <= MOST_CACHED;
-        })
-        .map((entry) => ({ of: name, ...entry }));
+      const caches = [...new Set(contents.map(({ cache }) => cache))];
+      return caches.flatMap((cache) => {
+        const all = contents.filter((entry) => entry.cache === cache);
+        const left = all.length - MOST_CACHED;
+        const rest = left > 0 ? [{ cache, tag: `${left} more`, says: "" }] : [];
+        return [...all.slice(0, MOST_CACHED), ...rest].map((entry) => ({ of: name, ...entry }));
+      });
     });
   }
 }
