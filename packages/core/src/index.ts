@@ -6,6 +6,7 @@ export * from "./bits/layout.js";
 export * from "./bits/markdown.js";
 export * from "./bits/register.js";
 export * from "./bits/register-file.js";
+export * from "./bus/chip-socket.js";
 export * from "./bus/ports.js";
 export * from "./bus/system-bus.js";
 export * from "./bus/transaction.js";

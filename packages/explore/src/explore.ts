@@ -47,7 +47,7 @@ export async function explore<M extends Machine>(
   search: Search,
   { variants = [], stop = () => false }: ExploreOptions = {},
 ): Promise<Campaign> {
-  const laboratory = new Laboratory(scenario, variants);
+  const laboratory = new Laboratory(scenario, variants, search.prunes);
   let schedules = 0;
   for (let chooser = search.next(); chooser && !stop(); chooser = search.next()) {
     const result = await laboratory.run(chooser);
@@ -69,6 +69,7 @@ export class Laboratory<M extends Machine> {
   constructor(
     private readonly scenario: Scenario<M>,
     private readonly variants: readonly string[] = [],
+    private readonly states = false,
   ) {}
 
   /**
@@ -77,7 +78,7 @@ export class Laboratory<M extends Machine> {
    */
   async run(chooser: Chooser): Promise<RunResult> {
     if (!this.#bench?.clean || this.#runs++ >= REUSE) {
-      this.#bench = await Bench.boot(this.scenario, this.variants);
+      this.#bench = await Bench.boot(this.scenario, this.variants, this.states);
       this.#runs = 1;
     }
     const { stackTraceLimit } = ERROR;

@@ -2,6 +2,8 @@ export * from "./explore.js";
 export * from "./explore-all.js";
 export * from "./finding.js";
 export * from "./memory/versioned-memory.js";
+export * from "./reduction/history.js";
+export * from "./reduction/watched-trace.js";
 export * from "./rules.js";
 export * from "./run.js";
 export * from "./sanitizer/checker.js";

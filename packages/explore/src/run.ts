@@ -2,6 +2,9 @@
 import { DeadlockError } from "@iommukit/core";
 import type { Finding } from "./finding.js";
 import { VersionedMemory } from "./memory/versioned-memory.js";
+import { History } from "./reduction/history.js";
+import { WatchedSocket } from "./reduction/watched-socket.js";
+import { watchTrace } from "./reduction/watched-trace.js";
 import { Sanitizer } from "./sanitizer/sanitizer.js";
 import type { Machine, Scenario } from "./scenario.js";
 import { isThread } from "./schedule/actor.js";
@@ -27,6 +30,8 @@ export interface RunResult {
   readonly counts: readonly number[];
   readonly taken: readonly number[];
   readonly steps: number;
+  /** State before each choice, when states were asked for: equal only where the run can go on in the same ways. */
+  readonly states: readonly number[];
 }
 
 export class Bench<M extends Machine> {
@@ -47,16 +52,24 @@ export class Bench<M extends Machine> {
    * A machine on which the default schedule has run once, so that tables and caches that grow on first use are there and each run
    * meets the same; as it is out of the box when that run itself finds something.
    */
-  static async boot<M extends Machine>(scenario: Scenario<M>, variants: readonly string[]): Promise<Bench<M>> {
-    const bench = await Bench.#boot(scenario, variants);
+  static async boot<M extends Machine>(
+    scenario: Scenario<M>,
+    variants: readonly string[],
+    states = false,
+  ): Promise<Bench<M>> {
+    const bench = await Bench.#boot(scenario, variants, states);
     if (scenario.oneShot) return bench;
     const { findings } = await bench.#once(DEFAULT_CHOOSER);
-    if (findings.some(({ rule }) => rule !== "leak")) return Bench.#boot(scenario, variants);
+    if (findings.some(({ rule }) => rule !== "leak")) return Bench.#boot(scenario, variants, states);
     bench.clean = true;
     return bench;
   }
 
-  static async #boot<M extends Machine>(scenario: Scenario<M>, variants: readonly string[]): Promise<Bench<M>> {
+  static async #boot<M extends Machine>(
+    scenario: Scenario<M>,
+    variants: readonly string[],
+    states: boolean,
+  ): Promise<Bench<M>> {
     const scheduler = new ExploringScheduler();
     const memory = new VersionedMemory(RAM, (count, what) => scheduler.choose(count, what));
     scheduler.onSuspend = (thread) => {
@@ -65,7 +78,9 @@ export class Bench<M extends Machine> {
     scheduler.onSwitch = (actor) => memory.overlap(isThread(actor) ? actor.stoppedAt : memory.clock);
     const fails = (what: string) => scheduler.choose(2, `no memory for ${what}`) === 1;
     const pages = scenario.allocationsFail ? { ...PAGES, failAlloc: fails } : PAGES;
-    const machine = await scenario.boot({ scheduler, memory, variants, pages });
+    const history = states ? new History(memory) : undefined;
+    const socket = history && new WatchedSocket(history);
+    const machine = await scenario.boot({ scheduler, memory, variants, pages, socket });
     if (scenario.allocationsFail) machine.platform.kernel.allocationFails = fails;
     machine.platform.trace.on("command:consumed", ({ command }) => {
       if (SYNCHRONISATIONS.has(command)) memory.orderingPoint();
@@ -73,7 +88,13 @@ export class Bench<M extends Machine> {
     machine.platform.trace.on("cache:invalidated", ({ cache }) => {
       if (ENTRY_CACHES.has(cache)) memory.orderingPoint();
     });
-    return new Bench(scenario, machine, scheduler, memory);
+    const bench = new Bench(scenario, machine, scheduler, memory);
+    if (history) {
+      watchTrace(history, machine.platform.trace, bench.sanitizer.checkers);
+      memory.history = history;
+      scheduler.history = history;
+    }
+    return bench;
   }
 
   /**
@@ -87,7 +108,7 @@ export class Bench<M extends Machine> {
       return { ...first, findings: others };
     this.clean = true;
     const second = await this.#once(new ReplayChooser(scheduleOf(first.taken)));
-    return { ...second, counts: first.counts, taken: first.taken };
+    return { ...second, counts: first.counts, taken: first.taken, states: first.states };
   }
 
   async #once(chooser: Chooser): Promise<RunResult> {

@@ -2,7 +2,8 @@
 import type { Platform, PlatformOptions } from "@iommukit/core";
 
 /** What a scenario passes on to `createPlatform`. */
-export type MachineOptions = Required<Pick<PlatformOptions, "scheduler" | "memory" | "variants" | "pages">>;
+export type MachineOptions = Required<Pick<PlatformOptions, "scheduler" | "memory" | "variants" | "pages">> &
+  Pick<PlatformOptions, "socket">;
 
 export interface Machine {
   readonly platform: Platform;

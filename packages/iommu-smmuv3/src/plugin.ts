@@ -1,5 +1,5 @@
 /** SMMUv3 as a plugin: the one place where the chip and its driver meet. */
-import { ChipPorts, type EntryKind, type IommuPlugin, Mmio, Variants, variants } from "@iommukit/core";
+import { ChipPorts, ChipSocket, type EntryKind, type IommuPlugin, Mmio, Variants, variants } from "@iommukit/core";
 import { Smmuv3DriverOptions } from "./driver/driver-context.js";
 import { Smmuv3Driver } from "./driver/smmuv3-driver.js";
 import { Smmuv3Hardware } from "./hardware/smmuv3-hardware.js";
@@ -30,7 +30,8 @@ export function smmuv3(options: Smmuv3Options = {}): IommuPlugin {
     name: "smmuv3",
     description: `Arm SMMUv3, ${preset.name}: ${preset.summary}`,
     create(container, name) {
-      const chip = new Smmuv3Hardware(container.resolve(ChipPorts), { name, preset });
+      const hardware = new Smmuv3Hardware(container.resolve(ChipPorts), { name, preset });
+      const chip = container.resolve(ChipSocket).chip(hardware);
       const shared = container.resolve(Variants);
       const own = variants(options.variants);
       container.registerInstance<Variants>(Variants, { has: (variant) => own.has(variant) || shared.has(variant) });

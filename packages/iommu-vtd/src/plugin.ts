@@ -1,5 +1,5 @@
 /** VT-d as a plugin: the one place where the unit and its driver meet. */
-import { ChipPorts, type EntryKind, type IommuPlugin, Mmio, Variants } from "@iommukit/core";
+import { ChipPorts, ChipSocket, type EntryKind, type IommuPlugin, Mmio, Variants } from "@iommukit/core";
 import { VtdDriverOptions } from "./driver/options.js";
 import { VtdDriver } from "./driver/vtd-driver.js";
 import { VtdHardware } from "./hardware/vtd-hardware.js";
@@ -45,7 +45,8 @@ export function vtd(options: VtdOptions = {}): IommuPlugin {
     name: "vtd",
     description: `Intel VT-d, ${preset.name}: ${preset.description}`,
     create(container, name) {
-      const chip = new VtdHardware(container.resolve(ChipPorts), { name, preset });
+      const hardware = new VtdHardware(container.resolve(ChipPorts), { name, preset });
+      const chip = container.resolve(ChipSocket).chip(hardware);
       const shared = container.resolve(Variants);
       const own = new Set(options.variants);
       container.registerInstance<Variants>(Variants, { has: (variant) => own.has(variant) || shared.has(variant) });

@@ -7,7 +7,7 @@ import { UsageError } from "../errors.js";
 import { BACKEND_NAMES, type BackendName } from "../explore/backends.js";
 import { merged, readResults } from "../explore/merge.js";
 import { performAll } from "../explore/pool.js";
-import { report, wordsAsHex } from "../explore/report.js";
+import { report } from "../explore/report.js";
 import { SCENARIOS } from "../explore/scenarios/index.js";
 import { backendsOf, type SearchOptions, scenarioNamed, show, type Task, type TaskResult } from "../explore/task.js";
 import { type Row, type RowResult, rowResult, zooMarkdown, zooRows } from "../explore/zoo.js";
@@ -20,6 +20,7 @@ interface Options {
   readonly variant: readonly string[];
   readonly backend?: BackendName;
   readonly bound: number;
+  readonly prune?: boolean;
   readonly runs: number;
   readonly seed: number;
   readonly shard: Shard;
@@ -72,6 +73,7 @@ export function exploreCommand(): Command {
     .option("--variant <name>", "switch a known bug on (S-2, L-13, …); may be repeated", variant, [])
     .option("--backend <name>", "behind this IOMMU only", backend)
     .option("--bound <n>", "try every schedule with at most n choices that differ from the default", count, 2)
+    .option("--prune", "leave out those that only exchange steps which have nothing to do with each other")
     .option("--runs <n>", "then so many random schedules", count, 2000)
     .option("--seed <n>", "of the random schedules", count, 1)
     .option("--shard <i/n>", "do the i-th of n parts of the campaign", shard, { index: 1, of: 1 })
@@ -123,8 +125,8 @@ function list({ json }: Options): void {
   }
 }
 
-function searches({ bound, seed, runs }: Options): readonly SearchOptions[] {
-  return [{ kind: "exhaustive", bound } as const, { kind: "random", seed, runs } as const];
+function searches({ bound, prune, seed, runs }: Options): readonly SearchOptions[] {
+  return [{ kind: "exhaustive", bound, prune } as const, { kind: "random", seed, runs } as const];
 }
 
 /** The shard that was asked for, cut once more for the threads. */
@@ -148,13 +150,18 @@ async function replay(
   const { result, timeline } = await show({ scenario, backend: on, variants }, text);
   if (json)
     console.log(
-      JSON.stringify({ scenario, backend: on, variants, schedule: text, ...result, timeline }, wordsAsHex, 2),
+      JSON.stringify({ scenario, backend: on, variants, schedule: text, ...result, timeline }, bigintsAsHex, 2),
     );
   else {
     console.log(renderTimeline(timeline));
     console.log(result.findings.length === 0 ? "\nnothing is wrong" : `\n${findingLines(result.findings).join("\n")}`);
   }
   process.exitCode = result.findings.length > 0 ? 1 : 0;
+}
+
+/** For JSON: values of table words, which have 64 bits. */
+function bigintsAsHex(_key: string, value: unknown): unknown {
+  return typeof value === "bigint" ? `0x${value.toString(16).padStart(16, "0")}` : value;
 }
 
 /** The runs are shared out evenly over all machines. */

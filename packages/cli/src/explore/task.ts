@@ -27,15 +27,13 @@ export interface Task {
 }
 
 export type SearchOptions =
-  | { readonly kind: "exhaustive"; readonly bound: number }
+  | { readonly kind: "exhaustive"; readonly bound: number; readonly prune?: boolean }
   | { readonly kind: "random"; readonly seed: number; readonly runs: number };
 
 export interface TaskResult extends Campaign {
   readonly task: Task;
   /** Elapsed. */
   readonly milliseconds: number;
-  /** In the end, of what was found with the fewest switches. */
-  readonly timeline?: TimelineReport;
 }
 
 /** @throws UsageError for a name that is none */
@@ -56,7 +54,7 @@ function scenarioOf({ scenario, backend }: Pick<Task, "scenario" | "backend">): 
 
 function searchOf({ search, shard }: Task): Search {
   return search.kind === "exhaustive"
-    ? new ExhaustiveSearch(search.bound, shard)
+    ? new ExhaustiveSearch(search.bound, shard, search.prune)
     : new RandomSearch(search.seed, search.runs, shard);
 }
 

@@ -33,6 +33,15 @@ describe("the zoo", () => {
     },
   );
 
+  it.each(rows.filter(({ variant }) => variant !== undefined).map((row) => [...nameOf(row), row] as const))(
+    "finds %s in %s behind %s when equal runs are left out",
+    { timeout: 60_000 },
+    async (_variant, _scenario, _backend, row) => {
+      const search: SearchOptions = { kind: "exhaustive", bound: 2, prune: true };
+      expect((await perform({ ...row.tasks[0], search })).discovery).toBeDefined();
+    },
+  );
+
   it.each(rows.filter(({ variant }) => variant === undefined).map((row) => [...nameOf(row), row] as const))(
     "finds nothing (%s) in %s behind %s",
     { timeout: 60_000 },

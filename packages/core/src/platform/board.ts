@@ -1,5 +1,6 @@
 /** The parts of one machine, registered in one tsyringe child container under their tokens. */
 import { type DependencyContainer, container as root } from "tsyringe";
+import { ChipSocket, PLAIN_SOCKET } from "../bus/chip-socket.js";
 import type { RequesterDirectory, RequesterPort } from "../bus/ports.js";
 import { AddressDecoder, doorbell, SystemBus } from "../bus/system-bus.js";
 import { Groups } from "../iommu/groups.js";
@@ -24,6 +25,8 @@ export interface BoardOptions {
   /** Replaces the RAM model: a versioned memory, a shared one. */
   readonly memory?: PhysicalMemory;
   readonly pages?: PageAllocatorOptions;
+  /** For whoever looks at what chips and the rest of the machine say to each other. */
+  readonly socket?: ChipSocket;
   /** iommu=pt: devices of kernel drivers are not translated. False when absent. */
   readonly passthrough?: boolean;
   /** Nanoseconds that an interrupt takes to its handler; none when absent. */
@@ -52,6 +55,7 @@ export function createBoard(options: BoardOptions): DependencyContainer {
   const enabled = variants(options.variants);
   const Core = options.sva === "mainline" ? MainlineSva : SvaCore;
   board.registerInstance(Variants, enabled);
+  board.registerInstance<ChipSocket>(ChipSocket, options.socket ?? PLAIN_SOCKET);
   board.registerInstance(Scheduler, scheduler);
   board.registerInstance(Tracer, trace);
   board.registerInstance(PhysicalMemory, memory);

@@ -1,5 +1,6 @@
 /** One machine: IOMMUs, devices and services composed on a board. */
 import type { DependencyContainer, InjectionToken } from "tsyringe";
+import { ChipSocket } from "../bus/chip-socket.js";
 import { NoIommu } from "../bus/no-iommu.js";
 import { ChipPorts, TranslationPort } from "../bus/ports.js";
 import { SystemBus } from "../bus/system-bus.js";
@@ -91,14 +92,15 @@ export class Platform {
     };
     const scope = this.container.createChildContainer();
     const interrupts = this.container.resolve(InterruptController);
-    scope.registerInstance<ChipPorts>(ChipPorts, {
+    const ports: ChipPorts = {
       memory: this.memory,
       message: (address, data) => interrupts.deliver(address, data),
       wire: (line, level) => interrupts.setWire(wireNamed(line), level),
       requesters,
       scheduler: this.scheduler,
       trace: this.trace,
-    });
+    };
+    scope.registerInstance(ChipPorts, this.container.resolve(ChipSocket).ports(ports));
     const iommu = plugin.create(scope, name);
     await iommu.start();
     this.#segments.push({ iommu, requesters });

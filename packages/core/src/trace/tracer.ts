@@ -67,6 +67,8 @@ class Channel<K extends TraceName> extends Interest implements TraceChannel<K> {
 export class Tracer {
   /** True while anybody listens. */
   enabled = false;
+  /** Told of each event before its listeners are. */
+  onEmit: (<K extends TraceName>(name: K, payload: TraceEvents[K]) => void) | undefined;
   readonly #named = new EventEmitter<Record<string, AnyListener>>();
   /** The named listeners once more: a look-up in a Map costs a tenth of an emitter's. */
   #listeners: Listeners = new Map();
@@ -79,6 +81,7 @@ export class Tracer {
   /** The payload is the trace's from here on: it becomes the record of those who subscribed. */
   emit<K extends TraceName>(name: K, payload: TraceEvents[K]): void {
     if (!this.enabled) return;
+    this.onEmit?.(name, payload);
     for (const listener of this.#listeners.get(name) ?? NOBODY) listener(payload);
     this.#record(name, payload);
   }

@@ -8,6 +8,9 @@
  * Entries of one beat are always whole: a fetch of them is one moment, and then it may as well be this one.
  */
 import { type MemoryRegion, PAGE_SIZE, SlabMemory } from "@iommukit/core";
+import { Hash } from "../reduction/hash.js";
+import type { Doubts, History } from "../reduction/history.js";
+import { type Actor, isThread } from "../schedule/actor.js";
 
 const BEAT_WORDS = 4;
 /** Entries are 64 bytes at most (STE, CD, PASID table entry). */
@@ -20,6 +23,8 @@ interface Past {
   readonly pa: number;
   readonly hi: number;
   readonly lo: number;
+  /** Which step stored. */
+  readonly mark: number;
 }
 
 /** A fetch that mixed moments. */
@@ -30,7 +35,7 @@ export interface TornFetch {
   readonly torn: boolean;
 }
 
-export class VersionedMemory extends SlabMemory {
+export class VersionedMemory extends SlabMemory implements Doubts {
   /** Stores of software since the beginning. */
   #clock = 0;
   /** Stores that happened while the one who fetches now stood still: numbers above the first, up to the second. */
@@ -40,6 +45,8 @@ export class VersionedMemory extends SlabMemory {
   #past: Past[] = [];
   readonly #scratch = new Int32Array(MOST_WORDS);
   onFetch: ((fetch: TornFetch) => void) | undefined;
+  /** Told of every access. */
+  history: History | undefined;
 
   /** @param choose one of `count` possibilities; 0 is now */
   constructor(
@@ -71,11 +78,28 @@ export class VersionedMemory extends SlabMemory {
   }
 
   override store64(pa: number, hi: number, lo: number): boolean {
+    this.history?.memory(pa, 8, true);
     this.#keep(pa);
     return super.store64(pa, hi, lo);
   }
 
+  override store32(pa: number, value: number): boolean {
+    this.history?.memory(pa, 4, true);
+    return super.store32(pa, value);
+  }
+
+  override readBytes(pa: number, into: Uint8Array): boolean {
+    this.history?.memory(pa, into.length, false);
+    return super.readBytes(pa, into);
+  }
+
+  override writeBytes(pa: number, bytes: Uint8Array): boolean {
+    this.history?.memory(pa, bytes.length, true);
+    return super.writeBytes(pa, bytes);
+  }
+
   override fill(pa: number, length: number, byte: number): boolean {
+    this.history?.memory(pa, length, true);
     // Whole pages are filled when nobody can be fetching from them.
     if (length < PAGE_SIZE) for (let at = pa; at < pa + length; at += 8) this.#keep(at);
     return super.fill(pa, length, byte);
@@ -84,10 +108,34 @@ export class VersionedMemory extends SlabMemory {
   #keep(pa: number): void {
     const words = super.view(Math.floor(pa / 2 ** 32), pa | 0, 2);
     if (words === null) return;
-    this.#past.push({ until: ++this.#clock, pa, lo: words[this.viewAt], hi: words[this.viewAt + 1] });
+    const [lo, hi, mark] = [words[this.viewAt], words[this.viewAt + 1], this.history?.mark ?? 0];
+    this.#past.push({ until: ++this.#clock, pa, lo, hi, mark });
+  }
+
+  fold(into: Hash, actors: ReadonlyMap<Actor, Hash>): void {
+    if (this.#past.length === 0) return;
+    for (const { mark } of this.#past) into.mix(Math.floor(mark / 2 ** 32), mark | 0);
+    into.mix(this.#storesAfter(this.#from), this.#storesAfter(this.#to));
+    const all = new Hash();
+    for (const [actor, who] of actors) {
+      if (!isThread(actor) || actor.done || actor.stoppedAt < this.#past[0].until) continue;
+      const after = this.#storesAfter(actor.stoppedAt);
+      const one = new Hash();
+      one.copy(who);
+      one.mix(after, after);
+      all.add(one);
+    }
+    into.take(all);
+  }
+
+  #storesAfter(moment: number): number {
+    let count = 0;
+    for (let i = this.#past.length - 1; i >= 0 && this.#past[i].until > moment; i--) count++;
+    return count;
   }
 
   override view(hi: number, lo: number, words: number): Int32Array | null {
+    this.history?.memory(hi * 2 ** 32 + (lo >>> 0), words * 4, false);
     const now = super.view(hi, lo, words);
     if (now === null || words <= BEAT_WORDS || words > MOST_WORDS || this.#past.length === 0) return now;
     const pa = hi * 2 ** 32 + (lo >>> 0);

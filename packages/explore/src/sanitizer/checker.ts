@@ -14,6 +14,8 @@ export interface Watched {
 
 export interface Checker {
   readonly listeners: Listeners;
+  /** What it notes of one thread has nothing to do with what it hears of others in between. */
+  readonly commutes?: true;
   /** A run begins; what was noted before is forgotten. */
   begin(): void;
   /** The run has come to rest. */

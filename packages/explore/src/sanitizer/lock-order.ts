@@ -76,6 +76,7 @@ export const lockOrder: CheckerFactory = ({ report, parked }) => {
         if (at >= 0) list.splice(at, 1);
       },
     },
+    commutes: true,
     begin: () => held.clear(),
     end() {
       for (const [thread, list] of held)

@@ -33,7 +33,7 @@ export const CHECKERS: readonly CheckerFactory[] = [
 export type Watchable = Pick<ExploringScheduler, "onPark">;
 
 export class Sanitizer {
-  readonly #checkers: readonly Checker[];
+  readonly checkers: readonly Checker[];
   #findings: Finding[] = [];
   /** Told when a rule is broken, at that moment. */
   onFinding: ((finding: Finding) => void) | undefined;
@@ -51,8 +51,8 @@ export class Sanitizer {
         this.onFinding?.(finding);
       },
     };
-    this.#checkers = factories.map((make) => make(watched));
-    for (const { listeners } of this.#checkers) {
+    this.checkers = factories.map((make) => make(watched));
+    for (const { listeners } of this.checkers) {
       for (const [name, listener] of Object.entries(listeners)) {
         platform.trace.on(name as TraceName, listener as (event: unknown) => void);
       }
@@ -61,12 +61,12 @@ export class Sanitizer {
 
   begin(): void {
     this.#findings = [];
-    for (const checker of this.#checkers) checker.begin();
+    for (const checker of this.checkers) checker.begin();
   }
 
   /** @param rested everything has ended; what is left then has leaked */
   end(rested: boolean): readonly Finding[] {
-    if (rested) for (const checker of this.#checkers) checker.end();
+    if (rested) for (const checker of this.checkers) checker.end();
     return this.#findings;
   }
 }

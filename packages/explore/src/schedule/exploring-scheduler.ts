@@ -8,7 +8,8 @@
  * the queue. The last possibility takes the actor away for a while, as a hypervisor does with a processor: meanwhile the others
  * go on, and time passes for those that sleep.
  */
-import { type HardwareUnit, type Thread, ThreadScheduler } from "@iommukit/core";
+import { type HardwareUnit, type Thread, ThreadScheduler, type Timer } from "@iommukit/core";
+import type { History } from "../reduction/history.js";
 import { type Actor, isThread, UnitActor } from "./actor.js";
 import { type Chooser, DEFAULT_CHOOSER } from "./chooser.js";
 
@@ -35,12 +36,19 @@ export interface Decisions {
   readonly counts: number[];
   /** Possibility taken at each choice. */
   readonly taken: number[];
+  /** State before each choice, when somebody keeps a history. */
+  readonly states: number[];
 }
+
+/** Kinds of choices. */
+const Choice = { GO_ON: 1, NEXT: 2, VALUE: 3 } as const;
 
 export class ExploringScheduler extends ThreadScheduler<UnitActor> {
   /** Steps since `explore`. */
   steps = 0;
-  decisions: Decisions = { counts: [], taken: [] };
+  decisions: Decisions = { counts: [], taken: [], states: [] };
+  /** Told of everything that tells states apart, while somebody explores. */
+  history: History | undefined;
   /** Told before each step of somebody else than before. */
   onSwitch: ((actor: Actor) => void) | undefined;
   /** Told when a thread stops, for whatever reason, or stands ready for the first time. */
@@ -50,6 +58,8 @@ export class ExploringScheduler extends ThreadScheduler<UnitActor> {
   #chooser: Chooser = DEFAULT_CHOOSER;
   #exploring = false;
   #limit = Number.POSITIVE_INFINITY;
+  /** When `explore` was called. */
+  #start = 0;
   readonly #units = new Set<HardwareUnit>();
   /** How many have been taken away for a while. */
   #away = 0;
@@ -60,7 +70,9 @@ export class ExploringScheduler extends ThreadScheduler<UnitActor> {
     this.#exploring = true;
     this.#limit = limit;
     this.steps = 0;
-    this.decisions = { counts: [], taken: [] };
+    this.#start = this.now;
+    this.decisions = { counts: [], taken: [], states: [] };
+    this.history?.begin(this.waiting);
   }
 
   /** From now on as when nobody explores; nothing is recorded. */
@@ -68,6 +80,11 @@ export class ExploringScheduler extends ThreadScheduler<UnitActor> {
     this.#chooser = DEFAULT_CHOOSER;
     this.#exploring = false;
     this.#limit = Number.POSITIVE_INFINITY;
+    this.history?.stop();
+  }
+
+  get #history(): History | undefined {
+    return this.#exploring ? this.history : undefined;
   }
 
   /** True while a chooser decides. */
@@ -77,17 +94,25 @@ export class ExploringScheduler extends ThreadScheduler<UnitActor> {
 
   protected override start(name: string, body: () => Promise<void>, ended: () => void): Thread {
     const thread = super.start(name, body, ended);
+    this.#history?.born(thread);
     this.onSuspend?.(thread);
     return thread;
   }
 
   point(_name: string): Promise<void> | undefined {
     const thread = this.current;
-    if (thread === null || !this.#exploring || !this.#hasChoice(1)) return undefined;
+    if (thread === null || !this.#exploring) return undefined;
     const { ready } = this;
-    ready.unshift(thread);
-    const next = this.#take();
-    if (next === thread) return undefined;
+    this.#history?.close();
+    let next: Actor | undefined = thread;
+    if (this.#hasChoice(1)) {
+      ready.unshift(thread);
+      next = this.#take(Choice.GO_ON);
+    }
+    if (next === thread) {
+      this.#history?.open(thread);
+      return undefined;
+    }
     // Who was passed over has just been at the head, unless it is away.
     if (ready[0] === thread) ready.push(ready.shift() as Actor);
     return this.#handOver(thread, next);
@@ -95,7 +120,13 @@ export class ExploringScheduler extends ThreadScheduler<UnitActor> {
 
   override park(reason: string): Promise<void> {
     this.onPark?.(this.running(reason), reason);
+    this.#history?.saw(reason);
     return super.park(reason);
+  }
+
+  override wake(thread: Thread): void {
+    this.#history?.woken(thread);
+    super.wake(thread);
   }
 
   protected override get atRest(): boolean {
@@ -110,12 +141,21 @@ export class ExploringScheduler extends ThreadScheduler<UnitActor> {
     }
     if (this.#units.has(unit)) return;
     this.#units.add(unit);
-    this.ready.push(new UnitActor(unit));
+    const actor = new UnitActor(unit);
+    this.#history?.born(actor);
+    this.ready.push(actor);
+  }
+
+  override timer(nanoseconds: number, callback: () => void): Timer {
+    this.#history?.setTimer();
+    return super.timer(nanoseconds, callback);
   }
 
   choose(count: number, _what: string): number {
     if (!this.#exploring || count < 2) return 0;
-    return this.#record(count, this.#chooser.value(count, this.decisions.counts.length));
+    const taken = this.#record(Choice.VALUE, count, this.#chooser.value(count, this.decisions.counts.length));
+    this.#history?.saw(taken);
+    return taken;
   }
 
   protected override suspend(thread: Thread): Promise<void> {
@@ -130,10 +170,10 @@ export class ExploringScheduler extends ThreadScheduler<UnitActor> {
   }
 
   /** Takes the next actor out of the queue. */
-  #take(): Actor | undefined {
+  #take(choice: number): Actor | undefined {
     const { ready } = this;
     if (!this.#exploring || !this.#hasChoice(0)) return ready.shift();
-    const at = this.#record(ready.length + 1, this.#chooser.next(ready, this.decisions.counts.length));
+    const at = this.#record(choice, ready.length + 1, this.#chooser.next(ready, this.decisions.counts.length));
     if (at < ready.length) return at === 0 ? ready.shift() : ready.splice(at, 1)[0];
     this.#takeAway(ready.shift() as Actor);
     return ready.shift();
@@ -147,13 +187,16 @@ export class ExploringScheduler extends ThreadScheduler<UnitActor> {
 
   #takeAway(actor: Actor): void {
     this.#away++;
-    this.timer(ABSENCE, () => {
+    this.#history?.tookAway(actor);
+    super.timer(ABSENCE, () => {
       this.#away--;
       this.ready.push(actor);
     });
   }
 
-  #record(count: number, wanted: number): number {
+  #record(choice: number, count: number, wanted: number): number {
+    const history = this.#history;
+    if (history) this.decisions.states.push(history.state(choice, this.now - this.#start, this.ready, this.idlers));
     // A schedule of another run may ask for what is not there.
     const taken = wanted < count ? wanted : 0;
     this.decisions.counts.push(count);
@@ -163,8 +206,10 @@ export class ExploringScheduler extends ThreadScheduler<UnitActor> {
 
   protected dispatch(first?: Actor): void {
     if (this.current !== null) return;
+    const history = this.#history;
+    history?.close();
     for (let next = first; this.wanted; next = undefined) {
-      const actor = next ?? this.#take() ?? (this.#away === 0 ? this.idlers.shift() : undefined);
+      const actor = next ?? this.#take(Choice.NEXT) ?? (this.#away === 0 ? this.idlers.shift() : undefined);
       if (actor === undefined) {
         if (!this.passTime()) return;
         continue;
@@ -174,12 +219,21 @@ export class ExploringScheduler extends ThreadScheduler<UnitActor> {
         return;
       }
       this.onSwitch?.(actor);
+      history?.open(actor);
       if (isThread(actor)) {
         this.resume(actor);
         return;
       }
       this.#step(actor);
+      history?.close();
     }
+  }
+
+  protected override passTime(): boolean {
+    this.#history?.passTime();
+    const more = super.passTime();
+    this.#history?.close();
+    return more;
   }
 
   #step(actor: UnitActor): void {

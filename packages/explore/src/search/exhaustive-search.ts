@@ -6,8 +6,8 @@
  * The schedules form a tree: a node is a schedule, its children differ in one choice more, behind its last. A run tells how many
  * choices there are behind. Fewest differences first, so what is found first is shortest.
  *
- * Pruning: a run whose events are the same, actor by actor and object by object, as those of an earlier run, is the same run
- * in another order of independent steps; nothing new is behind it that is not behind the other (`fingerprint` of the result).
+ * Pruning: a run that comes to a state (`History`) in which another run has been with as many differences left can go on in no way
+ * in which the other could not: nothing behind that choice is tried again. What a state does not see is said there.
  */
 import type { RunResult } from "../run.js";
 import type { Chooser } from "../schedule/chooser.js";
@@ -28,10 +28,13 @@ export class ExhaustiveSearch implements Search {
   #level = 0;
   #current: Node = { schedule: new Map(), from: 0 };
   #roots = 0;
+  /** State → differences that could still be made when a run was there. */
+  readonly #covered = new Map<number, number>();
 
   constructor(
     private readonly bound: number,
     private readonly shard: Shard = WHOLE,
+    readonly prunes = false,
   ) {
     this.#levels = Array.from({ length: bound + 1 }, () => []);
     this.#levels[0].push(this.#current);
@@ -45,15 +48,23 @@ export class ExhaustiveSearch implements Search {
     return new ReplayChooser(node.schedule);
   }
 
-  done({ counts }: RunResult): void {
+  done({ counts, states }: RunResult): void {
     const { schedule, from } = this.#current;
     const level = schedule.size + 1;
     if (level > this.bound) return;
     for (let at = from; at < counts.length; at++) {
+      if (this.prunes && this.#isCovered(states[at], this.bound - schedule.size)) return;
       for (let option = 1; option < counts[at]; option++) {
         if (level === 1 && this.#roots++ % this.shard.of !== this.shard.index - 1) continue;
         this.#levels[level].push({ schedule: new Map([...schedule, [at, option]]), from: at + 1 });
       }
     }
+  }
+
+  /** Each shard runs the root, so what a shard leaves out for its sake another one tries. */
+  #isCovered(state: number, left: number): boolean {
+    if ((this.#covered.get(state) ?? 0) >= left) return true;
+    this.#covered.set(state, left);
+    return false;
   }
 }

@@ -3,6 +3,8 @@ import type { RunResult } from "../run.js";
 import type { Chooser } from "../schedule/chooser.js";
 
 export interface Search {
+  /** Wants to know the states of runs. */
+  readonly prunes?: boolean;
   /** The next run's chooser; undefined when there is nothing left to try. */
   next(): Chooser | undefined;
   /** What came of it. */
