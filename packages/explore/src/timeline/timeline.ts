@@ -120,23 +120,31 @@ export class Timeline {
 
   #switchTo(actor: Actor): void {
     if (!this.#exploring()) return;
-    const { counts, taken } = this.scheduler.decisions;
-    const at = counts.length - 1;
-    const chosen = counts.length > this.#choices && taken[at] > 0;
-    this.#choices = counts.length;
-    if (actor.name === this.#actor && !chosen) return;
+    const why = this.#whyNow();
+    if (actor.name === this.#actor && why === "") return;
     this.#actor = actor.name;
     const side = isThread(actor) ? "software" : "hardware";
-    const away = chosen && taken[at] === counts[at] - 1 ? ", whoever was next is away for a while" : "";
-    const why = chosen ? `  ← choice ${at}:${taken[at]}${away}` : "";
     this.#lines.push({ side, kind: "actor", text: `${actor.name}${why}` });
+  }
+
+  /** What the schedule has decided since the last switch. When it takes somebody away and nobody else is ready, time passes first. */
+  #whyNow(): string {
+    const { counts, taken } = this.scheduler.decisions;
+    let why = "";
+    for (let at = this.#choices; at < counts.length; at++) {
+      if (taken[at] === 0) continue;
+      const away = taken[at] === counts[at] - 1 ? ", whoever was next is away for a while" : "";
+      why += `  ← choice ${at}:${taken[at]}${away}`;
+    }
+    this.#choices = counts.length;
+    return why;
   }
 
   #chose(taken: number, what: string): void {
     if (!this.scheduler.preemptive) return;
     const { counts } = this.scheduler.decisions;
-    this.#choices = counts.length;
     if (taken === 0) return;
+    this.#choices = counts.length;
     const side = this.scheduler.current === null ? "hardware" : "software";
     this.#lines.push({ side, kind: "choice", text: `${what}  ← choice ${counts.length - 1}:${taken}` });
   }
