@@ -2,6 +2,7 @@
  * One field of a register, table entry, command or record: where its bits are and what they mean.
  * Values live in little-endian 32-bit words on an `Int32Array`; nothing on the access path allocates or uses bigint.
  */
+import { hi32, join64, lo32, TWO32 } from "../memory/address.js";
 
 /** Who may change a field, seen from software. `res0`/`res1` are reserved and read as zero or one. */
 export type FieldAccess = "rw" | "ro" | "w1c" | "w1s" | "wo" | "res0" | "res1";
@@ -67,8 +68,6 @@ export function reserved(msb: number, lsb: number = msb, options: FieldOptions =
   return { kind: "reserved", msb, lsb, meaning: "reserved", access: "res0", ...options };
 }
 
-const TWO32 = 0x1_0000_0000;
-
 /** Mask of `width` low bits as an int32, 0 < width <= 32. */
 export function maskOf(width: number): number {
   return width >= 32 ? -1 : (1 << width) - 1;
@@ -129,7 +128,7 @@ export abstract class Field<V extends FieldValue = FieldValue> {
   abstract setPair(words: Int32Array, at: number, hi: number, lo: number): void;
 
   getBig(words: Int32Array, at = 0): bigint {
-    return (BigInt(this.hi(words, at) >>> 0) << 32n) | BigInt(this.lo(words, at) >>> 0);
+    return join64(this.hi(words, at), this.lo(words, at));
   }
 
   /** Stores a value given as a number; throws a RangeError when it does not fit the field. */
@@ -148,7 +147,7 @@ export abstract class Field<V extends FieldValue = FieldValue> {
     if (pattern >> top !== 0n || (pattern >> low) << low !== pattern) {
       throw new RangeError(`${this.name}: 0x${value.toString(16)} does not fit bits ${msb}:${lsb}`);
     }
-    this.setPair(words, at, Number((pattern >> 32n) & 0xffff_ffffn) | 0, Number(pattern & 0xffff_ffffn) | 0);
+    this.setPair(words, at, hi32(pattern), lo32(pattern));
   }
 
   /** Name of an enumeration's value; undefined when the specification gives it none. */

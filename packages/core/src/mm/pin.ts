@@ -27,17 +27,26 @@ export async function pinPages(
     if (next !== pa + pages * PAGE_SIZE || isReserved(space, page, next, keepZeroPage) !== reserved) break;
     frames.hold(next, "pins");
   }
-  let pinned = true;
-  return {
-    pa,
-    pages,
-    reserved,
-    unpin: () => {
-      if (!pinned) throw new Error(`page 0x${pa.toString(16)} is not pinned any more`);
-      pinned = false;
-      for (let page = 0; page < pages; page++) frames.drop(pa + page * PAGE_SIZE, "pins");
-    },
-  };
+  return new HeldPages(frames, pa, pages, reserved);
+}
+
+/** One object: a container may hold a million. */
+class HeldPages implements PinnedPages {
+  #held = true;
+
+  constructor(
+    private readonly frames: DemandPaging["environment"]["frames"],
+    readonly pa: number,
+    readonly pages: number,
+    readonly reserved: boolean,
+  ) {}
+
+  unpin(): void {
+    const { frames, pa, pages } = this;
+    if (!this.#held) throw new Error(`page 0x${pa.toString(16)} is not pinned any more`);
+    this.#held = false;
+    for (let page = 0; page < pages; page++) frames.drop(pa + page * PAGE_SIZE, "pins");
+  }
 }
 
 function isReserved(space: DemandPaging, page: number, pa: number, keepZeroPage: boolean): boolean {

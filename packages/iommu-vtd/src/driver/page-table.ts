@@ -5,7 +5,6 @@
  */
 import {
   hex,
-  hi32,
   hiOf,
   IommuError,
   isErrno,
@@ -15,6 +14,7 @@ import {
   PAGE_SIZE,
   type PageAllocator,
   type PhysicalMemory,
+  pageOf,
   physical,
   type Tracer,
 } from "@iommukit/core";
@@ -38,10 +38,6 @@ function span(level: number): number {
 /** Of the page's entry in its table of the level. */
 function indexOf(page: number, level: number): number {
   return Math.floor(page / span(level)) & (ENTRIES - 1);
-}
-
-function pageOf(iova: bigint): number {
-  return (hi32(iova) >>> 0) * 2 ** 20 + (lo32(iova) >>> 12);
 }
 
 /** Level whose leaves are `pgsize` bytes; 0 when there is none. */

@@ -3,51 +3,39 @@
  * Ends are inclusive, so that a mapping may end at 2^64 (F13). Kernels that compared exclusive ends lost such a mapping:
  * with `losesTop` it is kept here, pinned and mapped, but no search finds it and no range that ends there overlaps anything.
  */
+import { pageOf } from "@iommukit/core";
 import { wrap64 } from "../uapi/struct.js";
 import type { VfioDma } from "./dma.js";
-import { SortedChunks } from "./sorted-chunks.js";
+import { IntervalMap } from "./interval-map.js";
 
 export class DmaList {
-  readonly #sorted = new SortedChunks<VfioDma>((a, b) => a.iova < b.iova);
+  /** By page: mappings begin and end with one. */
+  readonly #mapped = new IntervalMap<VfioDma>();
   readonly #lost: VfioDma[] = [];
 
   constructor(private readonly losesTop: boolean) {}
 
   /** The mapping must have its final size and overlap no other. */
   insert(dma: VfioDma): void {
-    if (this.#isLost(dma.iova, dma.size)) {
-      this.#lost.push(dma);
-      return;
-    }
-    this.#sorted.insert(dma);
+    if (this.#isLost(dma.iova, dma.size)) this.#lost.push(dma);
+    else this.#mapped.insert(pageOf(dma.iova), pageOf(dma.last), dma);
   }
 
   remove(dma: VfioDma): void {
     if (this.#isLost(dma.iova, dma.size)) this.#lost.splice(this.#lost.indexOf(dma), 1);
-    else this.#sorted.remove(dma);
+    else this.#mapped.remove(pageOf(dma.iova));
   }
 
   /** The mapping with the lowest IOVA that overlaps `[start, start + size)`; `size` is at least 1. */
   find(start: bigint, size: bigint): VfioDma | undefined {
-    const first = this.firstFrom(start);
-    if (!first || this.#isLost(start, size)) return undefined;
-    return first.iova <= start + size - 1n ? first : undefined;
-  }
-
-  /** The mapping that holds `address`, or else the next above it. */
-  firstFrom(address: bigint): VfioDma | undefined {
-    return this.#sorted.first(({ last }) => last >= address);
+    return this.#isLost(start, size) ? undefined : this.#mapped.find(pageOf(start), pageOf(start + size - 1n));
   }
 
   /** Every mapping that overlaps the range, lowest first. A copy: the caller may remove them. */
   overlapping(start: bigint, size: bigint): VfioDma[] {
-    if (!this.find(start, size)) return [];
-    const end = start + size - 1n;
     const found: VfioDma[] = [];
-    for (const dma of this.#sorted.from(({ last }) => last >= start)) {
-      if (dma.iova > end) break;
-      found.push(dma);
-    }
+    const last = pageOf(start + size - 1n);
+    for (let dma = this.find(start, size); dma; dma = this.#mapped.find(pageOf(dma.last) + 1, last)) found.push(dma);
     return found;
   }
 
@@ -61,7 +49,7 @@ export class DmaList {
 
   /** All of them, lowest first, a lost one too: it is still mapped. */
   all(): readonly VfioDma[] {
-    return [...this.#sorted, ...this.#lost];
+    return [...this.#mapped, ...this.#lost];
   }
 
   #isLost(start: bigint, size: bigint): boolean {

@@ -66,7 +66,7 @@ async function addMapping(
     throw new IommuError("ENOSPC", `the container holds as many mappings as dma_entry_limit allows`);
   if (!rangesAllow(iommu.ranges, iova, last))
     throw invalid(`[${hex(iova)}, ${hex(last)}] is not inside one of the usable IOVA ranges`);
-  const owner = ownerOf(task);
+  const owner = ownerOf(iommu, task);
   const dma = new VfioDma(iova, vaddr, prot, owner);
   iommu.dmaAvail--;
   owner.mm.mmgrab();
@@ -82,9 +82,15 @@ async function addMapping(
   if (iommu.dirtyTracking) allocBitmap(dma, iommu.pgsize);
 }
 
-function ownerOf(task: Task): DmaOwner {
-  if (!task.mm) throw new IommuError("ESRCH", `task ${task.pid} has no address space`);
-  return { task, mm: task.mm, lockCap: task.credentials.capabilities.has("CAP_IPC_LOCK") };
+/** Mappings of one caller share what is known of it. */
+function ownerOf(iommu: VfioIommu, task: Task): DmaOwner {
+  const { mm } = task;
+  if (!mm) throw new IommuError("ESRCH", `task ${task.pid} has no address space`);
+  const lockCap = task.credentials.capabilities.has("CAP_IPC_LOCK");
+  const last = iommu.lastOwner;
+  if (last?.task === task && last.mm === mm && last.lockCap === lockCap) return last;
+  iommu.lastOwner = { task, mm, lockCap };
+  return iommu.lastOwner;
 }
 
 /** The memory of an invalidated mapping is back at another address, perhaps in another process: vfio_change_dma_owner (F19, F20). */
@@ -92,7 +98,7 @@ function updateVaddr(iommu: VfioIommu, task: Task, map: MapRequest, dma: VfioDma
   if (!dma) throw new IommuError("ENOENT", `nothing is mapped at ${hex(map.iova)}`);
   if (!dma.vaddrInvalid || dma.iova !== map.iova || dma.size !== map.size)
     throw invalid(`the mapping at ${hex(dma.iova)} has a valid vaddr, or another size than ${hex(map.size)}`);
-  const owner = ownerOf(task);
+  const owner = ownerOf(iommu, task);
   if (owner.mm !== dma.owner.mm) {
     const pages = chargedPages(dma);
     charge(owner, pages);

@@ -73,9 +73,8 @@ async function unmapRange(
   if (bitmap && !iommu.dirtyTracking) throw invalid("dirty tracking is off");
   if (bitmap && bitmap.pgsize !== pgsize) throw invalid(`a bitmap for pages of ${bitmap.pgsize}; pages have ${pgsize}`);
   const size = all ? U64_MAX : asked;
-  const report = async (dma: VfioDma) => {
-    if (bitmap) await reportDirty(arg.at(bitmap.data), dma, iova, pgsize, iommu.profile.staleDirtyBits);
-  };
+  const report =
+    bitmap && ((dma: VfioDma) => reportDirty(arg.at(bitmap.data), dma, iova, pgsize, iommu.profile.staleDirtyBits));
   const notified = new Map<VfioDma, number>();
   for (let unmapped = 0n; ; ) {
     if (iommu.v2 && !all && iommu.dmas.bisects(iova, size))
@@ -126,10 +125,10 @@ function invalidateVaddr(iommu: VfioIommu, chosen: readonly VfioDma[]): bigint {
 export async function removeRun(
   iommu: VfioIommu,
   run: readonly VfioDma[],
-  report: (dma: VfioDma) => Promise<void> = async () => {},
+  report?: (dma: VfioDma) => Promise<void>,
 ): Promise<void> {
   for (const dma of run) {
-    await report(dma);
+    if (report) await report(dma);
     await unmapAndUnpin(dma, iommu.domains);
     dropExternal(iommu, dma);
     iommu.dmas.remove(dma);

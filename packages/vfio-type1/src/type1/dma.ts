@@ -1,5 +1,5 @@
 /** vfio_dma: one mapping of the caller's memory, with the pages that it pins and the account that pays for them (F14, F20). */
-import type { Mm, PinnedPages, Task } from "@iommukit/core";
+import { addressOf, type Mm, type PinnedPages, pageOf, type Task } from "@iommukit/core";
 
 /** Who is charged for the pages. Kept for the mapping's life: the process may be gone when it is unmapped. */
 export interface DmaOwner {
@@ -11,14 +11,6 @@ export interface DmaOwner {
   readonly lockCap: boolean;
 }
 
-/** Pages of a mapping. `charged` is false for memory that is no RAM of the process: BARs, the zero page of old kernels. */
-export interface DmaPages {
-  /** Number of the first within the mapping. */
-  readonly first: number;
-  readonly pinned: PinnedPages;
-  readonly charged: boolean;
-}
-
 /** vfio_pfn: a page that drivers of emulated devices hold, and how many times they have pinned it. */
 export interface ExternalPage {
   readonly pinned: PinnedPages;
@@ -26,13 +18,16 @@ export interface ExternalPage {
 }
 
 /** A container may have a million mappings: what most of them do not need is shared. */
-const NO_PAGES: readonly DmaPages[] = [];
+export const NO_PAGES: readonly PinnedPages[] = [];
 const NO_EXTERNAL: ReadonlyMap<number, ExternalPage> = new Map();
 
 export class VfioDma {
-  size = 0n;
+  /** In pages: numbers of that size need no memory of their own, as bigints would. */
+  readonly #iova: number;
+  #vaddr = 0;
+  #size = 0;
   /** What an IOMMU's domains hold, lowest first; empty while the container has none. */
-  pages: readonly DmaPages[] = NO_PAGES;
+  pages: readonly PinnedPages[] = NO_PAGES;
   #external: Map<number, ExternalPage> | undefined;
   /** UNMAP with VADDR: the memory behind it is about to come back at another address. */
   vaddrInvalid = false;
@@ -40,12 +35,36 @@ export class VfioDma {
   bitmap: BigUint64Array | undefined;
 
   constructor(
-    readonly iova: bigint,
-    public vaddr: bigint,
+    iova: bigint,
+    vaddr: bigint,
     /** IommuProt READ | WRITE. */
     readonly prot: number,
     public owner: DmaOwner,
-  ) {}
+  ) {
+    this.#iova = pageOf(iova);
+    this.vaddr = vaddr;
+  }
+
+  get iova(): bigint {
+    return addressOf(this.#iova);
+  }
+
+  get vaddr(): bigint {
+    return addressOf(this.#vaddr);
+  }
+
+  set vaddr(address: bigint) {
+    this.#vaddr = pageOf(address);
+  }
+
+  /** Bytes. */
+  get size(): bigint {
+    return addressOf(this.#size);
+  }
+
+  set size(bytes: bigint) {
+    this.#size = pageOf(bytes);
+  }
 
   /** pfn_list, by page of the mapping. A page is charged once, whoever holds it. */
   get external(): ReadonlyMap<number, ExternalPage> {

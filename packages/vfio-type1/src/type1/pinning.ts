@@ -2,9 +2,18 @@
  * vfio_pin_map_dma and vfio_unmap_unpin: pages pinned and mapped in physically contiguous runs (F14, F18). Nothing is pinned
  * for a container without domains.
  */
-import { hex, IommuProt, iommuMap, iommuUnmap, PAGE_SIZE } from "@iommukit/core";
+import {
+  hex,
+  IommuProt,
+  iommuMap,
+  iommuUnmap,
+  iommuUnmapFast,
+  newGather,
+  PAGE_SIZE,
+  type PinnedPages,
+} from "@iommukit/core";
 import { charge, uncharge } from "./accounting.js";
-import type { DmaPages, VfioDma } from "./dma.js";
+import { NO_PAGES, type VfioDma } from "./dma.js";
 import type { VfioDomain } from "./domain.js";
 
 export interface PinOptions {
@@ -57,19 +66,18 @@ const BATCH = 512;
 async function pinAll(dma: VfioDma, keepZeroPage?: boolean): Promise<void> {
   const write = (dma.prot & IommuProt.WRITE) !== 0;
   const total = Number(dma.size / BigInt(PAGE_SIZE));
-  const held: DmaPages[] = [];
+  const held: PinnedPages[] = [];
   try {
     for (let first = 0; first < total; ) {
       const at = dma.vaddr + BigInt(first * PAGE_SIZE);
       const pinned = await dma.owner.mm.pin(at, write, keepZeroPage, Math.min(BATCH, total - first));
-      const pages = { first, pinned, charged: !pinned.reserved };
       try {
-        charge(dma.owner, costOf(dma, pages));
+        charge(dma.owner, costOf(dma, first, pinned));
       } catch (error) {
         pinned.unpin();
         throw error;
       }
-      held.push(pages);
+      held.push(pinned);
       first += pinned.pages;
     }
   } finally {
@@ -78,11 +86,14 @@ async function pinAll(dma: VfioDma, keepZeroPage?: boolean): Promise<void> {
   }
 }
 
-/** Pages that are charged for the domains: those that drivers hold as well are charged for them. */
-function costOf({ external }: VfioDma, { first, pinned, charged }: DmaPages): number {
-  if (!charged) return 0;
-  let cost = pinned.pages;
-  for (const page of external.keys()) if (page >= first && page < first + pinned.pages) cost--;
+/**
+ * Pages that are charged for the domains: not memory that is no RAM of the process (BARs, the zero page of old kernels), and
+ * those that drivers hold as well are charged for them. @param first their number within the mapping
+ */
+function costOf({ external }: VfioDma, first: number, { pages, reserved }: PinnedPages): number {
+  if (reserved) return 0;
+  let cost = pages;
+  for (const page of external.keys()) if (page >= first && page < first + pages) cost--;
   return cost;
 }
 
@@ -91,7 +102,8 @@ export async function mapRuns(dma: VfioDma, domain: VfioDomain, options: PinOpti
   let done = 0n;
   try {
     for (const run of runs(dma, options)) {
-      await iommuMap(domain.domain, run.iova, run.pa, run.size, dma.prot | domain.prot);
+      const mapped = iommuMap(domain.domain, run.iova, run.pa, run.size, dma.prot | domain.prot);
+      if (mapped) await mapped;
       done += run.size;
     }
   } catch (error) {
@@ -104,9 +116,9 @@ function* runs(dma: VfioDma, { disableHugepages }: PinOptions): Generator<Run> {
   const { pages } = dma;
   let { iova } = dma;
   for (let from = 0; from < pages.length; ) {
-    const { pa } = pages[from].pinned;
+    const { pa } = pages[from];
     let bytes = 0;
-    while (from < pages.length && pages[from].pinned.pa === pa + bytes) bytes += pages[from++].pinned.pages * PAGE_SIZE;
+    while (from < pages.length && pages[from].pa === pa + bytes) bytes += pages[from++].pages * PAGE_SIZE;
     const step = disableHugepages ? PAGE_SIZE : bytes;
     for (let done = 0; done < bytes; done += step, iova += BigInt(step))
       yield { pa: pa + done, iova, size: BigInt(step) };
@@ -120,7 +132,10 @@ function* runs(dma: VfioDma, { disableHugepages }: PinOptions): Generator<Run> {
 export async function unmapAndUnpin(dma: VfioDma, domains: readonly VfioDomain[]): Promise<void> {
   if (!dma.mapped) return;
   for (const { domain } of domains) {
-    const unmapped = await iommuUnmap(domain, dma.iova, dma.size);
+    const gather = newGather();
+    const unmapped = iommuUnmapFast(domain, dma.iova, dma.size, gather);
+    const synced = domain.ops.iotlbSync(domain, gather);
+    if (synced) await synced;
     if (unmapped !== dma.size)
       throw new Error(
         `domain ${domain.id}: ${hex(unmapped)} of ${hex(dma.size)} bytes were mapped at ${hex(dma.iova)}`,
@@ -131,11 +146,17 @@ export async function unmapAndUnpin(dma: VfioDma, domains: readonly VfioDomain[]
 
 function unpinAll(dma: VfioDma): void {
   uncharge(dma.owner, chargedPages(dma) - dma.external.size);
-  for (const { pinned } of dma.pages) pinned.unpin();
-  dma.pages = [];
+  for (const pinned of dma.pages) pinned.unpin();
+  dma.pages = NO_PAGES;
 }
 
 /** What the mapping costs its owner: for a move to another one. */
 export function chargedPages(dma: VfioDma): number {
-  return dma.pages.reduce((sum, pages) => sum + costOf(dma, pages), dma.external.size);
+  let charged = dma.external.size;
+  let first = 0;
+  for (const pinned of dma.pages) {
+    charged += costOf(dma, first, pinned);
+    first += pinned.pages;
+  }
+  return charged;
 }

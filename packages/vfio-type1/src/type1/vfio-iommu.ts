@@ -11,6 +11,7 @@ import {
 } from "@iommukit/core";
 import type { Profile } from "../profile.js";
 import { U64_MAX } from "../uapi/struct.js";
+import type { DmaOwner } from "./dma.js";
 import { DmaList } from "./dma-list.js";
 import type { VfioDomain, VfioIommuGroup } from "./domain.js";
 import { type IovaRange, usableRanges } from "./iova-ranges.js";
@@ -64,6 +65,8 @@ export class VfioIommu {
   readonly pinnersLock: Mutex;
   readonly dmas: DmaList;
   readonly mms: VfioMm[] = [];
+  /** Who mapped last. */
+  lastOwner: DmaOwner | undefined;
   /** Mappings that may still be made. */
   dmaAvail: number;
   /** Mappings whose vaddr is invalid. */
