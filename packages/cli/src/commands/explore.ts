@@ -7,7 +7,7 @@ import { UsageError } from "../errors.js";
 import { BACKEND_NAMES, type BackendName } from "../explore/backends.js";
 import { merged, readResults } from "../explore/merge.js";
 import { performAll } from "../explore/pool.js";
-import { report } from "../explore/report.js";
+import { report, wordsAsHex } from "../explore/report.js";
 import { SCENARIOS } from "../explore/scenarios/index.js";
 import { backendsOf, type SearchOptions, scenarioNamed, show, type Task, type TaskResult } from "../explore/task.js";
 import { type Row, type RowResult, rowResult, zooMarkdown, zooRows } from "../explore/zoo.js";
@@ -150,18 +150,13 @@ async function replay(
   const { result, timeline } = await show({ scenario, backend: on, variants }, text);
   if (json)
     console.log(
-      JSON.stringify({ scenario, backend: on, variants, schedule: text, ...result, timeline }, bigintsAsHex, 2),
+      JSON.stringify({ scenario, backend: on, variants, schedule: text, ...result, timeline }, wordsAsHex, 2),
     );
   else {
     console.log(renderTimeline(timeline));
     console.log(result.findings.length === 0 ? "\nnothing is wrong" : `\n${findingLines(result.findings).join("\n")}`);
   }
   process.exitCode = result.findings.length > 0 ? 1 : 0;
-}
-
-/** For JSON: values of table words, which have 64 bits. */
-function bigintsAsHex(_key: string, value: unknown): unknown {
-  return typeof value === "bigint" ? `0x${value.toString(16).padStart(16, "0")}` : value;
 }
 
 /** The runs are shared out evenly over all machines. */

@@ -7,13 +7,29 @@ const BACKENDS = 2;
 
 /** Exit status 1 when a rule is broken. */
 export async function report(results: readonly TaskResult[], json: boolean): Promise<void> {
-  if (json) console.log(JSON.stringify(results, null, 2));
+  if (json) console.log(JSON.stringify(await withTimelines(results), wordsAsHex, 2));
   else {
     const rows = new Set(results.map(machineOf)).size > BACKENDS ? campaign(results) : results.map(summary);
     console.log(rows.join("\n"));
     for (const result of shortest(results)) await tell(result);
   }
   process.exitCode = results.some(({ discovery }) => discovery) ? 1 : 0;
+}
+
+/** For JSON: values of table words, which have 64 bits, and their addresses. */
+export function wordsAsHex(key: string, value: unknown): unknown {
+  if (typeof value === "bigint") return `0x${value.toString(16).padStart(16, "0")}`;
+  return key === "address" && typeof value === "number" ? `0x${value.toString(16)}` : value;
+}
+
+async function withTimelines(results: readonly TaskResult[]): Promise<readonly TaskResult[]> {
+  const best = new Set(shortest(results));
+  const told: TaskResult[] = [];
+  for (const result of results) {
+    const schedule = best.has(result) ? result.discovery?.schedule : undefined;
+    told.push(schedule === undefined ? result : { ...result, timeline: (await show(result.task, schedule)).timeline });
+  }
+  return told;
 }
 
 const machineOf = ({ task: { scenario, backend } }: TaskResult) => `${scenario} behind ${backend}`;

@@ -34,6 +34,8 @@ export interface TaskResult extends Campaign {
   readonly task: Task;
   /** Elapsed. */
   readonly milliseconds: number;
+  /** In the end, of what was found with the fewest switches. */
+  readonly timeline?: TimelineReport;
 }
 
 /** @throws UsageError for a name that is none */

@@ -1,8 +1,9 @@
 /** What `iommukit explore --replay` prints, behind both IOMMUs. */
 import { readFileSync } from "node:fs";
 import { renderTimeline } from "@iommukit/explore";
-import { describe, expect, it } from "vitest";
-import { show, type Task } from "../../src/explore/task.js";
+import { describe, expect, it, vi } from "vitest";
+import { show, type Task, type TaskResult } from "../../src/explore/task.js";
+import { main } from "../../src/program.js";
 
 const told = async (task: Pick<Task, "scenario" | "backend" | "variants">, schedule: string) =>
   renderTimeline((await show(task, schedule)).timeline).split("\n");
@@ -57,6 +58,21 @@ it("stands in the documentation as it is printed", async () => {
   expect(docs).toContain(
     (await told({ scenario: "exit-detach", backend: "vtd", variants: ["S-2"] }, "1:1")).join("\n"),
   );
+});
+
+it("is in --json as data, with the words in hex", async () => {
+  const lines: string[] = [];
+  vi.spyOn(console, "log").mockImplementation((line: string) => void lines.push(line));
+  const words = ["--backend", "vtd", "--variant", "S-2", "--bound", "0", "--runs", "20", "--threads", "1", "--json"];
+  expect(await main(["explore", "exit-detach", ...words])).toBe(1);
+  vi.restoreAllMocks();
+  const results = JSON.parse(lines.join("\n")) as TaskResult[];
+  const timeline = results.find(({ discovery }) => discovery)?.timeline;
+  expect(timeline?.lines).toContainEqual({ side: "software", kind: "event", text: "waits for iommu->lock" });
+  expect(timeline?.state.locks).toContainEqual({ lock: "iommu->lock", holder: "close", wanted: ["exit"] });
+  const [entry] = timeline?.state.entries ?? [];
+  expect(entry.address).toMatch(/^0x[0-9a-f]+$/);
+  expect(entry.words[0].value).toMatch(/^0x[0-9a-f]{16}$/);
 });
 
 describe("a stale translation", () => {
