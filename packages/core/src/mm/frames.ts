@@ -5,7 +5,7 @@
 
 import { PAGE_SIZE } from "../memory/address.js";
 import type { PageAllocator } from "../memory/page-allocator.js";
-import { BLOCK_PAGES } from "./page-number.js";
+import { BLOCK_PAGES, BLOCK_SIZE } from "./page-number.js";
 
 /** Why a page is held: mapped by an address space, pinned for DMA, or part of a file. */
 export type Hold = "mappings" | "pins" | "caches";
@@ -33,8 +33,15 @@ export class Frame {
   }
 }
 
+/** The pages of 2 MiB of memory by their place, and how many of them have a frame. */
+interface Section {
+  readonly frames: (Frame | undefined)[];
+  live: number;
+}
+
 export class Frames {
-  readonly #frames = new Map<number, Frame>();
+  /** By number of 2 MiB: neighbours are found without a search for each, which would miss the processor's caches. */
+  readonly #sections = new Map<number, Section>();
   #zero: number | undefined;
 
   constructor(private readonly pages: PageAllocator) {}
@@ -55,7 +62,10 @@ export class Frames {
 
   #create(run: Run, pa: number): Frame {
     const frame = new Frame(pa, run);
-    this.#frames.set(pa, frame);
+    const key = sectionOf(pa);
+    const section = this.#sections.get(key) ?? { frames: new Array<undefined>(BLOCK_PAGES).fill(undefined), live: 0 };
+    if (section.live++ === 0) this.#sections.set(key, section);
+    section.frames[placeOf(pa)] = frame;
     return frame;
   }
 
@@ -72,16 +82,16 @@ export class Frames {
 
   /** pfn_to_page; undefined where no struct page is. */
   at(pa: number): Frame | undefined {
-    return this.#frames.get(pa);
+    return this.#sections.get(sectionOf(pa))?.frames[placeOf(pa)];
   }
 
   hold(pa: number, hold: Hold): void {
-    const frame = this.#frames.get(pa);
+    const frame = this.at(pa);
     if (frame) frame[hold]++;
   }
 
   drop(pa: number, hold: Hold): void {
-    const frame = this.#frames.get(pa);
+    const frame = this.at(pa);
     if (!frame) return;
     if (frame[hold] === 0)
       throw new Error(`page 0x${pa.toString(16)} of ${frame.run.owner}: more ${hold} dropped than held`);
@@ -90,16 +100,36 @@ export class Frames {
   }
 
   #free(frame: Frame): void {
-    const { run } = frame;
-    this.#frames.delete(frame.pa);
-    if (frame.pa === this.#zero) this.#zero = undefined;
+    const { run, pa } = frame;
+    const section = this.#sections.get(sectionOf(pa)) as Section;
+    section.frames[placeOf(pa)] = undefined;
+    if (--section.live === 0) this.#sections.delete(sectionOf(pa));
+    if (pa === this.#zero) this.#zero = undefined;
     if (--run.live > 0) return;
     this.pages.free(run.pa);
   }
 
   /** Whether only one mapping holds the page's bytes: its owner may write them in place. */
   isExclusive(pa: number): boolean {
-    const frame = this.#frames.get(pa);
-    return frame !== undefined && frame.mappings === 1 && frame.caches === 0 && pa !== this.#zero;
+    const frame = this.at(pa);
+    return frame !== undefined && this.#isOnlyMapped(frame);
   }
+
+  /** Whether others see the page's bytes: who is to write them needs a copy first. */
+  isShared(pa: number): boolean {
+    const frame = this.at(pa);
+    return frame !== undefined && !this.#isOnlyMapped(frame);
+  }
+
+  #isOnlyMapped({ pa, mappings, caches }: Frame): boolean {
+    return mappings === 1 && caches === 0 && pa !== this.#zero;
+  }
+}
+
+function sectionOf(pa: number): number {
+  return Math.floor(pa / BLOCK_SIZE);
+}
+
+function placeOf(pa: number): number {
+  return (pa / PAGE_SIZE) & (BLOCK_PAGES - 1);
 }

@@ -80,8 +80,7 @@ function ready(space: DemandPaging, page: number, write: boolean, keepZeroPage: 
 
 /** What others see as well is copied first, so that the page stays this process's when it writes. */
 function mustCopy(space: DemandPaging, vma: Vma, { pa }: ResidentPage): boolean {
-  const { frames } = space.environment;
-  return !vma.shared && frames.at(pa) !== undefined && !frames.isExclusive(pa);
+  return !vma.shared && space.environment.frames.isShared(pa);
 }
 
 function isZeroPage(resident: ResidentPage | undefined): boolean {
