@@ -6,6 +6,7 @@ import { measure, type Row } from "./compare.js";
 import { memory } from "./memory.js";
 import { pieces } from "./pieces.js";
 import { product } from "./product.js";
+import { replay } from "./replay.js";
 import { run } from "./run.js";
 import { scale } from "./scale.js";
 import { CASES } from "./stream.js";
@@ -43,6 +44,12 @@ const PARTS = {
     head: ["piece", "", "ns"],
     measure: () => pieces(),
     columns: ({ piece, nanoseconds }) => [piece, "", nanoseconds.toFixed(1)],
+  }),
+  replay: part({
+    head: ["trace", "behind", "events", "events/s", "per s of CPU", "MB"],
+    measure: () => replay(),
+    columns: ({ trace, backend, events, elapsed, cpu, megabytes }) =>
+      [trace, backend, events, elapsed, cpu, megabytes].map(String),
   }),
   run: part({
     head: ["a program under iommukit run", "unit", ""],

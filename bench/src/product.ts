@@ -79,9 +79,9 @@ async function untranslated(program: Program, report: Report): Promise<void> {
   );
   await container.unmapAll();
   for (const [name, size, count] of [
-    ["4 KiB", 4096, 5000],
-    ["2 MiB", 2 * MIB, 200],
-    ["1 GiB", GIB, 2],
+    ["4 KiB", 4096, 50_000],
+    ["2 MiB", 2 * MIB, 2000],
+    ["1 GiB", GIB, 5],
   ] as const) {
     await report(`VFIO MAP + UNMAP ${name}`, count, async () => {
       await container.mapDma({ iova: IOVA, vaddr, size });
