@@ -22,6 +22,7 @@ export const KNOWN_VARIANTS: Readonly<Record<string, string>> = {
   "L-1": "the ATC is invalidated before the TLB",
   "L-2": "ATS users are counted before the TLB invalidation has completed",
   "L-3": "a PASID is free when the process exits, though still programmed",
+  "L-4": "a driver's context of an address space outlives the mm_struct that it uses",
   "L-5": "fault queues are flushed under a lock that their workers take",
   "L-6": "a page fault is reported to a device that has been removed since it was found",
   "L-7": "a PASID entry changes while it is present",

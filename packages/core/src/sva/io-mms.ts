@@ -10,6 +10,7 @@ import { Mutex } from "../kernel/mutex.js";
 import { Srcu } from "../kernel/srcu.js";
 import type { Mm } from "../mm/mm.js";
 import type { MmuNotifier } from "../mm/mmu-notifier.js";
+import type { Variants } from "../platform/variants.js";
 import type { BondRecord } from "./bond-record.js";
 import type { IoMm } from "./io-mm.js";
 
@@ -53,6 +54,7 @@ export class IoMms {
     private readonly kernel: Kernel,
     private readonly pasids: PasidPolicy,
     private readonly notifierFor: (ioMm: IoMmRecord) => MmuNotifier,
+    private readonly variants: Variants,
   ) {
     this.srcu = new Srcu(kernel.scheduler, "mmu_notifier");
   }
@@ -71,7 +73,7 @@ export class IoMms {
     this.#byMm.set(mm, ioMm);
     this.#byPasid.set(ioMm.pasid, ioMm);
     // The context that drivers keep may need the mm_struct until it is freed (mmgrab), but not its mappings.
-    mm.mmgrab();
+    if (!this.variants.has("L-4")) mm.mmgrab();
     const notifier = this.notifierFor(ioMm);
     this.#notifiers.set(ioMm, notifier);
     mm.registerNotifier(notifier);
@@ -85,7 +87,7 @@ export class IoMms {
     if (notifier) ioMm.mm.unregisterNotifier(notifier);
     this.#notifiers.delete(ioMm);
     this.releasePasid(ioMm);
-    this.srcu.call(() => ioMm.mm.mmdrop());
+    if (!this.variants.has("L-4")) this.srcu.call(() => ioMm.mm.mmdrop());
   }
 
   /** From here on the PASID may belong to another process. */
@@ -102,6 +104,10 @@ export class IoMms {
     if (!context) return;
     for (const bond of ioMm.devices) if (bond.domain.ops === ops) return;
     ioMm.contexts.delete(ops);
-    this.srcu.call(() => ops.mmFree(context));
+    this.srcu.call(() => {
+      const { mmCount, owner } = ioMm.mm;
+      if (mmCount === 0) this.kernel.printk(`BUG: KASAN: use-after-free of the mm_struct of ${owner} in mm_free`);
+      ops.mmFree(context);
+    });
   }
 }

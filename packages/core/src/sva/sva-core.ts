@@ -55,6 +55,7 @@ export class SvaCore implements Sva {
       kernel,
       pasids,
       (ioMm) => new SvaNotifier(kernel, ioMm, this.ioMms, () => this.mmReleased(ioMm)),
+      variants,
     );
     this.bonds = new Bonds(kernel, lock, this.ioMms, this.#iopf, variants);
     this.binder = new Binder(kernel, lock, this.#devices, this.ioMms, this.bonds, this.bindRules());

@@ -4,7 +4,7 @@ import { container, perhaps, program, type ScenarioDefinition, scenario, vfioMac
 export const bindExitUnbind: ScenarioDefinition = scenario({
   name: "bind-exit-unbind",
   summary: "a program binds and unbinds a process while that process exits",
-  finds: { "L-21": undefined },
+  finds: { "L-4": undefined, "L-21": undefined },
   async boot(backend, options) {
     const m = await vfioMachine(backend, options);
     const vfio = await m.platform.run(() => container(m, program(m, "owner").task));
