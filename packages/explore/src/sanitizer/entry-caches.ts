@@ -5,6 +5,7 @@
  */
 import { type EntryKind, pciAtsEnabled } from "@iommukit/core";
 import type { CheckerFactory } from "./checker.js";
+import { EntryKinds } from "./entry-kinds.js";
 
 const hex = (value: number | bigint) => `0x${value.toString(16)}`;
 
@@ -22,9 +23,7 @@ const nameOf = (cache: string) => (cache === "ATC" || /tlb/i.test(cache) ? cache
 
 export const entryCaches: CheckerFactory = ({ platform, report }) => {
   const { scheduler, memory } = platform;
-  const kinds = new Map<string, EntryKind>();
-  for (const { name, entries = [] } of platform.iommus)
-    for (const kind of entries) kinds.set(`${name} ${kind.layout.name}`, kind);
+  const kinds = new EntryKinds(platform);
   /** Addresses of entries that are valid, as far as they have been seen. Lasts over runs. */
   const valid = new Set<number>();
   /** By address. */
@@ -50,14 +49,15 @@ export const entryCaches: CheckerFactory = ({ platform, report }) => {
   return {
     listeners: {
       "table:written": ({ by, table, address, value }) => {
-        const kind = kinds.get(`${by} ${table}`);
+        const kind = kinds.of(by, table);
         if (kind === undefined) return;
         const { bytes, words } = kind.layout;
         const at = address - (address % bytes);
         const thread = scheduler.current;
         for (const [other, change] of changes) if (other !== at && change.thread === thread) settle(other, change);
         if (valid.has(at)) {
-          const entry = Int32Array.from({ length: words }, (_, word) => memory.load32(at + word * 4));
+          const entry = new Int32Array(words);
+          for (let word = 0; word < words; word++) entry[word] = memory.load32(at + word * 4);
           const caches = kind.cachedBy(entry);
           if (caches.length > 0) changes.set(at, { thread, unit: by, kind, value, caches, done: 0 });
         }

@@ -2,12 +2,11 @@
 import { type EntryKind, fieldsSet } from "@iommukit/core";
 import { VersionedMemory } from "../memory/versioned-memory.js";
 import type { CheckerFactory, Listeners } from "./checker.js";
+import { EntryKinds } from "./entry-kinds.js";
 
 export const tornEntries: CheckerFactory = ({ platform, report }) => {
   const { memory } = platform;
-  const kinds = new Map<string, EntryKind>();
-  for (const { name, entries = [] } of platform.iommus)
-    for (const kind of entries) kinds.set(`${name} ${kind.layout.name}`, kind);
+  const kinds = new EntryKinds(platform);
   /** Entries that a driver has written, by address. Lasts over runs. */
   const written = new Map<number, EntryKind>();
   if (memory instanceof VersionedMemory) {
@@ -27,7 +26,7 @@ export const tornEntries: CheckerFactory = ({ platform, report }) => {
   }
   const listeners: Listeners = {
     "table:written": ({ by, table, address }) => {
-      const kind = kinds.get(`${by} ${table}`);
+      const kind = kinds.of(by, table);
       if (kind) written.set(address - (address % kind.layout.bytes), kind);
     },
   };

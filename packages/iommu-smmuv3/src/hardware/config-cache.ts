@@ -62,9 +62,10 @@ export class ConfigCache<T> {
   invalidate(firstSid: number, lastSid: number, firstSsid: number, lastSsid: number): number {
     let count = 0;
     for (let i = 0; i < this.#live.length; i++) {
+      if (this.#live[i] === 0) continue;
       const sid = this.#sids[i] >>> 0;
       const ssid = this.#ssids[i];
-      if (this.#live[i] === 0 || sid < firstSid || sid > lastSid || ssid < firstSsid || ssid > lastSsid) continue;
+      if (sid < firstSid || sid > lastSid || ssid < firstSsid || ssid > lastSsid) continue;
       this.#live[i] = 0;
       count++;
     }

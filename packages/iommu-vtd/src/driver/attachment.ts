@@ -143,17 +143,15 @@ export class Attachment {
   /** The PASID table entry of requests without PASID. */
   pasidEntry(domain: VtdDomain): Int32Array {
     const { features } = this.unit;
-    const common = this.#commonFields(domain.did);
-    if (!domain.table) return PASID_ENTRY.encode({ ...common, PGTT: "passThrough" });
+    const entry = this.#commonFields(domain.did);
+    if (!domain.table) return PASID_ENTRY.assign(entry, { PGTT: "passThrough" });
     if (domain.stage === "second")
-      return PASID_ENTRY.encode({
-        ...common,
+      return PASID_ENTRY.assign(entry, {
         PGTT: "secondStage",
         SSADE: domain.dirtyTracking,
         SSPTPTR: domain.table.root,
       });
-    return PASID_ENTRY.encode({
-      ...common,
+    return PASID_ENTRY.assign(entry, {
       PGTT: "firstStage",
       FSPTPTR: domain.table.root,
       FSPM: domain.table.levels === 5 ? "fiveLevel" : "fourLevel",
@@ -164,9 +162,7 @@ export class Attachment {
 
   /** The PASID table entry of a bound process. @param root of its page table */
   processEntry(root: number, levels: number): Int32Array {
-    const common = this.#commonFields(FLPT_DEFAULT_DID);
-    return PASID_ENTRY.encode({
-      ...common,
+    return PASID_ENTRY.assign(this.#commonFields(FLPT_DEFAULT_DID), {
       PGTT: "firstStage",
       FSPTPTR: root,
       FSPM: levels === 5 ? "fiveLevel" : "fourLevel",
@@ -174,10 +170,10 @@ export class Attachment {
   }
 
   /** AW is reserved where there is no second stage. */
-  #commonFields(did: number) {
+  #commonFields(did: number): Int32Array {
     const { ecap, aw } = this.unit.features;
     const usesWidth = ecap.SSTS || this.unit.options.widthAlways === true;
-    return { P: true, DID: did, AW: usesWidth ? aw : 0, PWSNP: ecap.SMPWCS };
+    return PASID_ENTRY.encode({ P: true, DID: did, AW: usesWidth ? aw : 0, PWSNP: ecap.SMPWCS });
   }
 }
 
