@@ -81,13 +81,22 @@ export class Spaces {
     return opened;
   }
 
-  #fit({ kind, page, pages }: TraceEvent): number | undefined {
-    const fits = ({ mapped }: Space) => (kind === "map" ? !mapped.overlaps(page, pages) : mapped.covers(page, pages));
-    const first = this.#spaces.findIndex(fits);
-    if (kind === "map") return first < 0 ? this.#open() : first;
-    if (first < 0) return undefined;
-    if (this.#spaces.findIndex((space, n) => n > first && fits(space)) >= 0) this.ambiguous++;
+  #fit(event: TraceEvent): number | undefined {
+    const first = this.#fitsFrom(0, event);
+    const found = first < this.#spaces.length;
+    if (event.kind === "map") return found ? first : this.#open();
+    if (!found) return undefined;
+    if (this.#fitsFrom(first + 1, event) < this.#spaces.length) this.ambiguous++;
     return first;
+  }
+
+  /** The first space from `at` on that the event fits; their number when there is none. */
+  #fitsFrom(at: number, { kind, page, pages }: TraceEvent): number {
+    for (let n = at; n < this.#spaces.length; n++) {
+      const { mapped } = this.#spaces[n];
+      if (kind === "map" ? !mapped.overlaps(page, pages) : mapped.covers(page, pages)) return n;
+    }
+    return this.#spaces.length;
   }
 
   #open(): number {

@@ -31,9 +31,9 @@ export interface IotlbGather {
   /** True when the unmap may be completed later in a batch (lazy mode). */
   queued: boolean;
   /** Physical addresses of page tables that the unmap took out: the driver frees them after the invalidation. */
-  freelist?: number[];
+  freelist: number[] | undefined;
 }
 
 export function newGather(queued = false): IotlbGather {
-  return { start: 0xffff_ffff_ffff_ffffn, end: 0n, pgsize: 0, queued };
+  return { start: 0xffff_ffff_ffff_ffffn, end: 0n, pgsize: 0, queued, freelist: undefined };
 }
