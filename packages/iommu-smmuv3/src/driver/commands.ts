@@ -62,33 +62,36 @@ export function tlbiVmid(vmid: number): Command {
   return CMD_TLBI_S12_VMALL.encode({ Opcode: OPCODE.TLBI_S12_VMALL, VMID: vmid });
 }
 
-/**
- * Template of an invalidation by address; `at` puts an address and a range into copies of it. Unmaps send it by the thousand:
- * it is stored field by field.
- */
+/** Invalidations by address, which `at` completes. Unmaps send them by the thousand: they are stored field by field. */
 export function tlbiVa(asid: number, leaf: boolean): Command {
-  const { words, Opcode, Leaf, ASID } = CMD_TLBI_NH_VA;
-  const command = new Int32Array(words);
-  Opcode.setPair(command, 0, 0, OPCODE.TLBI_NH_VA);
-  Leaf.setPair(command, 0, 0, Number(leaf));
-  ASID.setPair(command, 0, 0, asid);
+  const command = byAddress(OPCODE.TLBI_NH_VA, leaf);
+  CMD_TLBI_NH_VA.ASID.setPair(command, 0, 0, asid);
   return command;
 }
 
 export function tlbiIpa(vmid: number, leaf: boolean): Command {
-  return CMD_TLBI_S2_IPA.encode({ Opcode: OPCODE.TLBI_S2_IPA, VMID: vmid, Leaf: leaf });
+  const command = byAddress(OPCODE.TLBI_S2_IPA, leaf);
+  CMD_TLBI_S2_IPA.VMID.setPair(command, 0, 0, vmid);
+  return command;
+}
+
+function byAddress(opcode: number, leaf: boolean): Command {
+  const { words, Opcode, Leaf } = CMD_TLBI_NH_VA;
+  const command = new Int32Array(words);
+  Opcode.setPair(command, 0, 0, opcode);
+  Leaf.setPair(command, 0, 0, Number(leaf));
+  return command;
 }
 
 /** @param tg 0 for one address, or the granule's encoding: then (num + 1) * 2^scale granules, leaves at level `ttl` */
-export function at(template: Command, address: bigint, tg = 0, ttl = 0, num = 0, scale = 0): Command {
-  const command = new Int32Array(template.length);
-  for (let word = 0; word < template.length; word++) command[word] = template[word];
-  const fields = CMD_TLBI_NH_VA;
-  fields.Address.setPair(command, 0, hi32(address), lo32(address));
-  fields.TG.setPair(command, 0, 0, tg);
-  fields.TTL.setPair(command, 0, 0, ttl);
-  fields.NUM.setPair(command, 0, 0, num);
-  fields.SCALE.setPair(command, 0, 0, scale);
+export function at(command: Command, address: bigint, tg = 0, ttl = 0, num = 0, scale = 0): Command {
+  const { Address, TG, TTL, NUM, SCALE } = CMD_TLBI_NH_VA;
+  Address.setPair(command, 0, hi32(address), lo32(address));
+  if (tg === 0) return command;
+  TG.setPair(command, 0, 0, tg);
+  TTL.setPair(command, 0, 0, ttl);
+  NUM.setPair(command, 0, 0, num);
+  SCALE.setPair(command, 0, 0, scale);
   return command;
 }
 

@@ -23,6 +23,9 @@ export interface InvalidationRange {
 
 export const EVERYTHING: InvalidationRange = { start: 0n, size: 0n, granule: 0x1000, leaf: false };
 
+/** tlbiVa or tlbiIpa. */
+type ByAddress = (id: number, leaf: boolean) => Command;
+
 const MAX_NUM = 31;
 /** Five bits of the page count go into one command. */
 const CHUNKS = 32;
@@ -101,9 +104,9 @@ export class Invalidation {
       into.push(stage1 ? tlbiAsid(id) : tlbiVmid(id));
       return;
     }
-    const template = stage1 ? tlbiVa(id, range.leaf) : tlbiIpa(id, range.leaf);
-    if (this.features.rangeInvalidation) this.#byRange(template, range, into);
-    else byPage(template, range, into);
+    const command = stage1 ? tlbiVa : tlbiIpa;
+    if (this.features.rangeInvalidation) this.#byRange(command, id, range, into);
+    else byPage(command, id, range, into);
   }
 
   /** One command per page would take too long (C7): the whole tag goes instead. */
@@ -114,7 +117,7 @@ export class Invalidation {
   }
 
   /** Ranges of (NUM + 1) * 2^SCALE pages, five bits of the page count at a time (IHI 0070 4.4.1.1). */
-  #byRange(template: Command, { start, size, granule, leaf }: InvalidationRange, into: Command[]): void {
+  #byRange(command: ByAddress, id: number, { start, size, granule, leaf }: InvalidationRange, into: Command[]): void {
     const shift = this.#pageShift;
     const tg = (shift - 10) / 2;
     // The level of other than leaf entries is not known; one page without a level would not be a range.
@@ -126,7 +129,7 @@ export class Invalidation {
       let scaled = pages;
       for (; scale < MAX_SCALE && scaled % 2 === 0; scale++) scaled /= 2;
       const chunks = scaled % CHUNKS || MAX_NUM;
-      into.push(at(template, address, tg, ttl, chunks - 1, scale));
+      into.push(at(command(id, leaf), address, tg, ttl, chunks - 1, scale));
       const done = chunks * (pages / scaled);
       pages -= done;
       if (pages > 0) address += toBigint(done * this.#pageSize);
@@ -142,6 +145,12 @@ function isAts(type: number): boolean {
   return type === InvalidationType.ATS || type === InvalidationType.ATS_FULL;
 }
 
-function byPage(template: Command, { start, size, granule }: InvalidationRange, into: Command[]): void {
-  for (let address = start; address < start + size; address += BigInt(granule)) into.push(at(template, address));
+function byPage(
+  command: ByAddress,
+  id: number,
+  { start, size, granule, leaf }: InvalidationRange,
+  into: Command[],
+): void {
+  for (let address = start; address < start + size; address += BigInt(granule))
+    into.push(at(command(id, leaf), address));
 }
