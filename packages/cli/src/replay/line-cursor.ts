@@ -46,14 +46,23 @@ export class LineCursor {
     return to > at;
   }
 
-  /** Steps over what is no blank. @param known when it is this, as it often is, no new string is made */
-  word(known = ""): string {
-    const { bytes, at, end } = this;
-    let to = at;
+  /** Steps over what is no blank. */
+  skipWord(): void {
+    const { bytes, end } = this;
+    let to = this.at;
     while (to < end && !isBlank(bytes[to])) to++;
-    if (to - at === known.length && this.take(known)) return known;
     this.at = to;
-    return this.text(at, to);
+  }
+
+  /** The word that stands here. @param known when it is this, as it often is, no new string is made */
+  word(known: string): string {
+    const { at } = this;
+    this.skipWord();
+    const end = this.at;
+    this.at = at;
+    if (end - at === known.length && this.take(known)) return known;
+    this.at = end;
+    return this.text(at, end);
   }
 
   /** Back to behind the last such byte, at most to the start of the line. @returns its place */
@@ -95,14 +104,13 @@ export class LineCursor {
     return to > at;
   }
 
-  /** Steps behind the next such text. False when there is none: then it has not moved. */
-  find(text: string): boolean {
-    const from = this.at;
-    while (this.at + text.length <= this.end) {
-      if (this.take(text)) return true;
-      this.at++;
+  /** Steps over words up to one that begins so, and over that beginning. False when there is none. */
+  find(beginning: string): boolean {
+    while (this.at < this.end) {
+      this.blanks();
+      if (this.take(beginning)) return true;
+      this.skipWord();
     }
-    this.at = from;
     return false;
   }
 

@@ -167,7 +167,7 @@ export class TraceReader {
   /** " (__iommu_map+0x0/0x280) domain=0x… iova=0x…" */
   #probe(cursor: LineCursor, colon: number): undefined {
     cursor.blanks();
-    cursor.word();
+    cursor.skipWord();
     if (!cursor.take(" domain=")) return;
     const domain = cursor.word(this.#domain);
     if (!cursor.take(" iova=0x") || !cursor.hex() || !this.#head(cursor, colon)) return;
@@ -179,7 +179,7 @@ export class TraceReader {
   #dma(cursor: LineCursor, colon: number): TraceItem | undefined {
     cursor.blanks();
     this.#device = cursor.word(this.#device);
-    if (!cursor.find(" dma_addr")) return undefined;
+    if (!cursor.find("dma_addr")) return undefined;
     cursor.take("s");
     if (!cursor.take("=")) return undefined;
     cursor.take("{");
