@@ -4,12 +4,14 @@ import { findingLines } from "./finding.js";
 import type { Machine, Scenario } from "./scenario.js";
 import { parseSchedule } from "./schedule/schedule.js";
 import { ExhaustiveSearch } from "./search/exhaustive-search.js";
-import { RandomSearch } from "./search/random-search.js";
+import { RandomSearch, WHOLE } from "./search/random-search.js";
 import { renderTimeline } from "./timeline/render.js";
 
 export interface ExploreAllOptions {
   /** Every schedule with at most so many choices that differ from the default; 2 when absent. */
   readonly bound?: number;
+  /** Schedules that only exchange steps which have nothing to do with each other are left out. */
+  readonly prune?: boolean;
   /** Random schedules after these; 500 when absent. */
   readonly runs?: number;
   readonly seed?: number;
@@ -22,10 +24,10 @@ export interface ExploreAllOptions {
  */
 export async function exploreAll<M extends Machine>(
   scenario: Scenario<M>,
-  { bound = 2, runs = 500, seed = 1, variants = [] }: ExploreAllOptions = {},
+  { bound = 2, prune, runs = 500, seed = 1, variants = [] }: ExploreAllOptions = {},
 ): Promise<number> {
   let schedules = 0;
-  for (const search of [new ExhaustiveSearch(bound), new RandomSearch(seed, runs)]) {
+  for (const search of [new ExhaustiveSearch(bound, WHOLE, prune), new RandomSearch(seed, runs)]) {
     const campaign = await explore(scenario, search, { variants });
     schedules += campaign.schedules;
     const { discovery } = campaign;

@@ -90,6 +90,7 @@ export class Bench<M extends Machine> {
     });
     const bench = new Bench(scenario, machine, scheduler, memory);
     if (history) {
+      socket?.expect(machine.platform.iommus);
       watchTrace(history, machine.platform.trace, bench.sanitizer.checkers);
       memory.history = history;
       scheduler.history = history;

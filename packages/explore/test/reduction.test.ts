@@ -1,14 +1,18 @@
 /** Exchanging independent steps makes no new run, and nothing that can happen is left out for it. */
-import { type HardwareUnit, Mutex, Tracer } from "@iommukit/core";
+import { ChipSocket, createPlatform, type HardwareUnit, type IommuPlugin, Mutex, Tracer } from "@iommukit/core";
+import { fakeIommu } from "@iommukit/core/testing";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
   type Chooser,
   ExhaustiveSearch,
   ExploringScheduler,
+  explore,
   History,
   parseSchedule,
   ReplayChooser,
+  type Scenario,
+  type Shard,
   VersionedMemory,
   watchTrace,
 } from "../src/index.js";
@@ -97,8 +101,8 @@ async function run({ threads, units }: Program, chooser: Chooser): Promise<Outco
 }
 
 /** Runs every schedule of a search. @returns what could be seen at the end, and how many runs that took */
-async function all(program: Program, bound: number, prunes: boolean) {
-  const search = new ExhaustiveSearch(bound, undefined, prunes);
+async function all(program: Program, bound: number, prunes: boolean, shard?: Shard) {
+  const search = new ExhaustiveSearch(bound, shard, prunes);
   const ends = new Set<string>();
   let runs = 0;
   for (let chooser = search.next(); chooser; chooser = search.next()) {
@@ -212,11 +216,56 @@ describe("pruning", () => {
         const less = await all(tried, bound, true);
         expect(less.ends).toEqual(everything.ends);
         expect(less.runs).toBeLessThanOrEqual(everything.runs);
+        // Nor do shards that prune each for itself.
+        const shards = [
+          await all(tried, bound, true, { index: 1, of: 2 }),
+          await all(tried, bound, true, { index: 2, of: 2 }),
+        ];
+        expect([...new Set(shards.flatMap(({ ends }) => ends))].sort()).toEqual(everything.ends);
         pruned += less.runs;
         whole += everything.runs;
       }),
       { seed: 8, numRuns: 250 },
     );
     expect(pruned).toBeLessThan(0.85 * whole);
+  });
+});
+
+describe("a campaign that prunes", () => {
+  const inSocket: IommuPlugin = {
+    ...fakeIommu,
+    create(container, name) {
+      const fake = fakeIommu.create(container, name);
+      const chip = container.resolve(ChipSocket).chip(fake.chip);
+      return { name, chip, ops: fake.ops, start: () => fake.start(), stop: () => fake.stop() };
+    },
+  };
+  const scenario = (iommu: IommuPlugin): Scenario => ({
+    name: "read",
+    summary: "two threads read a register, and each a word of its own",
+    boot: async (options) => ({ platform: await createPlatform({ ...options, iommus: [iommu] }) }),
+    prepare: async ({ platform }) => {
+      const { scheduler, memory, iommus } = platform;
+      const read = (word: number) => async () => {
+        for (const at of [word, word + 64]) {
+          memory.load32(RAM + at);
+          await scheduler.point("read");
+        }
+        iommus[0].chip.read32(0);
+      };
+      return { actors: { one: read(0), two: read(8) } };
+    },
+  });
+  const schedules = async (prunes: boolean) =>
+    (await explore(scenario(inSocket), new ExhaustiveSearch(3, undefined, prunes))).schedules;
+
+  it("sees what goes to the chips of its machine", async () => {
+    expect(await schedules(true)).toBeLessThan(await schedules(false));
+  });
+
+  it("refuses a machine whose chips it does not see", async () => {
+    await expect(explore(scenario(fakeIommu), new ExhaustiveSearch(2, undefined, true))).rejects.toThrow(
+      "states cannot be told apart: the chip of fake is not plugged into the ChipSocket",
+    );
   });
 });

@@ -36,8 +36,9 @@ export interface IommuPlugin {
   /** One sentence: preset and what it can do. */
   readonly description: string;
   /**
-   * @param container a child container of the platform's. Resolves ChipPorts (of this segment), PhysicalMemory,
-   *   PageAllocator, SystemBus, InterruptController, Scheduler, Tracer, Kernel, Sva; the plugin registers its own beside them.
+   * @param container a child container of the platform's. Resolves ChipPorts (of this segment), ChipSocket (which takes the chip, so that
+   *   an explorer sees what goes to it), PhysicalMemory, PageAllocator, SystemBus, InterruptController, Scheduler, Tracer, Kernel, Sva;
+   *   the plugin registers its own beside them.
    * @param name the instance's name on this platform
    */
   create(container: DependencyContainer, name: string): IommuInstance;

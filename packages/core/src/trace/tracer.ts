@@ -67,7 +67,7 @@ class Channel<K extends TraceName> extends Interest implements TraceChannel<K> {
 export class Tracer {
   /** True while anybody listens. */
   enabled = false;
-  /** Told of each event before its listeners are. */
+  /** Told of each event, whatever its name, behind its listeners. Nobody emits for its sake. */
   onEmit: (<K extends TraceName>(name: K, payload: TraceEvents[K]) => void) | undefined;
   readonly #named = new EventEmitter<Record<string, AnyListener>>();
   /** The named listeners once more: a look-up in a Map costs a tenth of an emitter's. */
@@ -81,12 +81,12 @@ export class Tracer {
   /** The payload is the trace's from here on: it becomes the record of those who subscribed. */
   emit<K extends TraceName>(name: K, payload: TraceEvents[K]): void {
     if (!this.enabled) return;
-    this.onEmit?.(name, payload);
     for (const listener of this.#listeners.get(name) ?? NOBODY) listener(payload);
     this.#record(name, payload);
   }
 
   #record<K extends TraceName>(name: K, payload: TraceEvents[K]): void {
+    this.onEmit?.(name, payload);
     const all = this.#all;
     if (all.length === 0) return;
     // A copy would cost five times as much.

@@ -30,6 +30,12 @@ const ENTRY = layout(
 );
 
 describe("layout", () => {
+  it("assigns some fields and leaves the others", () => {
+    const words = ENTRY.encode({ V: true, Ptr: 0x40, Split: 0x5a5 });
+    expect(ENTRY.assign(words, { Config: "bypass", Split: 1, Max: undefined })).toBe(words);
+    expect(ENTRY.decode(words)).toMatchObject({ V: true, Config: "bypass", Ptr: 0x40, Max: 0, Split: 1 });
+  });
+
   it("reads and writes every field where its bits are", () => {
     const words = ENTRY.encode({ V: true, Config: "bypass", Ptr: 0xf_ffff_ffff_ffc0, Max: 31, Split: 0x5a5 });
     expect([...words].map((word) => word >>> 0)).toEqual([0xffff_ffc9, 0xf80f_ffff, 0x9400_0000, 0x0000_0016]);

@@ -65,6 +65,22 @@ describe("Tracer", () => {
     expect([hits.wanted, trace.channel("tlb:hit").wanted]).toEqual([true, true]);
   });
 
+  it("tells who watches of each event that is emitted, and whether an event is wanted", () => {
+    const trace = new Tracer(() => 3);
+    const hits = trace.channel("tlb:hit");
+    const seen: string[] = [];
+    trace.onEmit = (name) => seen.push(name);
+    trace.emit("tlb:missed", { ...LOOKUP });
+    expect([seen, trace.wants("tlb:hit"), trace.wants("tlb:missed")]).toEqual([[], false, false]);
+    const stop = trace.on("tlb:hit", () => {});
+    hits.emit({ ...LOOKUP });
+    trace.emit("tlb:missed", { ...LOOKUP });
+    expect([seen, trace.wants("tlb:hit"), trace.wants("tlb:missed")]).toEqual([["tlb:hit", "tlb:missed"], true, false]);
+    stop();
+    trace.subscribe(() => {});
+    expect(trace.wants("tlb:missed")).toBe(true);
+  });
+
   it("prints a record with its time and name first, addresses in hex", () => {
     const trace = new Tracer(() => 3);
     const lines: string[] = [];

@@ -1,9 +1,11 @@
 /** Tells a history what goes between chips and the rest of the machine. */
-import type { ChipPorts, ChipSocket, IommuChip } from "@iommukit/core";
+import type { ChipPorts, ChipSocket, IommuChip, IommuInstance } from "@iommukit/core";
 import type { History } from "./history.js";
 import { TRANSLATION } from "./watched-trace.js";
 
 export class WatchedSocket implements ChipSocket {
+  readonly #chips = new Set<IommuChip>();
+
   constructor(private readonly history: History) {}
 
   /** Registers and the translation port: whoever calls or looks touches the chip. */
@@ -12,7 +14,7 @@ export class WatchedSocket implements ChipSocket {
     const spot = history.spot(chip.name);
     for (const unit of chip.units) history.belongs(unit, spot);
     const bound = new Map<unknown, unknown>();
-    return new Proxy(chip, {
+    const watched = new Proxy(chip, {
       get(target, key) {
         history.touch(spot, true);
         const value: unknown = Reflect.get(target, key, target);
@@ -21,6 +23,15 @@ export class WatchedSocket implements ChipSocket {
         return bound.get(value);
       },
     });
+    this.#chips.add(watched);
+    return watched;
+  }
+
+  /** What the chips of a machine do is seen. @throws Error a chip is in no socket */
+  expect(iommus: readonly IommuInstance[]): void {
+    for (const { name, chip } of iommus)
+      if (!this.#chips.has(chip))
+        throw new Error(`states cannot be told apart: the chip of ${name} is not plugged into the ChipSocket`);
   }
 
   /** A message to a device reaches what it has cached and what it waits for. */
