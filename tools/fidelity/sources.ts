@@ -88,9 +88,11 @@ export class SourceUses {
       const value = this.#value(object, names);
       if (value && has(value, field)) this.#add(value, field, path);
     } else if (node.type === "VariableDeclarator" && child(node, "id")?.type === "ObjectPattern") {
-      const value = this.#value(child(node, "init"), names);
+      const init = child(node, "init");
+      const value = this.#value(init, names);
       for (const property of list(child(node, "id"), "properties"))
-        if (value && has(value, keyOf(property))) this.#add(value, keyOf(property), path);
+        for (const table of value ? [value] : names.of(init))
+          if (!OWN.has(keyOf(property)) && has(table, keyOf(property))) this.#add(table, keyOf(property), path);
     } else if (node.type === "CallExpression") {
       this.#noteEncode(node, path, names);
     }
