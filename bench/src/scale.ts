@@ -22,6 +22,7 @@ const GIB = 2 ** 30;
 const BDF = "0000:01:00.0";
 const RAM: readonly MemoryRegion[] = [{ base: 0x1_0000_0000, size: 4 * GIB }];
 const REPEAT = 2000;
+const TURNS = 5;
 
 /** Numbers from `from` to `to` in steps of that factor, and `to` itself. */
 function series(from: number, to: number, factor: number): number[] {
@@ -62,7 +63,7 @@ export async function mappings(most: number): Promise<ScaleRow[]> {
       await container.unmapDma({ iova, size: 4096 });
     };
     // The first size is to be as warm as the others.
-    for (let i = 0; i < 10; i++) await timed(mapAndUnmap);
+    for (let i = 0; i < 3; i++) await timed(mapAndUnmap);
     held = 0;
     for (const size of series(10, most, 10)) {
       // Every other page: the ones between are free.
@@ -95,12 +96,16 @@ async function mapped(most: number): Promise<ScaleRow[]> {
   return rows;
 }
 
+/** The best of several turns: the first ones pay for what was made before them, when the garbage collector looks through it. */
 async function timed(body: (i: number) => Promise<void>): Promise<number> {
-  for (let i = 0; i < REPEAT; i++) await body(i);
-  const before = process.cpuUsage();
-  for (let i = 0; i < REPEAT; i++) await body(i);
-  const { user, system } = process.cpuUsage(before);
-  return ((user + system) / REPEAT) * 1000;
+  let best = Number.POSITIVE_INFINITY;
+  for (let turn = 0; turn < TURNS; turn++) {
+    const before = process.cpuUsage();
+    for (let i = 0; i < REPEAT; i++) await body(i);
+    const { user, system } = process.cpuUsage(before);
+    best = Math.min(best, ((user + system) / REPEAT) * 1000);
+  }
+  return best;
 }
 
 async function inContainer(body: (container: VfioContainer, memory: AddressSpace) => Promise<void>): Promise<void> {

@@ -75,7 +75,7 @@ async function unmapRange(
   const size = all ? U64_MAX : asked;
   const report =
     bitmap && ((dma: VfioDma) => reportDirty(arg.at(bitmap.data), dma, iova, pgsize, iommu.profile.staleDirtyBits));
-  const notified = new Map<VfioDma, number>();
+  let notified: Map<VfioDma, number> | undefined;
   for (let unmapped = 0n; ; ) {
     if (iommu.v2 && !all && iommu.dmas.bisects(iova, size))
       throw invalid(`[${hex(iova)}, +${hex(size)}) starts or ends inside of a mapping`);
@@ -88,6 +88,7 @@ async function unmapRange(
     await removeRun(iommu, free, report);
     unmapped += totalSize(free);
     if (held < 0) return unmapped;
+    notified ??= new Map();
     await askToUnpin(iommu, chosen[held], notified);
   }
 }

@@ -26,8 +26,8 @@ export class VfioDma {
   readonly #iova: number;
   #vaddr = 0;
   #size = 0;
-  /** What an IOMMU's domains hold, lowest first; empty while the container has none. */
-  pages: readonly PinnedPages[] = NO_PAGES;
+  /** One run of pages, as most mappings have, or several. */
+  #pages: PinnedPages | readonly PinnedPages[] = NO_PAGES;
   #external: Map<number, ExternalPage> | undefined;
   /** UNMAP with VADDR: the memory behind it is about to come back at another address. */
   vaddrInvalid = false;
@@ -43,6 +43,15 @@ export class VfioDma {
   ) {
     this.#iova = pageOf(iova);
     this.vaddr = vaddr;
+  }
+
+  /** What an IOMMU's domains hold, lowest first; empty while the container has none. */
+  get pages(): readonly PinnedPages[] {
+    return isList(this.#pages) ? this.#pages : [this.#pages];
+  }
+
+  set pages(pages: readonly PinnedPages[]) {
+    this.#pages = pages.length === 1 ? pages[0] : pages.length === 0 ? NO_PAGES : pages;
   }
 
   get iova(): bigint {
@@ -82,11 +91,15 @@ export class VfioDma {
 
   /** iommu_mapped: domains translate it. */
   get mapped(): boolean {
-    return this.pages.length > 0;
+    return this.#pages !== NO_PAGES;
   }
 
   /** Inclusive; a mapping may end at 2^64 - 1. */
   get last(): bigint {
     return this.iova + this.size - 1n;
   }
+}
+
+function isList(pages: PinnedPages | readonly PinnedPages[]): pages is readonly PinnedPages[] {
+  return Array.isArray(pages);
 }

@@ -11,6 +11,7 @@ import {
   newGather,
   PAGE_SIZE,
   type PinnedPages,
+  toBigint,
 } from "@iommukit/core";
 import { charge, uncharge } from "./accounting.js";
 import { NO_PAGES, type VfioDma } from "./dma.js";
@@ -21,12 +22,6 @@ export interface PinOptions {
   readonly disableHugepages: boolean;
   /** Memory that was never touched is read from the shared zero page, which nobody pays for. */
   readonly zeroPageUncharged?: boolean;
-}
-
-interface Run {
-  readonly pa: number;
-  readonly iova: bigint;
-  readonly size: bigint;
 }
 
 /**
@@ -98,30 +93,26 @@ function costOf({ external }: VfioDma, first: number, { pages, reserved }: Pinne
 }
 
 /** Maps a pinned mapping into one domain: for a new mapping, and for a new domain (replay). All or nothing. */
-export async function mapRuns(dma: VfioDma, domain: VfioDomain, options: PinOptions): Promise<void> {
-  let done = 0n;
+export async function mapRuns(
+  { iova, pages, prot }: VfioDma,
+  domain: VfioDomain,
+  { disableHugepages }: PinOptions,
+): Promise<void> {
+  let done = 0;
   try {
-    for (const run of runs(dma, options)) {
-      const mapped = iommuMap(domain.domain, run.iova, run.pa, run.size, dma.prot | domain.prot);
-      if (mapped) await mapped;
-      done += run.size;
+    for (let from = 0; from < pages.length; ) {
+      const { pa } = pages[from];
+      let bytes = 0;
+      while (from < pages.length && pages[from].pa === pa + bytes) bytes += pages[from++].pages * PAGE_SIZE;
+      const step = disableHugepages ? PAGE_SIZE : bytes;
+      for (let at = 0; at < bytes; at += step, done += step) {
+        const mapped = iommuMap(domain.domain, iova + toBigint(done), pa + at, toBigint(step), prot | domain.prot);
+        if (mapped) await mapped;
+      }
     }
   } catch (error) {
-    if (done > 0n) await iommuUnmap(domain.domain, dma.iova, done);
+    if (done > 0) await iommuUnmap(domain.domain, iova, toBigint(done));
     throw error;
-  }
-}
-
-function* runs(dma: VfioDma, { disableHugepages }: PinOptions): Generator<Run> {
-  const { pages } = dma;
-  let { iova } = dma;
-  for (let from = 0; from < pages.length; ) {
-    const { pa } = pages[from];
-    let bytes = 0;
-    while (from < pages.length && pages[from].pa === pa + bytes) bytes += pages[from++].pages * PAGE_SIZE;
-    const step = disableHugepages ? PAGE_SIZE : bytes;
-    for (let done = 0; done < bytes; done += step, iova += BigInt(step))
-      yield { pa: pa + done, iova, size: BigInt(step) };
   }
 }
 
