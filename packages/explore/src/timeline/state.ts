@@ -8,8 +8,8 @@ import {
   type TraceEvents,
   type TraceRecord,
 } from "@iommukit/core";
-
 import { ACTORS } from "../run.js";
+import { EntryKinds } from "../sanitizer/entry-kinds.js";
 
 /** Entries, page table words, and entries of one cache that are shown; the ones used last. */
 const MOST_ENTRIES = 6;
@@ -69,7 +69,7 @@ interface Lock {
 /** Follows the trace, so that the state can be told at any moment. */
 export class StateWatch {
   readonly #locks = new Map<string, Lock>();
-  readonly #kinds = new Map<string, EntryKind>();
+  readonly #kinds: EntryKinds;
   /** Address of each entry that a driver has written, last one last. */
   readonly #entries = new Map<number, { readonly unit: string; readonly kind: EntryKind }>();
   readonly #words = new Map<number, { readonly by: string; readonly table: string }>();
@@ -80,8 +80,7 @@ export class StateWatch {
     private readonly platform: Platform,
     private readonly threads: Waiting,
   ) {
-    for (const { name, entries = [] } of platform.iommus)
-      for (const kind of entries) this.#kinds.set(`${name} ${kind.layout.name}`, kind);
+    this.#kinds = new EntryKinds(platform);
   }
 
   /** @param exploring page table words from before are of no interest */
@@ -106,7 +105,7 @@ export class StateWatch {
 
   /** @returns the entry that the store belongs to, and the fields of it that it has changed; undefined for a page table */
   stored({ by, table, address }: Store): { readonly at: number; readonly changed: readonly string[] } | undefined {
-    const layout = this.#kinds.get(`${by} ${table}`)?.layout;
+    const layout = this.#kinds.of(by, table)?.layout;
     if (layout === undefined) return undefined;
     const at = address - (address % layout.bytes);
     const now = this.#read(at, layout.words);
@@ -123,7 +122,7 @@ export class StateWatch {
   }
 
   #written({ by, table, address }: Store, exploring: boolean): void {
-    const kind = this.#kinds.get(`${by} ${table}`);
+    const kind = this.#kinds.of(by, table);
     if (kind) {
       const at = address - (address % kind.layout.bytes);
       this.#entries.delete(at);
