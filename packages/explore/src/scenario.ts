@@ -14,7 +14,7 @@ export interface Case {
   /** What runs at the same time, by name. Refusals that may be met are caught inside. */
   readonly actors: Readonly<Record<string, () => Promise<unknown>>>;
   /**
-   * After all have ended and nothing moves any more, by the default schedule: gives back what the run took, so that the machine
+   * After all have ended and nothing moves any more, with nobody exploring: gives back what the run took, so that the machine
    * is as before.
    */
   readonly settle?: () => Promise<unknown>;
@@ -35,6 +35,6 @@ export interface Scenario<M extends Machine = Machine> {
   /** Virtual nanoseconds that a run takes at most: a driver that waits longer has lost something. One second when absent. */
   readonly timeLimit?: number;
   boot(options: MachineOptions): Promise<M>;
-  /** By the default schedule. */
+  /** With nobody exploring: hardware works at once, and no thread is preempted. */
   prepare(machine: M): Promise<Case>;
 }

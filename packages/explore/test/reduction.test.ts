@@ -24,7 +24,8 @@ type Op =
   | { readonly kind: "load" | "store"; readonly word: number }
   | { readonly kind: "lock" | "unlock"; readonly lock: number }
   | { readonly kind: "point" }
-  | { readonly kind: "sleep" };
+  | { readonly kind: "sleep" }
+  | { readonly kind: "clock" };
 
 interface Program {
   /** By thread. */
@@ -47,7 +48,7 @@ async function run({ threads, units }: Program, chooser: Chooser): Promise<Outco
   const scheduler = new ExploringScheduler();
   const memory = new VersionedMemory([{ base: RAM, size: 4096 }], (count, what) => scheduler.choose(count, what));
   const trace = new Tracer(() => scheduler.now);
-  trace.subscribe(() => {});
+  for (const name of ["lock:acquired", "lock:released", "lock:contended"] as const) trace.on(name, () => {});
   const history = new History(memory);
   watchTrace(history, trace);
   scheduler.history = history;
@@ -73,6 +74,7 @@ async function run({ threads, units }: Program, chooser: Chooser): Promise<Outco
             held.add(op.lock);
           } else if (op.kind === "unlock" && held.delete(op.lock)) locks[op.lock].unlock();
           else if (op.kind === "sleep") await scheduler.sleep(100);
+          else if (op.kind === "clock") read[who] = (Math.imul(read[who], 31) + scheduler.now) >>> 0;
           else if (op.kind === "point") await scheduler.point("point");
           else if ("word" in op) access(who, op);
         }
@@ -103,15 +105,17 @@ async function run({ threads, units }: Program, chooser: Chooser): Promise<Outco
 /** Runs every schedule of a search. @returns what could be seen at the end, and how many runs that took */
 async function all(program: Program, bound: number, prunes: boolean, shard?: Shard) {
   const search = new ExhaustiveSearch(bound, shard, prunes);
-  const ends = new Set<string>();
+  const ends = new Map<number, string>();
   let runs = 0;
   for (let chooser = search.next(); chooser; chooser = search.next()) {
     const outcome = await run(program, chooser);
-    ends.add(outcome.end);
+    // The same history has the same end.
+    expect(ends.get(outcome.whole) ?? outcome.end).toBe(outcome.end);
+    ends.set(outcome.whole, outcome.end);
     runs++;
     search.done({ findings: [], steps: 0, ...outcome });
   }
-  return { ends: [...ends].sort(), runs };
+  return { ends: [...new Set(ends.values())].sort(), runs };
 }
 
 /** Every interleaving in which nobody is taken away. @returns how many histories there are, and how many runs have them */
@@ -198,7 +202,7 @@ const accessOp = fc.record({ kind: fc.constantFrom("load" as const, "store" as c
 const threadOp: fc.Arbitrary<Op> = fc.oneof(
   { weight: 4, arbitrary: accessOp },
   { weight: 2, arbitrary: fc.constant(POINT) },
-  { weight: 1, arbitrary: fc.constant<Op>({ kind: "sleep" }) },
+  { weight: 1, arbitrary: fc.constantFrom<Op>({ kind: "sleep" }, { kind: "clock" }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constantFrom("lock" as const, "unlock" as const), lock: fc.nat(1) }) },
 );
 const program = fc.record({

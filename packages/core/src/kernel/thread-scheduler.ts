@@ -9,9 +9,9 @@ const DONE = Promise.resolve();
 
 /** @typeParam Other what may be ready beside threads */
 export abstract class ThreadScheduler<Other = never> implements Scheduler {
-  now = 0;
   current: Thread | null = null;
   abstract readonly preemptive: boolean;
+  protected clock = 0;
   /** Who can go on, longest waiting first. */
   protected readonly ready: (Thread | Other)[] = [];
   /** Threads that go on when nobody else can. */
@@ -21,6 +21,10 @@ export abstract class ThreadScheduler<Other = never> implements Scheduler {
   /** Threads that somebody outside waits for, with what tells them that the world cannot go on. */
   readonly #mains = new Map<Thread, (reason: unknown) => void>();
   #nextId = 1;
+
+  get now(): number {
+    return this.clock;
+  }
 
   abstract point(name: string): Promise<void> | undefined;
   abstract kick(unit: HardwareUnit): void;
@@ -109,7 +113,7 @@ export abstract class ThreadScheduler<Other = never> implements Scheduler {
   }
 
   timer(nanoseconds: number, callback: () => void): Timer {
-    return this.timers.add(this.now + nanoseconds, callback);
+    return this.timers.add(this.clock + nanoseconds, callback);
   }
 
   get nextTimer(): number | undefined {
@@ -163,7 +167,7 @@ export abstract class ThreadScheduler<Other = never> implements Scheduler {
       this.abandon(new DeadlockError(this.waiting));
       return false;
     }
-    this.now = timer.at;
+    this.clock = timer.at;
     timer.callback();
     return true;
   }

@@ -1,8 +1,8 @@
 /**
  * What a run has done so far, without the order of steps that have nothing to do with each other (Mazurkiewicz, 1977). A step lasts
- * from one possible choice to the next. Its hash is made of its actor's step before, of what it visibly did, and of whatever it
- * touched: of the last step that wrote there, and when it writes itself, of all that have read since. The sum over all steps is then
- * the same for two runs when the same steps have happened, and all steps that touch the same, one of them writing, in the same order
+ * from one possible choice to the next. Its hash is made of its actor's step before, of what it visibly did, and of the last step that
+ * wrote whatever it touched: so who reads before and who after a store is told apart by the readers. The sum over all steps is then the
+ * same for two runs when the same steps have happened, and all steps that touch the same, one of them writing, in the same order
  * (happens-before hashing: Musuvathi, Qadeer, MSR-TR-2007-12).
  *
  * Steps touch words of memory, chips by their registers and ports, locks, threads that they start and wake, timers, and the parts of
@@ -38,10 +38,10 @@ export class History {
   readonly #time = new Hash();
   /** The sum of all steps. */
   readonly #all = new Hash();
-  /** The step that is being taken: whose, its hash so far, what it has touched, how much it has made. */
+  /** The step that is being taken: whose, its hash so far, what it has written, how much it has made. */
   #actor: Actor | "time" | undefined;
   readonly #now = new Hash();
-  readonly #touched: Spot[] = [];
+  readonly #written: Spot[] = [];
   #step = 0;
   #births = 0;
   readonly #state = new Hash();
@@ -70,7 +70,7 @@ export class History {
     this.#pages.clear();
     this.#threads.clear();
     this.#actors.clear();
-    this.#touched.length = 0;
+    this.#written.length = 0;
     this.#actor = undefined;
     this.#step = 0;
     this.#births = 0;
@@ -143,29 +143,23 @@ export class History {
     this.#actor = undefined;
     const now = this.#now;
     this.#all.add(now);
-    for (const [place, spot] of this.#touched.entries()) {
-      const left = spot.writes ? spot.written : new Hash();
-      left.copy(now);
-      left.mix(place, place);
-      if (spot.writes) spot.read.set(0, 0);
-      else spot.read.add(left);
-      spot.writes = false;
+    for (const [place, spot] of this.#written.entries()) {
+      spot.written.copy(now);
+      spot.written.mix(place, place);
     }
-    this.#touched.length = 0;
+    this.#written.length = 0;
     (actor === "time" ? this.#time : this.#hashOf(actor)).copy(now);
   }
 
   touch(spot: Spot, write: boolean): void {
     if (this.#actor === undefined) return;
-    if (spot.step !== this.#step) {
-      spot.step = this.#step;
-      spot.writes = false;
-      this.#touched.push(spot);
+    if (spot.touched !== this.#step) {
+      spot.touched = this.#step;
       this.#now.take(spot.written);
     }
-    if (!write || spot.writes) return;
-    spot.writes = true;
-    this.#now.take(spot.read);
+    if (!write || spot.wrote === this.#step) return;
+    spot.wrote = this.#step;
+    this.#written.push(spot);
     this.#now.mix(1, 1);
   }
 
@@ -197,6 +191,11 @@ export class History {
     spot.written.copy(this.#now);
     spot.written.mix(-1, ++this.#births);
     return spot;
+  }
+
+  /** What the time is, and so whether it has passed. */
+  readClock(): void {
+    this.touch(this.#timers, false);
   }
 
   setTimer(): void {

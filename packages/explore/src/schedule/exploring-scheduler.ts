@@ -70,7 +70,7 @@ export class ExploringScheduler extends ThreadScheduler<UnitActor> {
     this.#exploring = true;
     this.#limit = limit;
     this.steps = 0;
-    this.#start = this.now;
+    this.#start = this.clock;
     this.decisions = { counts: [], taken: [], states: [] };
     this.history?.begin(this.waiting);
   }
@@ -146,6 +146,11 @@ export class ExploringScheduler extends ThreadScheduler<UnitActor> {
     this.ready.push(actor);
   }
 
+  override get now(): number {
+    this.#history?.readClock();
+    return this.clock;
+  }
+
   override timer(nanoseconds: number, callback: () => void): Timer {
     this.#history?.setTimer();
     return super.timer(nanoseconds, callback);
@@ -196,7 +201,7 @@ export class ExploringScheduler extends ThreadScheduler<UnitActor> {
 
   #record(choice: number, count: number, wanted: number): number {
     const history = this.#history;
-    if (history) this.decisions.states.push(history.state(choice, this.now - this.#start, this.ready, this.idlers));
+    if (history) this.decisions.states.push(history.state(choice, this.clock - this.#start, this.ready, this.idlers));
     // A schedule of another run may ask for what is not there.
     const taken = wanted < count ? wanted : 0;
     this.decisions.counts.push(count);
