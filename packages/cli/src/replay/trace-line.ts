@@ -35,8 +35,6 @@ export type TraceItem =
 const ATTACH_PROBE = /^ +\(.*\) domain=(0x[0-9a-f]+)/;
 const ATTACH = /^ +IOMMU:\s+device=(\S+)/;
 const PHASE = /tracing_mark_write: PHASE (\S.*?)\s*$/;
-/** A mapping in a line that does not begin as events do. */
-const MAPPING = /map: .*IOMMU:/;
 
 /** 1 TiB, in pages: what claims to be longer is no mapping. */
 const LONGEST = 2 ** 28;
@@ -78,7 +76,7 @@ export class TraceReader {
         cursor.at = colon + 2;
         const item = this.#event(cursor, colon);
         if (item !== undefined) take(item);
-      } else if (MAPPING.test(cursor.text(from, cursor.end))) this.malformed++;
+      } else if (tellsOfMapping(cursor.rest)) this.malformed++;
     }
   }
 
@@ -206,6 +204,12 @@ export class TraceReader {
     if (mark === null || !this.#head(cursor, colon)) return undefined;
     return { kind: "phase", name: mark[1], time: this.#time };
   }
+}
+
+/** A line that does not begin as events do. */
+function tellsOfMapping(text: string): boolean {
+  const at = text.indexOf("map: ");
+  return at >= 0 && text.includes("IOMMU:", at);
 }
 
 /** The next one; beyond all others when there is none. */

@@ -23,6 +23,7 @@ describe("lines of maps and unmaps that are no such lines", () => {
   it.each([
     ["cut", map(0x10000).slice(0, -8)],
     ["without a time", map(0x10000).replace("1.000001", "later")],
+    ["without a CPU", unmap(0x10000).replace("[000]", "")],
     ["whose end is not where the size says", map(0x10000).replace("size=4096", "size=8192")],
     ["longer than any mapping", map(0, 2 ** 41)],
   ])("%s: are counted and left out", async (_what, line) => {
