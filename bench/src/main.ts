@@ -1,8 +1,8 @@
-/** `npm run bench [-- --json] [--part NAME] [--count N] [--case NAME]`; README.md says what is measured. */
+/** `npm run bench [-- --json] [--part NAME] [--count N] [--case NAME] [--backend NAME]`; README.md says what is measured. */
 import { execFileSync } from "node:child_process";
 import { parseArgs } from "node:util";
 import { Baseline } from "./baseline.js";
-import { measure, type Row } from "./compare.js";
+import { measure, type Row, SUBJECTS } from "./compare.js";
 import { memory } from "./memory.js";
 import { pieces } from "./pieces.js";
 import { product } from "./product.js";
@@ -80,33 +80,43 @@ const { values } = parseArgs({
     part: { type: "string" },
     count: { type: "string", default: "2000000" },
     case: { type: "string" },
+    backend: { type: "string" },
   },
 });
 const count = Number(values.count);
 const cases = CASES.filter(({ name }) => values.case === undefined || name.includes(values.case));
+const subjects = SUBJECTS.filter((subject) => values.backend === undefined || subject === values.backend);
 const all = values.case === undefined ? Object.keys(PARTS) : ["translate"];
 const names = values.part === undefined ? all : [values.part];
-if (!Number.isInteger(count) || count < 1000 || cases.length === 0 || !names.every((name) => name in PARTS)) {
+if (
+  !Number.isInteger(count) ||
+  count < 1000 ||
+  cases.length === 0 ||
+  subjects.length === 0 ||
+  !names.every((name) => name in PARTS)
+) {
   const known = CASES.map(({ name }) => name).join(", ");
   console.error(`bench: --count takes a number from 1000 up, --case a part of: ${known}`);
+  console.error(`bench: --backend takes one of: ${SUBJECTS.join(", ")}`);
   console.error(`bench: --part takes one of: ${Object.keys(PARTS).join(", ")}`);
   process.exit(2);
 }
 
 function translations(): readonly Row[] {
-  // Each case in a process of its own: what the compiler has learnt in one would be in the way of the next.
-  if (cases.length > 1) return cases.flatMap(({ name }) => alone(name));
+  // Each in a process of its own: what the compiler has learnt in one would be in the way of the next.
+  if (cases.length * subjects.length > 1)
+    return cases.flatMap(({ name }) => subjects.flatMap((subject) => alone(name, subject)));
   const baseline = new Baseline();
   try {
-    return measure(cases[0], count, baseline);
+    return measure(subjects[0], cases[0], count, baseline);
   } finally {
     baseline.close();
   }
 }
 
-function alone(name: string): readonly Row[] {
-  const words = [process.argv[1], "--part", "translate", "--json", "--count", String(count), "--case", name];
-  return JSON.parse(execFileSync(process.execPath, words, { encoding: "utf8" })).translate;
+function alone(name: string, subject: string): readonly Row[] {
+  const part = ["--part", "translate", "--json", "--count", String(count), "--case", name, "--backend", subject];
+  return JSON.parse(execFileSync(process.execPath, [process.argv[1], ...part], { encoding: "utf8" })).translate;
 }
 
 const results: Record<string, readonly unknown[]> = {};

@@ -1,13 +1,15 @@
-/** `node ratios.js COUNT CASE...`: the ratios of these cases as JSON, for the regression gate. */
+/** `node ratios.js BACKEND COUNT CASE`: the model beside C as JSON, for the regression gate. */
 import { Baseline } from "./baseline.js";
 import { compare } from "./compare.js";
 import { CASES } from "./stream.js";
 
-const [count, ...names] = process.argv.slice(2);
+const [backend, count, name] = process.argv.slice(2);
+const arch = backend === "vtd" ? "vtd" : "smmuv3";
+const test = CASES.find((each) => each.name === name);
+if (test === undefined) throw new RangeError(`no case ${name}`);
 const baseline = new Baseline();
 try {
-  const cases = CASES.filter(({ name }) => names.includes(name));
-  console.log(JSON.stringify(cases.flatMap((each) => compare(each, Number(count), baseline))));
+  console.log(JSON.stringify(compare(arch, test, Number(count), baseline)));
 } finally {
   baseline.close();
 }
