@@ -7,7 +7,7 @@ describe("cost against size, as ratios of CPU time", () => {
     retry: 2,
     timeout: 60_000,
   }, async () => {
-    const rows = await mappings(20_000);
+    const rows = (await mappings(20_000)).filter(({ operation }) => operation.endsWith("in order"));
     const [few, many] = [rows[0], rows[rows.length - 1]];
     expect([few.size, many.size]).toEqual([10, 20_000]);
     expect(many.nanoseconds / few.nanoseconds).toBeLessThan(2.5);
