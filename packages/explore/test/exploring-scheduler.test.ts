@@ -64,7 +64,11 @@ describe("the exploring scheduler", () => {
     const scheduler = new ExploringScheduler();
     const log: string[] = [];
     let left = 2;
-    const unit: HardwareUnit = { name: "queue", step: () => (log.push("step"), --left > 0) };
+    const step = () => {
+      log.push("step");
+      return --left > 0;
+    };
+    const unit: HardwareUnit = { name: "queue", step };
     scheduler.explore(new ReplayChooser(parseSchedule("0:1")));
     await scheduler.run(async () => {
       scheduler.kick(unit);

@@ -35,8 +35,7 @@ it("takes both backends less than twenty times as long as a regular expression o
     let events = 0;
     for (const line of bytes.toString("latin1").split("\n")) {
       const found = EVENT.exec(line);
-      if (found !== null && found.slice(2).every((word) => word === undefined || Number.parseInt(word, 16) >= 0))
-        events++;
+      if (found?.slice(2).every((word) => word === undefined || Number.parseInt(word, 16) >= 0)) events++;
     }
     return events;
   };
