@@ -106,3 +106,4 @@ export * from "./sva/sva.js";
 export * from "./sva/sva-core.js";
 export * from "./trace/events.js";
 export * from "./trace/tracer.js";
+export * from "./trace/translation-end.js";

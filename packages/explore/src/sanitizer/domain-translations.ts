@@ -2,11 +2,10 @@
  * I-1, on mapped IOVAs: what a device reaches without a PASID is what its domain maps there. From an unmap to the end of its
  * synchronisation the old page is right as well; while the device changes its domain nothing is said.
  */
-import type { IommuDomain } from "@iommukit/core";
+import { hex, type IommuDomain } from "@iommukit/core";
 import type { CheckerFactory } from "./checker.js";
 
 const PAGE = 4096n;
-const hex = (value: number | bigint) => `0x${value.toString(16)}`;
 
 export const domainTranslations: CheckerFactory = ({ platform, report }) => {
   /** Device → the domain that its driver has attached. */

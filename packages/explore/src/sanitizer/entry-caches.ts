@@ -3,11 +3,9 @@
  * architecture names for its kind, before the same thread changes another entry. Whether an invalidation reaches far enough I-1
  * finds; this finds one that is missing, also where the cache happens to be empty.
  */
-import { type EntryKind, pciAtsEnabled } from "@iommukit/core";
+import { type EntryKind, hex, pciAtsEnabled } from "@iommukit/core";
 import type { CheckerFactory } from "./checker.js";
 import { EntryKinds } from "./entry-kinds.js";
-
-const hex = (value: number | bigint) => `0x${value.toString(16)}`;
 
 interface Change {
   readonly thread: unknown;

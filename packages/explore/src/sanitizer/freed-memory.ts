@@ -2,11 +2,10 @@
  * I-1, on pages: nobody uses a page that has been freed. Devices' data and hardware's table reads are looked at; freed pages stay
  * out of use for a while (the allocator's quarantine), so that a use meets the freed page and not its next owner.
  */
-import { PAGE_SIZE } from "@iommukit/core";
+import { hex, PAGE_SIZE } from "@iommukit/core";
 import type { CheckerFactory } from "./checker.js";
 
 const pageOf = (pa: number) => Math.floor(pa / PAGE_SIZE);
-const hex = (value: number | bigint) => `0x${value.toString(16)}`;
 
 export const freedMemory: CheckerFactory = ({ report }) => {
   /** Page number → whose it was. */

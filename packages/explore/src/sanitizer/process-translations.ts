@@ -2,15 +2,13 @@
  * I-1, on translations of processes: what a device reaches with a PASID is what the process has at that address now. While an
  * invalidation of the address is under way both the old and the new are right.
  */
-import { AddressSpace, PAGE_SIZE, PageFlag } from "@iommukit/core";
+import { AddressSpace, hex, PAGE_SIZE, PageFlag } from "@iommukit/core";
 import type { CheckerFactory } from "./checker.js";
 
 interface Range {
   readonly start: bigint;
   readonly end: bigint;
 }
-
-const hex = (value: number | bigint) => `0x${value.toString(16)}`;
 
 export const processTranslations: CheckerFactory = ({ platform, report }) => {
   const under = new Map<number, Range[]>();

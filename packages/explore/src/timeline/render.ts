@@ -2,6 +2,7 @@
  * A timeline as text of at most 120 columns: software on the left, hardware and devices on the right, a header where another
  * actor goes on; below, how everything stood when the rule was broken.
  */
+import { hex } from "@iommukit/core";
 import type { CacheState, EntryState, MachineState, WordState } from "./state.js";
 import type { TimelineLine, TimelineReport } from "./timeline.js";
 import { WIDTH, wrap } from "./wrap.js";
@@ -71,7 +72,6 @@ function stateRows({ waiting, locks, entries, pageTables, caches }: MachineState
 
 const wantedBy = (wanted: readonly string[]) => (wanted.length === 0 ? "" : `, wanted by ${wanted.join(", ")}`);
 const cacheLabel = ({ of, cache, tag }: CacheState) => `${of} ${cache}: ${tag}`;
-const hex = (value: number | bigint) => `0x${value.toString(16)}`;
 const word = ({ value }: WordState) => `0x${value.toString(16).padStart(16, "0")}`;
 
 function entryRows({ unit, table, address, words }: EntryState): string[] {

@@ -1,6 +1,7 @@
 /** Events of the trace as people say them: who did it stands above, so that a line says what. */
 import {
   Access,
+  hex,
   type Platform,
   type TraceEvents,
   type TraceName,
@@ -8,7 +9,6 @@ import {
   TranslationStatus,
 } from "@iommukit/core";
 
-const hex = (value: number | bigint) => `0x${value.toString(16)}`;
 const withPasid = (pasid: number) => (pasid < 0 ? "" : ` PASID ${pasid}`);
 /** Everything there is in 64 bits. */
 const SPACE = 1n << 64n;

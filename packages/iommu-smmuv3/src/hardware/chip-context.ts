@@ -38,6 +38,11 @@ export class ChipContext {
     this.ends = trace.channel("translate:completed", update);
   }
 
+  /** Some transactions may take the short cut. */
+  get mayShorten(): boolean {
+    return this.refused !== ALL;
+  }
+
   get enabled(): boolean {
     return this.#enabled;
   }

@@ -88,7 +88,7 @@ export class ConfigLookup {
     if (event !== 0) return event;
     const { chip, stream, context } = this;
     if (this.#remembers && !known) found.set(sid, ssid, this.epoch, stream, context);
-    if (this.#uncached && chip.refused !== -1 && context !== null && this.#linear && stream.s1Fmt === STE_S1FMT.linear)
+    if (this.#uncached && chip.mayShorten && context !== null && this.#linear && stream.s1Fmt === STE_S1FMT.linear)
       found.setUncached(sid, ssid, this.epoch, stream, context, this.#steAt, this.#at);
     return 0;
   }

@@ -7,12 +7,11 @@ import {
   type AtsCompletion,
   type CachedEntry,
   type ChipPorts,
+  emitTranslationEnd,
   type HardwareUnit,
   type InvalidateCompletion,
   type IommuChip,
-  join64,
   type PageRequest,
-  physical,
   type RegisterFile,
   type Translation,
   TranslationStatus,
@@ -50,7 +49,6 @@ export interface Smmuv3HardwareOptions {
 }
 
 const { OK } = TranslationStatus;
-const { TRANSLATED } = Access;
 
 export class Smmuv3Hardware implements IommuChip {
   readonly name: string;
@@ -185,7 +183,7 @@ export class Smmuv3Hardware implements IommuChip {
   /** What is not common, or somebody listens to the ends of transactions. */
   #rest(done: number, rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
     if (done === 0) return this.#transact(rid, pasid, hi, lo, access, out);
-    this.#traceEnd(rid, pasid, hi, lo, access, OK, out);
+    emitTranslationEnd(this.#chip.ends, this.name, rid, pasid, hi, lo, access, OK, out);
     return OK;
   }
 
@@ -194,7 +192,7 @@ export class Smmuv3Hardware implements IommuChip {
     t.set(rid, pasid, hi, lo, access);
     this.#out = out;
     const status = this.#translate(t, access, out);
-    if (this.#chip.ends.wanted) this.#traceEnd(rid, pasid, hi, lo, access, status, out);
+    if (this.#chip.ends.wanted) emitTranslationEnd(this.#chip.ends, this.name, rid, pasid, hi, lo, access, status, out);
     return status;
   }
 
@@ -293,26 +291,5 @@ export class Smmuv3Hardware implements IommuChip {
   /** A TLB invalidate instruction of a PE arrives (IDR0.BTM, CR2.PTM). ATCs are not affected: they need CMD_ATC_INV. */
   broadcastInvalidate(message: BroadcastInvalidate): void {
     this.#invalidation.broadcast(message);
-  }
-
-  #traceEnd(
-    rid: number,
-    pasid: number,
-    hi: number,
-    lo: number,
-    access: number,
-    status: number,
-    out: Translation,
-  ): void {
-    this.#chip.ends.emit({
-      unit: this.name,
-      rid,
-      pasid,
-      address: join64(hi, lo),
-      access,
-      kind: (access & TRANSLATED) !== 0 ? "translated" : "untranslated",
-      status,
-      pa: status === OK ? physical(out.hi, out.lo) : 0,
-    });
   }
 }

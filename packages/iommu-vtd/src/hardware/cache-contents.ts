@@ -3,7 +3,7 @@ import { type CachedEntry, fieldsSet, hex, join64 } from "@iommukit/core";
 import { PASID_ENTRY } from "../spec/pasid-table.js";
 import { CONTEXT_ENTRY, SM_CONTEXT_ENTRY } from "../spec/root-context.js";
 import type { ConfigLookup } from "./config-lookup.js";
-import type { TagCache } from "./tag-cache.js";
+import { ownOf, type TagCache } from "./tag-cache.js";
 import { faultOf, type Iotlb, IotlbWord, type PagingStructureCache, shiftOf } from "./translation-cache.js";
 
 export interface Caches {
@@ -53,7 +53,7 @@ function* pasids({ pasids: { tags, records } }: ConfigLookup): Generator<CachedE
 
 function* translations({ tags }: Iotlb): Generator<CachedEntry> {
   for (const slot of valid(tags)) {
-    const own = tags.own(slot);
+    const own = ownOf(slot);
     const kind = tags.words[own + IotlbWord.KIND];
     const pa = join64(tags.words[own + IotlbWord.PA_HI], tags.words[own + IotlbWord.PA_LO]);
     const page = `${2 ** (shiftOf(kind) - 10)} KiB at ${hex(join64(tags.c(slot), tags.d(slot)))}`;

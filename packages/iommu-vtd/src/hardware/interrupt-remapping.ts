@@ -10,6 +10,7 @@ import type { FaultRecording } from "./fault-recording.js";
 import { InterruptEntryCache } from "./interrupt-entry-cache.js";
 import { AddressType, Request } from "./request.js";
 import { reservedMask, violates } from "./reserved.js";
+import { ownOf } from "./tag-cache.js";
 
 const INTERRUPT_BASE = 0xfee0_0000;
 const TWO32 = 0x1_0000_0000;
@@ -133,7 +134,7 @@ export class InterruptRemapping {
         rid: this.#request.rid,
         pasid: -1,
       });
-    if (slot >= 0) return tags.own(slot);
+    if (slot >= 0) return ownOf(slot);
     const pa = physical(this.#tableHi, this.#tableLo) + index * IRTE.bytes;
     const view = memory.view(Math.floor(pa / TWO32), pa | 0, IRTE.words);
     if (view === null) return -1;
@@ -148,7 +149,7 @@ export class InterruptRemapping {
       });
     slot = tags.claim(index, 0, 0, 0);
     const { words } = tags;
-    const at = tags.own(slot);
+    const at = ownOf(slot);
     for (let i = 0; i < IRTE.words; i++) words[at + i] = view[from + i];
     if (!this.caps.cap.CM && this.#entryFault(words, at) !== 0) tags.drop(slot);
     return at;

@@ -6,9 +6,9 @@ import {
   Access,
   type AtsCompletion,
   AtsStatus,
+  emitTranslationEnd,
   join64,
   NO_PASID,
-  physical,
   type TraceChannel,
   type TraceInterest,
   type Tracer,
@@ -90,7 +90,7 @@ export class RequestPath {
   /** No hit, or somebody listens to the ends of requests. */
   #rest(hit: number, rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
     if (hit === 0) return this.#inFull(rid, pasid, hi, lo, access, out);
-    this.#traceEnd(rid, pasid, hi, lo, access, OK, out);
+    emitTranslationEnd(this.#completed, this.parts.unit, rid, pasid, hi, lo, access, OK, out);
     return OK;
   }
 
@@ -99,7 +99,8 @@ export class RequestPath {
     const request = this.#request;
     request.start(rid, pasid, hi, lo, access, translated ? AddressType.TRANSLATED : AddressType.UNTRANSLATED);
     const status = translated ? this.#translated(request, out) : this.#untranslated(request, out);
-    if (this.#completed.wanted) this.#traceEnd(rid, pasid, hi, lo, access, status, out);
+    if (this.#completed.wanted)
+      emitTranslationEnd(this.#completed, this.parts.unit, rid, pasid, hi, lo, access, status, out);
     return status;
   }
 
@@ -221,27 +222,6 @@ export class RequestPath {
       status: status === AtsStatus.SUCCESS ? "SUCCESS" : status === AtsStatus.UR ? "UR" : "CA",
       size: 2 ** out.shift,
       access: (out.read ? Access.READ : 0) | (out.write ? Access.WRITE : 0) | (out.execute ? Access.EXEC : 0),
-    });
-  }
-
-  #traceEnd(
-    rid: number,
-    pasid: number,
-    hi: number,
-    lo: number,
-    access: number,
-    status: number,
-    out: Translation,
-  ): void {
-    this.#completed.emit({
-      unit: this.parts.unit,
-      rid,
-      pasid,
-      address: join64(hi, lo),
-      access,
-      kind: (access & Access.TRANSLATED) !== 0 ? "translated" : "untranslated",
-      status,
-      pa: status === OK ? physical(out.hi, out.lo) : 0,
     });
   }
 }

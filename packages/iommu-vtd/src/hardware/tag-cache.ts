@@ -70,10 +70,6 @@ export class TagCache {
     return this.words[(slot << SLOT_SHIFT) | 3];
   }
 
-  own(slot: number): number {
-    return ownOf(slot);
-  }
-
   #set(a: number, b: number, c: number, d: number): number {
     const page = (d >>> 12) ^ (c << 20);
     // The topmost bits of the product: the others are the same for requesters or PASIDs that lie a power of two apart.

@@ -146,7 +146,7 @@ export class Iotlb {
   }
 
   #kind(slot: number): number {
-    return this.tags.words[this.tags.own(slot) + IotlbWord.KIND];
+    return this.tags.words[ownOf(slot) + IotlbWord.KIND];
   }
 
   #firstStage(slot: number): boolean {
@@ -171,15 +171,15 @@ export class PagingStructureCache {
   }
 
   tableHi(slot: number): number {
-    return this.tags.words[this.tags.own(slot)];
+    return this.tags.words[ownOf(slot)];
   }
 
   tableLo(slot: number): number {
-    return this.tags.words[this.tags.own(slot) + 1];
+    return this.tags.words[ownOf(slot) + 1];
   }
 
   rights(slot: number): number {
-    return this.tags.words[this.tags.own(slot) + 2];
+    return this.tags.words[ownOf(slot) + 2];
   }
 
   /** The first tag holds domain-id and level. */
@@ -210,7 +210,7 @@ export class PagingStructureCache {
   ): void {
     const shift = 3 + 9 * level;
     const slot = this.tags.claim((did << 4) | level, pasid, alignHi(hi, shift), alignLo(lo, shift));
-    const at = this.tags.own(slot);
+    const at = ownOf(slot);
     this.tags.words[at] = tableHi;
     this.tags.words[at + 1] = tableLo;
     this.tags.words[at + 2] = rights;

@@ -149,7 +149,7 @@ export class TranslationLookup {
 
   #rights(slot: number): number {
     const { tags } = this.#iotlb;
-    return tags.words[tags.own(slot) + RIGHTS];
+    return tags.words[ownOf(slot) + RIGHTS];
   }
 
   /** A permitted write to a page that is not marked dirty yet goes through the tables again. */
@@ -166,7 +166,7 @@ export class TranslationLookup {
 
   #useEntry(slot: number, request: Request): number {
     const { words } = this.#iotlb.tags;
-    const at = this.#iotlb.tags.own(slot);
+    const at = ownOf(slot);
     const rights = words[at + RIGHTS];
     const kind = words[at + KIND];
     request.faultsDisabled = (rights & Right.FPD) !== 0;
