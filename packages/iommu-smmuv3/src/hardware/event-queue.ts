@@ -136,14 +136,12 @@ export class EventQueue {
     head.S2.setPair(w, 0, 0, fault.s2);
     head.Class.setPair(w, 0, 0, fault.cls);
     head.InputAddr.setPair(w, 0, t.hi, t.lo);
+    if (fault.s2 === 1 && fault.cls === e.EVENT_CLASS.TT) head.TTRnW.setPair(w, 0, 0, fault.ttRnW);
     if (event === EVENT.F_WALK_EABT) {
       e.F_WALK_EABT.FetchAddr.setPair(w, 0, fault.fetchHi, fault.fetchLo);
       return;
     }
     if (fault.s2 === 1) head.IPA.setPair(w, 0, fault.ipaHi, fault.ipaLo);
-    if (event === EVENT.F_PERMISSION && fault.s2 === 1 && fault.cls === e.EVENT_CLASS.TT) {
-      e.F_PERMISSION.TTRnW.setPair(w, 0, 0, fault.ttRnW);
-    }
     if (stag < 0) return;
     head.Stall.setPair(w, 0, 0, 1);
     head.STAG.setPair(w, 0, 0, stag);

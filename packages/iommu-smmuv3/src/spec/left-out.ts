@@ -140,12 +140,6 @@ export const LEFT_OUT: Readonly<Record<string, readonly string[]>> = {
     "C_BAD_CD.Reason",
     "F_WALK_EABT.Reason",
   ],
-  "written for permission faults alone: every other fault of a table access comes from reading it": [
-    "F_WALK_EABT.TTRnW",
-    "F_TRANSLATION.TTRnW",
-    "F_ADDR_SIZE.TTRnW",
-    "F_ACCESS.TTRnW",
-  ],
   "the interconnect has no upstream errors": ["EVENT.F_UUT", "F_UUT.*"],
   "where two entries match, one is taken": [
     "EVENT.F_TLB_CONFLICT",

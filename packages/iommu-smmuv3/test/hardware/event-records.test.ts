@@ -46,13 +46,13 @@ describe("a stage 1 fault of a substream that stalls (7.3.13 to 7.3.16)", () => 
 });
 
 describe("a stage 2 fault of a stage 1 walk (7.3.13 to 7.3.16)", () => {
-  const all = { S2: true, Class: "TT", IPA: S1_ROOT, InputAddr: VA, StreamID: 0, InD: true } as const;
+  const all = { S2: true, Class: "TT", TTRnW: true, IPA: S1_ROOT, InputAddr: VA, StreamID: 0, InD: true } as const;
 
   it.each([
     ["F_TRANSLATION", [s.F_TRANSLATION, { ID: "F_TRANSLATION", ...all }], {}, undefined],
     ["F_ADDR_SIZE", [s.F_ADDR_SIZE, { ID: "F_ADDR_SIZE", ...all }], { S2PS: 0 }, [HOLE, {}]],
     ["F_ACCESS", [s.F_ACCESS, { ID: "F_ACCESS", ...all }], {}, [S1_ROOT, { AF: false }]],
-    ["F_PERMISSION", [s.F_PERMISSION, { ID: "F_PERMISSION", ...all, TTRnW: true }], {}, [S1_ROOT, { S2AP: "none" }]],
+    ["F_PERMISSION", [s.F_PERMISSION, { ID: "F_PERMISSION", ...all }], {}, [S1_ROOT, { S2AP: "none" }]],
   ] as const)("is %s with the table's IPA", (_, [, expected], ste, page) => {
     const m = machine();
     m.stage1(0, { Config: "nested", ...Machine.STAGE2, ...ste });
@@ -102,7 +102,7 @@ describe("F_WALK_EABT (7.3.12)", () => {
     m.cd({ TTB0: 0x8000_0000 });
     m.memory.store64(RAM + 0x50_0000 + 16, HOLE / 2 ** 32, 3);
     expect(m.translate(VA, WRITE)).toBe(FAULT);
-    expect(m.events()).toMatchObject([{ ID: "F_WALK_EABT", S2: true, Class: "TT", RnW: false }]);
+    expect(m.events()).toMatchObject([{ ID: "F_WALK_EABT", S2: true, Class: "TT", TTRnW: true, RnW: false }]);
   });
 });
 
