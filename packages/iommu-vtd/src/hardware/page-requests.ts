@@ -152,11 +152,11 @@ export class PageRequests {
     for (let word = 0; word < PRD.words; word += 2) memory.store64(pa + word * 4, d[word + 1], d[word]);
   }
 
-  /** Drops a request; the last one of a group is answered by hardware (table 31). A stop marker never is. */
+  /** Drops a request; the last one of a group is answered by hardware (table 31). A Stop Marker, which has a PASID, never is. */
   #refuse(message: PageRequest, code: number, reason: string): void {
     const { trace } = this.parts.ports;
     if (trace.enabled) trace.emit("pri:dropped", { ...this.#who(message), prgi: message.prgi, reason });
-    const stopMarker = !message.read && !message.write;
+    const stopMarker = message.pasid !== NO_PASID && !message.read && !message.write;
     if (message.last && !stopMarker) this.respond({ rid: message.rid, pasid: message.pasid, prgi: message.prgi, code });
   }
 

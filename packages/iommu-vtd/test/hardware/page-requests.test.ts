@@ -137,7 +137,12 @@ describe("page requests", () => {
     expect([legacy.fault().FR, legacy.responses[0].code]).toEqual([0x32, INVALID_REQUEST]);
   });
 
-  it("never answer a stop marker", () => {
+  it("never answer a stop marker; without a PASID the same bits are a request", () => {
+    setUp({ PRE: 0 });
+    bench.pageRequest({ pasid: PASID, read: false, write: false });
+    bench.pageRequest({ read: false, write: false });
+    expect(bench.responses).toMatchObject([{ pasid: NO_PASID, code: INVALID_REQUEST }]);
+    setUp();
     bench.pageRequest({ pasid: 9, read: false, write: false, last: true });
     expect(bench.responses).toEqual([]);
     bench.pageRequest({ pasid: PASID, read: false, write: false, last: true });
