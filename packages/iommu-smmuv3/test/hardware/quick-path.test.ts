@@ -1,7 +1,7 @@
 import { Access, Random, TranslationStatus } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import * as s from "../../src/index.js";
-import { CD_TABLE, DATA, type Fields, HOLE, type Machine, machine, S1_ROOT } from "./machine.js";
+import { CD_TABLE, DATA, type Fields, HOLE, type Machine, machine, S1_ROOT, variant } from "./machine.js";
 
 const { READ, WRITE } = Access;
 const VA = 0x4000_0000n;
@@ -41,9 +41,9 @@ const SSIDS = 4;
 const PAGES = 6;
 const NONE = { sets: 0, ways: 0 };
 
-/** A preset with or without each cache. */
+/** A preset with or without each cache, and with tables of either byte order. */
 function preset(random: Random): s.Smmuv3Preset {
-  const { everything } = s.PRESETS;
+  const everything = variant("everything", { idr0: { TTENDIAN: "mixed" } });
   const some = () => random.pick([NONE, { sets: 1, ways: 2 }, everything.caches.tlb]);
   const config = random.below(3) === 0 ? { ste: NONE, cd: NONE } : { ste: some(), cd: some() };
   const caches = { ...everything.caches, ...config, l1: some(), tlb: some(), walk: some() };
