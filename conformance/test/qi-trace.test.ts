@@ -133,4 +133,8 @@ describe("qi-trace", () => {
     ];
     expect(await replay(...calls)).toEqual(["3 passed, 0 failed"]);
   });
+
+  it("refuses a file that is no trace", async () => {
+    await expect(replay("sched_switch: prev=0")).rejects.toThrow("no trace of iommu:map");
+  });
 });

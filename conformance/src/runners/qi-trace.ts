@@ -16,16 +16,14 @@ import {
   type UnmapCall,
 } from "../qi-trace/recording.js";
 import type { Report } from "../report.js";
-
-export const holds = "iommu:map and iommu:unmap events";
-
-export function recognises({ records }: LoadedFile): boolean {
-  return records.some((line) => typeof line === "string" && parseFtrace([line])[0]?.name === "unmap");
-}
+import { UsageError } from "../tool.js";
 
 export async function run(files: LoadedFile[], report: Report): Promise<void> {
   for (const file of files) {
-    const recording = Recorder.read(parseFtrace(file.records as string[]));
+    const lines = file.records.filter((record): record is string => typeof record === "string");
+    const recording = Recorder.read(parseFtrace(lines));
+    if (!recording.steps.some(({ kind }) => kind === "unmap"))
+      throw new UsageError(`${file.path} is no trace of iommu:map and iommu:unmap events`);
     assignDomains(recording);
     await replay(file.name, recording, report);
   }

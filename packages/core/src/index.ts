@@ -44,6 +44,8 @@ export * from "./memory/address.js";
 export * from "./memory/page-allocator.js";
 export * from "./memory/physical-memory.js";
 export * from "./memory/slab-memory.js";
+export * from "./memory/upper-tables.js";
+export * from "./memory/window-reader.js";
 export * from "./mm/address-space.js";
 export * from "./mm/address-spaces.js";
 export * from "./mm/backing.js";

@@ -11,7 +11,7 @@ import { exceeds, highMaskFrom, lowMaskFrom } from "./address-bits.js";
 import type { ChipContext } from "./chip-context.js";
 import { ConfigCache } from "./config-cache.js";
 import { ContextConfig } from "./context-config.js";
-import { FoundConfig } from "./found-config.js";
+import { type FoundConfig, foundConfigs, slotOf } from "./found-config.js";
 import type { Stage2Walk } from "./stage2-walk.js";
 import { StreamConfig } from "./stream-config.js";
 import { PERM } from "./translation-cache.js";
@@ -27,9 +27,6 @@ class LevelOne {
   entries = 0;
 }
 
-/** log2 of the answers that are kept. */
-const KEPT_BITS = 6;
-
 export class ConfigLookup {
   /** Answer of the last successful lookup. */
   stream: StreamConfig;
@@ -39,9 +36,8 @@ export class ConfigLookup {
   readonly #contexts: ConfigCache<ContextConfig>;
   readonly #streamTables: ConfigCache<LevelOne>;
   readonly #contextTables: ConfigCache<LevelOne>;
-  /** Recent answers, kept across transactions while no cache changes: then `epoch` does. */
-  readonly #found: readonly FoundConfig[];
-  epoch = 0;
+  /** Recent answers, by `slotOf`, kept across transactions while no cache changes. */
+  readonly found: readonly FoundConfig[];
   /** A chip without configuration caches must not have one here either. */
   readonly #remembers: boolean;
   readonly #uncached: boolean;
@@ -60,7 +56,7 @@ export class ConfigLookup {
     this.#streamTables = new ConfigCache(l1, () => new LevelOne());
     this.#contextTables = new ConfigCache(l1, () => new LevelOne());
     this.stream = this.#streams.slots[0];
-    this.#found = Array.from({ length: 1 << KEPT_BITS }, () => new FoundConfig(chip.ports.memory, this.stream));
+    this.found = foundConfigs(chip.ports.memory, this.stream);
     this.#remembers = ste.sets > 0 && cd.sets > 0;
     this.#uncached = ste.sets === 0 && cd.sets === 0;
   }
@@ -75,8 +71,8 @@ export class ConfigLookup {
    * @returns 0, or the event number
    */
   find(sid: number, ssid: number): number {
-    const found = this.recent(sid, ssid);
-    const known = this.#remembers && found.sid === sid && found.ssid === ssid && found.epoch === this.epoch;
+    const found = this.found[slotOf(sid, ssid)];
+    const known = this.#remembers && found.sid === sid && found.ssid === ssid;
     if (known && !this.chip.configLookups.wanted && !this.chip.reads.wanted) {
       this.stream = found.stream;
       this.context = found.context;
@@ -87,20 +83,15 @@ export class ConfigLookup {
     const event = this.#findContext(ssid);
     if (event !== 0) return event;
     const { chip, stream, context } = this;
-    if (this.#remembers && !known) found.set(sid, ssid, this.epoch, stream, context);
+    if (this.#remembers && !known) found.set(sid, ssid, stream, context);
     if (this.#uncached && chip.mayShorten && context !== null && this.#linear && stream.s1Fmt === STE_S1FMT.linear)
-      found.setUncached(sid, ssid, this.epoch, stream, context, this.#steAt, this.#at);
+      found.setUncached(sid, ssid, stream, context, this.#steAt, this.#at);
     return 0;
   }
 
   /** Slots of the caches get other contents. */
   #cachesChange(): void {
-    if (!this.#uncached) this.epoch++;
-  }
-
-  /** Where the answer for these would be, if `find` gave it lately; the reader compares `sid`, `ssid` and an epoch. */
-  recent(sid: number, ssid: number): FoundConfig {
-    return this.#found[Math.imul(sid ^ (ssid << 12), 0x9e37_79b1) >>> (32 - KEPT_BITS)];
+    if (!this.#uncached) this.forget();
   }
 
   /** The STE alone. */
@@ -297,7 +288,7 @@ export class ConfigLookup {
 
   /** CFGI_STE: STEs of the range, and with them every CD found through them (5.2.1). `leaf` keeps level 1 descriptors. */
   invalidateStreams(first: number, last: number, leaf: boolean): number {
-    this.epoch++;
+    this.forget();
     const all = 0xffff_ffff;
     let count = this.#streams.invalidate(first, last, NO_SSID, NO_SSID);
     count += this.#contexts.invalidate(first, last, 0, all);
@@ -312,7 +303,7 @@ export class ConfigLookup {
 
   /** CFGI_CD and CFGI_CD_ALL. */
   invalidateContexts(sid: number, firstSsid: number, lastSsid: number, leaf: boolean): number {
-    this.epoch++;
+    this.forget();
     let count = this.#contexts.invalidate(sid, sid, firstSsid, lastSsid);
     // The leaf size is in an STE that need not be cached: drop what either size could have covered.
     if (!leaf)
@@ -332,7 +323,7 @@ export class ConfigLookup {
 
   /** Nothing that was found before counts. */
   forget(): void {
-    this.epoch++;
+    for (const found of this.found) found.sid = -1;
   }
 
   #trace(hit: boolean, cache: string, rid: number, pasid: number): void {

@@ -1,5 +1,8 @@
-/** STE and CD that a StreamID and SubstreamID lead to, with what a TLB hit needs of them worked out. */
-import type { PhysicalMemory } from "@iommukit/core";
+/**
+ * STE and CD that a StreamID and SubstreamID lead to, with what the quick path needs of them worked out. The upper tables
+ * are those of levels 0 and 1.
+ */
+import { type PhysicalMemory, UpperTables } from "@iommukit/core";
 import { highMaskFrom } from "./address-bits.js";
 import type { ContextConfig } from "./context-config.js";
 import { ADDRESS_HI, NG, TYPE_TABLE } from "./descriptor-bits.js";
@@ -14,17 +17,16 @@ const PERMS_OF = [0, 1, 2, 3].map((bits) =>
   permsTable({ single: (bits & 1) !== 0, wxn: (bits & 2) !== 0, pan: false }),
 );
 
-const NO_WINDOW: Int32Array = new Int32Array(0);
+const FORMAT = { mask: TYPE_TABLE, table: TYPE_TABLE, addressHi: ADDRESS_HI };
 
-export class FoundConfig {
+export class FoundConfig extends UpperTables {
+  /** -1: nothing has been found, or it does not count any more. */
   sid = -1;
   ssid = -1;
-  /** State of the configuration caches in which the answer was found. */
-  epoch = -1;
   /** The CD; null when stage 1 is bypassed. */
   context: ContextConfig | null = null;
-  /** `epoch` when accesses below TTB0 may take the quick path; the fields below are set only then. Otherwise -1. */
-  quickEpoch = -1;
+  /** 1 when accesses below TTB0 may take the quick path; the fields below are set only then. */
+  quick = 0;
   /** Bits of an address's high word that TTB0's range does not have. */
   beyond = -1;
   /** What TLB entries of this configuration carry. */
@@ -40,38 +42,31 @@ export class FoundConfig {
   walkable = 0;
   /** `tlbPageTag` of its pages. */
   pageTag = 0;
-  /** The root as if a table descriptor pointed to it. */
-  tableHi = 0;
-  tableLo = 0;
-  /** Levels of the walk. */
-  levels = 4;
   /** Bits of a descriptor's high word that are of its address and that the table may not have. */
   beyondOutput = 0;
-  /** PERM bits of a page: `permsTable`. */
-  perms = PERMS_OF[0];
+  /** PERM bits of a page: `permsTable`; the last index there, and what it held. */
+  permsOf = PERMS_OF[0];
+  permsIndex = -1;
+  perms = 0;
   /** nG where global entries exist: pages without it are global. */
   globalUnless = 0;
   /** 1 when no cache has the entries: they are then read for each transaction, and must be what they were. */
   uncached = 0;
   readonly kept = new KeptEntries();
-  /** MemoryWindow of the root. */
-  window = NO_WINDOW;
-  windowHi = 0;
-  windowFirst = 0;
-  windowEnd = 0;
 
   constructor(
     private readonly memory: PhysicalMemory,
     public stream: StreamConfig,
-  ) {}
+  ) {
+    super(FORMAT);
+  }
 
-  set(sid: number, ssid: number, epoch: number, stream: StreamConfig, context: ContextConfig | null): void {
+  set(sid: number, ssid: number, stream: StreamConfig, context: ContextConfig | null): void {
     this.sid = sid;
     this.ssid = ssid;
-    this.epoch = epoch;
     this.stream = stream;
     this.context = context;
-    this.quickEpoch = -1;
+    this.quick = 0;
     this.walkable = 0;
     this.uncached = 0;
     if (context !== null) this.#prepare(stream, context);
@@ -81,23 +76,22 @@ export class FoundConfig {
   setUncached(
     sid: number,
     ssid: number,
-    epoch: number,
     stream: StreamConfig,
     context: ContextConfig,
     ste: EntryAddress,
     cd: EntryAddress,
   ): void {
-    this.set(sid, ssid, epoch, stream, context);
+    this.set(sid, ssid, stream, context);
     this.uncached = 1;
     const kept = this.kept.keep(this.memory, ste, cd);
     // What lies beyond the words that are kept must not count.
-    if (!kept || stream.s2 || !context.tt1.disabled) this.quickEpoch = -1;
+    if (!kept || stream.s2 || !context.tt1.disabled) this.quick = 0;
   }
 
   #prepare(stream: StreamConfig, context: ContextConfig): void {
     const table = context.tt0;
     if (table.disabled || table.e0pd || context.pan || table.bits < 33) return;
-    this.quickEpoch = this.epoch;
+    this.quick = 1;
     this.beyond = highMaskFrom(table.bits);
     this.tag = tlbTag(TLB_KIND.VA, stream.world);
     this.tags = tlbTags(context.asid, stream.vmid);
@@ -107,23 +101,31 @@ export class FoundConfig {
     const write = PERM.UW << this.privilege;
     const both = (PERM.UW | PERM.UR) << this.privilege;
     this.needs = read | (read << 8) | (write << 16) | (both << 24);
-    if (!stream.s2 && table.granule === 12 && !table.had && !table.bigEndian) this.#prepareWalk(stream, context, table);
+    if (!stream.s2 && table.granule === 12 && !table.had) this.#prepareWalk(stream, context, table);
   }
 
   #prepareWalk(stream: StreamConfig, context: ContextConfig, table: WalkConfig): void {
     const window = this.memory.window?.(table.tableHi, table.tableLo) ?? null;
     if (window === null) return;
     this.walkable = 1;
-    this.window = window.words;
-    this.windowHi = window.hi;
-    this.windowFirst = window.first;
-    this.windowEnd = window.words.length;
+    this.begin(window, table.tableLo, 2 - table.startLevel);
     this.pageTag = tlbPageTag(TLB_KIND.VA, stream.world, context.aset, table.granule);
-    this.tableHi = table.tableHi;
-    this.tableLo = table.tableLo | TYPE_TABLE;
-    this.levels = 4 - table.startLevel;
     this.beyondOutput = highMaskFrom(table.outputBits) & ADDRESS_HI;
-    this.perms = PERMS_OF[(context.single ? 1 : 0) | (context.wxn ? 2 : 0)];
+    this.permsOf = PERMS_OF[(context.single ? 1 : 0) | (context.wxn ? 2 : 0)];
+    this.permsIndex = -1;
     this.globalUnless = context.single ? 0 : NG;
   }
+}
+
+/** log2 of the answers that are kept. */
+const FOUND_BITS = 6;
+
+/** Where the answer for them is kept. */
+export function slotOf(sid: number, ssid: number): number {
+  return Math.imul(sid ^ (ssid << 12), 0x9e37_79b1) >>> (32 - FOUND_BITS);
+}
+
+/** Recent answers, by `slotOf`. */
+export function foundConfigs(memory: PhysicalMemory, stream: StreamConfig): readonly FoundConfig[] {
+  return Array.from({ length: 1 << FOUND_BITS }, () => new FoundConfig(memory, stream));
 }

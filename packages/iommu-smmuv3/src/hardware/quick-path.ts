@@ -6,6 +6,7 @@
 import type { Translation } from "@iommukit/core";
 import { ANY_ACCESS, type ChipContext } from "./chip-context.js";
 import type { ConfigLookup } from "./config-lookup.js";
+import { type FoundConfig, slotOf } from "./found-config.js";
 import type { QuickWalk } from "./quick-walk.js";
 import { ENTRY, PERM, type TranslationCache } from "./translation-cache.js";
 
@@ -15,18 +16,22 @@ const { ALL } = PERM;
 const { OUT_HI, OUT_LO, PERMS } = ENTRY;
 
 export class QuickPath {
+  readonly #found: readonly FoundConfig[];
+
   constructor(
     private readonly chip: ChipContext,
-    private readonly config: ConfigLookup,
+    config: ConfigLookup,
     private readonly tlb: TranslationCache,
     private readonly walker: QuickWalk,
-  ) {}
+  ) {
+    this.#found = config.found;
+  }
 
   /** @returns 1 when `out` has been filled, otherwise 0 */
   translate(sid: number, ssid: number, hi: number, lo: number, access: number, out: Translation): number {
-    const { config, tlb } = this;
-    const found = config.recent(sid, ssid);
-    if (found.quickEpoch !== config.epoch || found.sid !== sid || found.ssid !== ssid) return 0;
+    const { tlb } = this;
+    const found = this.#found[slotOf(sid, ssid)];
+    if (found.sid !== sid || found.ssid !== ssid || found.quick === 0) return 0;
     if ((((access | ANY) & this.chip.refused) | (hi & found.beyond)) !== 0) return 0;
     if (found.uncached !== 0 && found.kept.changed() !== 0) return 0;
     const need = (found.needs >>> (access << 3)) & ALL;

@@ -3,7 +3,7 @@
  * whose flags need no update; from the walk cache's table where there is a walk cache. For whatever is not as an
  * operating system leaves it, and for every fault, it answers no, and `TableWalk` takes the walk from the start.
  */
-import { type Translation, WINDOW_MASK } from "@iommukit/core";
+import { type Translation, WINDOW_MASK, WindowReader } from "@iommukit/core";
 import * as bits from "./descriptor-bits.js";
 import type { FoundConfig } from "./found-config.js";
 import { ENTRY, type TranslationCache } from "./translation-cache.js";
@@ -20,12 +20,7 @@ const PAGE_WORDS = PAGE >>> 2;
 const OFFSET = 511 << 1;
 const INDEX_MASK = WINDOW_MASK;
 
-/** Index in the window of the descriptor at that offset in the table that `dLo` points to. */
-function entryAt(dLo: number, offset: number, first: number): number {
-  return (((dLo >>> 2) & PAGE_WORDS) + ((offset & OFFSET) - first)) & INDEX_MASK;
-}
-
-export class QuickWalk {
+export class QuickWalk extends WindowReader {
   /** 1 where there is a TLB, 1 where there is a walk cache. */
   readonly #tlbs: number = 0;
   readonly #caches: number = 0;
@@ -34,6 +29,7 @@ export class QuickWalk {
     private readonly tlb: TranslationCache,
     private readonly walks: TranslationCache,
   ) {
+    super();
     this.#tlbs = Math.min(tlb.entries, 1);
     this.#caches = Math.min(walks.entries, 1);
   }
@@ -45,60 +41,47 @@ export class QuickWalk {
   translate(found: FoundConfig, hi: number, lo: number, need: number, out: Translation): number {
     // Global entries have not been looked for: where there are any, the whole TLB has to be asked first.
     if (found.walkable === 0 || this.tlb.globals !== 0) return 0;
-    const { window, windowFirst, windowHi } = found;
-    const end = found.windowEnd;
-    let { levels } = found;
-    let dHi = found.tableHi;
-    let dLo = found.tableLo;
-    if (this.#caches !== 0) {
-      const { words } = this.walks;
+    this.enter(found.window);
+    const { words } = this;
+    const first = this.windowFirst;
+    let at: number;
+    // The last table descriptor, and what one of all of them has in its high word.
+    let dLo: number;
+    let hierarchy: number;
+    let elsewhere: number;
+    if (this.#caches === 0) {
+      const near = found.region === ((hi << 2) | (lo >>> 30)) && found.changed(words) === 0;
+      if (!near && found.climb(hi, lo) === 0) return 0;
+      at = found.table | ((lo >>> 20) & OFFSET);
+      dLo = words[at];
+      hierarchy = words[at + 1];
+      elsewhere = (hierarchy ^ this.windowHi) & ADDRESS_HI;
+      hierarchy |= found.anyHigh;
+    } else {
+      const { words: cachedWords } = this.walks;
       const cached = this.walks.find(found.tag, found.tags, hi, lo);
       // Tables that are read on the way belong into the cache: the whole walk puts them there.
       if (cached < 0 || this.walks.levelOf(cached) !== 2) return 0;
-      dHi = words[cached + OUT_HI] | words[cached + PERMS];
-      dLo = words[cached + OUT_LO] | TYPE_TABLE;
-      levels = 1;
+      dLo = cachedWords[cached + OUT_LO] | TYPE_TABLE;
+      hierarchy = cachedWords[cached + OUT_HI] | cachedWords[cached + PERMS];
+      elsewhere = (hierarchy ^ this.windowHi) & ADDRESS_HI;
     }
-    // The first of the levels; then one by one. What the descriptors have in common is looked at when all have been read.
-    const root = levels > 3 ? hi >>> 6 : levels > 2 ? (hi << 3) | (lo >>> 29) : lo >>> 11;
-    let at = entryAt(dLo, root, windowFirst);
-    if (at >= end) return 0;
-    let all = dLo;
-    let common = dHi;
-    let hierarchy = dHi;
-    dLo = window[at];
-    dHi = window[at + 1];
-    if (levels > 3) {
-      at = entryAt(dLo, (hi << 3) | (lo >>> 29), windowFirst);
-      if (at >= end) return 0;
-      all &= dLo;
-      common &= dHi;
-      hierarchy |= dHi;
-      dLo = window[at];
-      dHi = window[at + 1];
-    }
-    if (levels > 1) {
-      at = entryAt(dLo, lo >>> 20, windowFirst);
-      if (at >= end) return 0;
-      all &= dLo;
-      common &= dHi;
-      hierarchy |= dHi;
-      dLo = window[at];
-      dHi = window[at + 1];
-      at = entryAt(dLo, lo >>> 11, windowFirst);
-      if (at >= end) return 0;
-      all &= dLo;
-      common &= dHi;
-      hierarchy |= dHi;
-      dLo = window[at];
-      dHi = window[at + 1];
-    }
-    const elsewhere = ((common ^ windowHi) | (hierarchy ^ windowHi)) & ADDRESS_HI;
+    const type = ~dLo & TYPE_TABLE;
+    at = (((dLo >>> 2) & PAGE_WORDS) + (((lo >>> 11) & OFFSET) - first)) & INDEX_MASK;
+    if (at >= this.windowEnd) return 0;
+    dLo = words[at];
+    const dHi = words[at + 1];
     const clean = (dLo & AP_READ_ONLY) !== 0 && (dHi & DBM_HI) !== 0;
-    const odd = (~all & TYPE_TABLE) | elsewhere | (~dLo & ACCESSED_PAGE) | (dHi & (CONTIGUOUS_HI | found.beyondOutput));
+    const odd = type | elsewhere | (~dLo & ACCESSED_PAGE) | (dHi & (CONTIGUOUS_HI | found.beyondOutput));
     const execute = (dHi >>> PXN_HI_SHIFT) & 3;
     const inherited = (hierarchy >>> HIERARCHICAL_HI_SHIFT) & 15;
-    const perms = found.perms[((dLo >>> AP_SHIFT) & 3) | (execute << 2) | (inherited << 4)];
+    const index = ((dLo >>> AP_SHIFT) & 3) | (execute << 2) | (inherited << 4);
+    if (index !== found.permsIndex) {
+      // Most pages are alike.
+      found.permsIndex = index;
+      found.perms = found.permsOf[index];
+    }
+    const { perms } = found;
     if (clean || odd !== 0 || (need & ~perms) !== 0) return 0;
     if (this.#tlbs !== 0 && this.#keep(found, hi, lo, dHi, dLo, perms) === 0) return 0;
     out.hi = dHi & ADDRESS_HI;

@@ -131,13 +131,20 @@ function writePages(m: Machine, random: Random): void {
     m.map(VA + 0x60_0000n + BigInt(page) * 4096n, DATA + page * 12288, leaf());
   }
   const hierarchy = random.below(4) === 0 ? random.below(16) : 0;
-  m.memory.store32(S1_ROOT + 4, (m.memory.load32(S1_ROOT + 4) & 0x07ff_ffff) | (hierarchy << 27));
+  for (const descriptor of [S1_ROOT, below(m, S1_ROOT, 0) + 8]) {
+    if (random.below(2) === 0) continue;
+    m.memory.store32(descriptor + 4, (m.memory.load32(descriptor + 4) & 0x07ff_ffff) | (hierarchy << 27));
+  }
+}
+
+/** The table that an entry of a table leads to. */
+function below(m: Machine, table: number, index: number): number {
+  return Number(m.memory.load64(table + index * 8) & 0xffff_ffff_f000n);
 }
 
 /** Exchanges two tables of pages: who remembers them from before still finds the old ones. */
 function swapTables(m: Machine): void {
-  const below = (table: number, index: number) => Number(m.memory.load64(table + index * 8) & 0xffff_ffff_f000n);
-  const table = below(below(S1_ROOT, 0), 1);
+  const table = below(m, below(m, S1_ROOT, 0), 1);
   const words = [0, 1, 2, 3].map((word) => m.memory.load32(table + 16 + word * 4));
   for (let word = 0; word < 4; word++) m.memory.store32(table + 16 + word * 4, words[word ^ 2]);
 }
@@ -192,5 +199,22 @@ describe("the quick path", () => {
 
   it("answers, and records, what the whole way does", () => {
     expect(answers(false)).toEqual(answers(true));
+  });
+
+  it("finds a start table that is smaller than a page within its page", () => {
+    const { everything } = s.PRESETS;
+    const m = machine({ ...everything, caches: { ...everything.caches, walk: NONE } });
+    // 44 bits: 32 descriptors at level 0, aligned to their 256 bytes.
+    const root = S1_ROOT + 0x900;
+    m.stage1(0, {}, { T0SZ: 20, TTB0: root });
+    m.map(VA, DATA, {}, { root, bits: 44 });
+    // Another's, in the same page.
+    m.map(VA, DATA + 0x1000, {}, { root: S1_ROOT, bits: 44 });
+    for (let i = 0; i < 2; i++) {
+      expect(m.translate(VA + 0x123n, READ)).toBe(TranslationStatus.OK);
+      expect(m.pa).toBe(DATA + 0x123);
+      m.command([s.CMD_TLBI_NSNH_ALL, { Opcode: "TLBI_NSNH_ALL" }]);
+    }
+    expect(m.events()).toEqual([]);
   });
 });

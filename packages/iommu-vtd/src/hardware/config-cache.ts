@@ -3,7 +3,7 @@
  * Faulting entries are kept only with CAP.CM = 1, under domain-id 0.
  */
 import { ContextRecord, TranslationEntry } from "./config-entries.js";
-import { type Changes, TagCache } from "./tag-cache.js";
+import { TagCache, type TagWatcher } from "./tag-cache.js";
 
 /** Function masks: how many low bits of the function number an invalidation ignores (table 21). */
 const FUNCTION_MASK = [0xffff, 0xfffb, 0xfff9, 0xfff8] as const;
@@ -13,8 +13,8 @@ export class ContextCache {
   readonly tags: TagCache;
   readonly records: ContextRecord[] = [];
 
-  constructor(capacity: number, changes?: Changes) {
-    this.tags = new TagCache(capacity, changes);
+  constructor(capacity: number, watcher: TagWatcher) {
+    this.tags = new TagCache(capacity, watcher);
   }
 
   /** The record of a slot that is about to be filled. */
@@ -52,8 +52,8 @@ export class PasidCache {
   readonly tags: TagCache;
   readonly records: TranslationEntry[] = [];
 
-  constructor(capacity: number, changes?: Changes) {
-    this.tags = new TagCache(capacity, changes);
+  constructor(capacity: number, watcher: TagWatcher) {
+    this.tags = new TagCache(capacity, watcher);
   }
 
   /** The entry of a slot that is about to be filled. */

@@ -10,10 +10,9 @@ import type { Capabilities } from "./capabilities.js";
 import { ContextCache, PasidCache } from "./config-cache.js";
 import { ContextRecord, FPD, TranslationEntry } from "./config-entries.js";
 import { ContextTables } from "./context-tables.js";
-import { FoundConfig } from "./found-config.js";
+import { type FoundConfig, FoundConfigs } from "./found-config.js";
 import { PasidTables } from "./pasid-tables.js";
 import type { Request } from "./request.js";
-import { Changes } from "./tag-cache.js";
 
 /** Translation table modes of RTADDR. */
 export const Ttm = { LEGACY: 0, SCALABLE: 1, RESERVED: 2, ABORT: 3 } as const;
@@ -28,15 +27,10 @@ function refusing(code: number): ContextRecord {
 const BAD_MODE = refusing(ScalableFault.ROOT_TABLE_ADDRESS.code);
 const ABORTED = refusing(ScalableFault.ABORT_DMA.code);
 
-/** log2 of the answers that are kept. */
-const FOUND_BITS = 6;
-
 export class ConfigLookup {
-  /** Of both caches. */
-  readonly #changes = new Changes();
   readonly contexts: ContextCache;
   readonly pasids: PasidCache;
-  readonly #found: readonly FoundConfig[] = Array.from({ length: 1 << FOUND_BITS }, () => new FoundConfig());
+  readonly found = new FoundConfigs();
   /** The root table and mode that the last Set Root Table Pointer latched. */
   rootHi = 0;
   rootLo = 0;
@@ -56,8 +50,8 @@ export class ConfigLookup {
     private readonly trace: Tracer,
   ) {
     const { context, pasid } = caps.preset.caches;
-    this.contexts = new ContextCache(context, this.#changes);
-    this.pasids = new PasidCache(pasid, this.#changes);
+    this.contexts = new ContextCache(context, this.found);
+    this.pasids = new PasidCache(pasid, this.found);
     this.#contextTables = new ContextTables(unit, caps, memory, trace);
     this.#pasidTables = new PasidTables(unit, caps, memory, trace);
   }
@@ -116,14 +110,7 @@ export class ConfigLookup {
   }
 
   /** What a source-id and a PASID lead to in scalable mode, with nobody listening. */
-  recent(sid: number, pasid: number): FoundConfig {
-    const found = this.#found[Math.imul(sid ^ (pasid << 12), 0x9e37_79b1) >>> (32 - FOUND_BITS)];
-    const known = found.sid === sid && found.pasid === pasid && found.changes === this.#changes.count;
-    if (!known || (found.uncached !== 0 && found.kept.changed() !== 0)) this.#find(sid, pasid, found);
-    return found;
-  }
-
-  #find(sid: number, pasid: number, found: FoundConfig): void {
+  renew(sid: number, pasid: number, found: FoundConfig): void {
     found.refuse();
     const context = this.context(sid);
     if (context.fault !== 0 || (context.word0 & FPD) !== 0 || this.pasidFault(context, pasid) !== 0) return;
@@ -133,7 +120,7 @@ export class ConfigLookup {
     const { context: contexts, pasid: pasids } = this.caps.preset.caches;
     if (contexts === 0 && pasids === 0)
       found.uncached = found.kept.keep(this.memory, this.#contextTables, this.#pasidTables) ? 1 : 0;
-    if ((contexts > 0 && pasids > 0) || found.uncached === 1) found.remember(sid, pasid, this.#changes.count);
+    if ((contexts > 0 && pasids > 0) || found.uncached === 1) found.remember(sid, pasid);
   }
 
   /** SCT.6, SCT.7, SCT.9, SGN.10: whether the context entry lets requests with that PASID through. */
@@ -164,7 +151,7 @@ export class ConfigLookup {
 
   /** Set Root Table Pointer. */
   setRoot(hi: number, lo: number, ttm: number): void {
-    this.#changes.count++;
+    this.found.forget();
     this.rootHi = hi;
     this.rootLo = lo;
     this.ttm = ttm;

@@ -1,23 +1,25 @@
 /**
  * The last answer for a source-id and a PASID, with what the common walk needs of it worked out. On a unit without
  * configuration caches every entry on the way is still read for each request, and the answer counts while no word of them has
- * changed: decoding them again would give the same.
+ * changed: decoding them again would give the same. The upper tables are those of levels 4 and 3.
  */
-import { type PhysicalMemory, WINDOW_MASK } from "@iommukit/core";
+import { type PhysicalMemory, UpperTables } from "@iommukit/core";
+import { FIRST_STAGE_ENTRY as FS } from "../spec/page-table.js";
 import { PASID_ENTRY, Pgtt } from "../spec/pasid-table.js";
 import type { TranslationEntry } from "./config-entries.js";
 import { rightsAt } from "./first-stage-rights.js";
 import { KeptEntries } from "./kept-entries.js";
+import type { TagWatcher } from "./tag-cache.js";
 
 /** What the whole way has to do for the entry: another number of levels, extended accessed bits. */
 const UNCOMMON = PASID_ENTRY.FSPM.lowMask | PASID_ENTRY.EAFE.lowMask;
-const NO_WINDOW: Int32Array = new Int32Array(0);
+/** Of an entry: it is there and leads to a table, and the walk has been noted in it. */
+const TABLE = FS.P.lowMask | FS.A.lowMask;
+const FORMAT = { mask: TABLE | FS.PS.lowMask, table: TABLE, addressHi: FS.ADDR.highMask };
 
-export class FoundConfig {
+export class FoundConfig extends UpperTables {
   sid = -1;
   pasid = -1;
-  /** What the count of changes was. */
-  changes = -1;
   /** 1 on a unit without configuration caches. */
   uncached = 0;
   readonly kept = new KeptEntries();
@@ -26,12 +28,13 @@ export class FoundConfig {
   did = 0;
   /** Where the table of `first-stage-rights.ts` has those of the entry. */
   rightsAt = 0;
-  /** MemoryWindow of the root table, and the table's index there. */
-  window = NO_WINDOW;
-  windowHi = 0;
-  windowFirst = 0;
-  windowEnd = 0;
-  root = 0;
+  /** The last index there, and what it held. */
+  rightsIndex = -1;
+  rights = 0;
+
+  constructor() {
+    super(FORMAT);
+  }
 
   /** Nothing has been found, or nothing that can be used. */
   refuse(): void {
@@ -48,17 +51,31 @@ export class FoundConfig {
     this.uncommon = 0;
     this.did = entry.did;
     this.rightsAt = rightsAt(entry);
-    this.window = window.words;
-    this.windowHi = window.hi;
-    this.windowFirst = window.first;
-    this.windowEnd = window.words.length;
-    this.root = ((fsLo >>> 2) - window.first) & WINDOW_MASK;
+    this.rightsIndex = -1;
+    this.begin(window, fsLo, 2);
   }
 
   /** The answer counts for the next request as well. */
-  remember(sid: number, pasid: number, changes: number): void {
+  remember(sid: number, pasid: number): void {
     this.sid = sid;
     this.pasid = pasid;
-    this.changes = changes;
   }
+}
+
+/** log2 of the answers that are kept. */
+const FOUND_BITS = 6;
+
+/** The last answers; none of them counts once a configuration cache has changed. */
+export class FoundConfigs implements TagWatcher {
+  /** By `slotOf`. */
+  readonly slots: readonly FoundConfig[] = Array.from({ length: 1 << FOUND_BITS }, () => new FoundConfig());
+
+  forget(): void {
+    for (const found of this.slots) found.sid = -1;
+  }
+}
+
+/** Where the answer for them is kept. */
+export function slotOf(sid: number, pasid: number): number {
+  return Math.imul(sid ^ (pasid << 12), 0x9e37_79b1) >>> (32 - FOUND_BITS);
 }

@@ -3,11 +3,12 @@
  * memory, down to a 4 KiB page in whose entries no bit is missing; from the paging-structure cache where there is one. For
  * whatever is different, and for every fault, it answers no, and `TranslationLookup` takes the request from the start.
  */
-import { type Translation, WINDOW_MASK } from "@iommukit/core";
+import { type Translation, WINDOW_MASK, WindowReader } from "@iommukit/core";
 import { FIRST_STAGE_ENTRY as FS } from "../spec/page-table.js";
 import { Pgtt } from "../spec/pasid-table.js";
 import type { ConfigLookup } from "./config-lookup.js";
 import * as table from "./first-stage-rights.js";
+import { type FoundConfig, slotOf } from "./found-config.js";
 import { NOT_EXECUTE_DISABLED, type TableWalk } from "./table-walk.js";
 import { type Iotlb, IotlbWord, kindOf, type PagingStructureCache } from "./translation-cache.js";
 
@@ -34,12 +35,8 @@ const IOTLB = 1;
 const PAGING_STRUCTURES = 2;
 const FIRST_STAGE_PAGE = kindOf(PAGE_SHIFT, Pgtt.FIRST_STAGE, 0);
 
-/** Index in the window of the entry at that offset, in words, in the table that `low` points to. */
-function entryAt(low: number, offset: number, first: number): number {
-  return (((low >>> 2) & PAGE_WORDS) + ((offset & OFFSET) - first)) & INDEX_MASK;
-}
-
-export class QuickWalk {
+export class QuickWalk extends WindowReader {
+  readonly #found: readonly FoundConfig[];
   readonly #cache: PagingStructureCache;
   /** Which caches there are. */
   readonly #caches: number = 0;
@@ -50,6 +47,8 @@ export class QuickWalk {
     private readonly iotlb: Iotlb,
     walk: TableWalk,
   ) {
+    super();
+    this.#found = config.found.slots;
     this.#cache = walk.firstStageCache;
     this.#caches = (iotlb.tags.capacity > 0 ? IOTLB : 0) | (this.#cache.tags.capacity > 0 ? PAGING_STRUCTURES : 0);
     this.#reservedHi = walk.reservedHi;
@@ -57,10 +56,13 @@ export class QuickWalk {
 
   /** @returns 1 when `out` has the answer: there is a page, and it permits the access; otherwise 0 */
   translate(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
-    const found = this.config.recent(rid, pasid);
+    const found = this.#found[slotOf(rid, pasid)];
+    const known = found.sid === rid && found.pasid === pasid;
+    if (!known || (found.uncached !== 0 && found.kept.changed() !== 0)) this.config.renew(rid, pasid, found);
     if ((found.uncommon | (hi >>> 15)) !== 0) return 0;
-    const { window, windowFirst, windowHi } = found;
-    const end = found.windowEnd;
+    this.enter(found.window);
+    const { words } = this;
+    const first = this.windowFirst;
     const caches = this.#caches;
     let at: number;
     // What all entries on the way have, what one of them has, and what makes the walk an uncommon one.
@@ -68,38 +70,38 @@ export class QuickWalk {
     let any: number;
     let odd: number;
     if ((caches & PAGING_STRUCTURES) === 0) {
-      at = found.root | ((hi >>> 6) & OFFSET);
-      const low4 = window[at];
-      const high4 = window[at + 1];
-      at = entryAt(low4, (hi << 3) | (lo >>> 29), windowFirst);
-      if (at >= end) return 0;
-      const low3 = window[at];
-      const high3 = window[at + 1];
-      at = entryAt(low3, lo >>> 20, windowFirst);
-      if (at >= end) return 0;
-      const low2 = window[at];
-      const high2 = window[at + 1];
-      at = entryAt(low2, lo >>> 11, windowFirst);
-      every = low4 & low3 & low2;
-      any = high4 | high3 | high2;
-      odd = ((low4 | low3 | low2) & PS) | (((any ^ windowHi) | ((high4 & high3 & high2) ^ windowHi)) & ADDR_HI);
+      const near = found.region === ((hi << 2) | (lo >>> 30)) && found.changed(words) === 0;
+      if (!near && found.climb(hi, lo) === 0) return 0;
+      at = found.table | ((lo >>> 20) & OFFSET);
+      every = words[at];
+      any = words[at + 1];
+      odd = (every & PS) | ((any ^ this.windowHi) & ADDR_HI);
+      at = ((every >>> 2) & PAGE_WORDS) + (((lo >>> 11) & OFFSET) - first);
+      every &= found.everyLow;
+      any |= found.anyHigh;
     } else {
       const slot = this.#cache.find(found.did, pasid, 2, hi, lo);
       if (slot < 0) return 0;
-      at = entryAt(this.#cache.tableLo(slot), lo >>> 11, windowFirst);
+      at = ((this.#cache.tableLo(slot) >>> 2) & PAGE_WORDS) + (((lo >>> 11) & OFFSET) - first);
       every = this.#cache.rights(slot);
       any = (every & NOT_XD) === 0 ? XD : 0;
       every |= PRESENT;
-      odd = this.#cache.tableHi(slot) ^ windowHi;
+      odd = this.#cache.tableHi(slot) ^ this.windowHi;
     }
-    if (at >= end) return 0;
-    const low = window[at];
-    const high = window[at + 1];
+    at &= INDEX_MASK;
+    if (at >= this.windowEnd) return 0;
+    const low = words[at];
+    const high = words[at + 1];
     every &= low;
     any |= high;
     if ((odd | (~every & PRESENT) | (any & this.#reservedHi)) !== 0) return 0;
     const page = ((every >>> RW_SHIFT) & 3) | ((any >>> 31) << 2) | ((low >>> D_SHIFT) & D_INDEX);
-    const rights = PAGE_RIGHTS[found.rightsAt | page];
+    if (page !== found.rightsIndex) {
+      // Most pages are alike.
+      found.rightsIndex = page;
+      found.rights = PAGE_RIGHTS[found.rightsAt | page];
+    }
+    const { rights } = found;
     const paHi = high & ADDR_HI;
     if ((access & ~(rights >>> ALLOWED_SHIFT)) !== 0 || (paHi === 0 && low >>> 20 === 0xfee)) return 0;
     out.hi = paHi;

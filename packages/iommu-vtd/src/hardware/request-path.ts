@@ -24,6 +24,7 @@ import type { GlobalCommand } from "./global-command.js";
 import type { InterruptRemapping } from "./interrupt-remapping.js";
 import { beyond } from "./pasid-tables.js";
 import type { ProtectedMemory } from "./protected-memory.js";
+import type { QuickPath } from "./quick-path.js";
 import { AddressType, inInterruptRange, meetsInterruptRange, Request } from "./request.js";
 import { permsOf } from "./rights.js";
 import type { TranslationLookup } from "./translation-lookup.js";
@@ -32,6 +33,7 @@ export interface RequestParts {
   readonly unit: string;
   readonly caps: Capabilities;
   readonly config: ConfigLookup;
+  readonly quick: QuickPath;
   readonly lookup: TranslationLookup;
   readonly faults: FaultRecording;
   readonly global: GlobalCommand;
@@ -58,16 +60,13 @@ for (const { code, translatedRequest } of FAULT_REASONS) if (translatedRequest =
 
 export class RequestPath {
   readonly #request = new Request();
-  readonly #lookup: TranslationLookup;
-
   /** Listeners to the steps of translations, none of which takes the common path then; and to their ends. */
   readonly #steps: TraceInterest;
   readonly #completed: TraceChannel<"translate:completed">;
   /** 1 when somebody listens to ends. */
-  #ends = 0;
+  ended = 0;
 
   constructor(private readonly parts: RequestParts) {
-    this.#lookup = parts.lookup;
     const changed = () => this.modeChanged();
     this.#steps = parts.trace.interest(STEPS, changed);
     this.#completed = parts.trace.channel("translate:completed", changed);
@@ -75,21 +74,15 @@ export class RequestPath {
 
   /** Root table, enables, protection or listeners have changed, and with them the requests that the common path may serve. */
   modeChanged(): void {
-    const { config, global, lookup, protectedMemory } = this.parts;
+    const { config, global, quick, protectedMemory } = this.parts;
     const closed = !global.translating || protectedMemory.active || config.modeFault !== 0 || this.#steps.wanted;
-    lookup.refuse(closed, closed || !config.scalable);
-    this.#ends = this.#completed.wanted ? 1 : 0;
+    quick.refuse(closed, closed || !config.scalable);
+    this.ended = this.#completed.wanted ? 1 : 0;
   }
 
-  /** @returns TranslationStatus */
-  translate(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
-    const hit = this.#lookup.hit(rid, pasid, hi, lo, access, out);
-    return hit > this.#ends ? OK : this.#rest(hit, rid, pasid, hi, lo, access, out);
-  }
-
-  /** No hit, or somebody listens to the ends of requests. */
-  #rest(hit: number, rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
-    if (hit === 0) return this.#inFull(rid, pasid, hi, lo, access, out);
+  /** What is not common, or somebody listens to the ends of requests. @param done 1 when `out` has the answer. @returns TranslationStatus */
+  rest(done: number, rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
+    if (done === 0) return this.#inFull(rid, pasid, hi, lo, access, out);
     emitTranslationEnd(this.#completed, this.parts.unit, rid, pasid, hi, lo, access, OK, out);
     return OK;
   }

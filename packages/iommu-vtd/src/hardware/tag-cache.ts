@@ -14,9 +14,9 @@ export function ownOf(slot: number): number {
   return (slot << SLOT_SHIFT) | TAG_WORDS;
 }
 
-/** Grows whenever a slot of one of the caches that share it gets or loses its tag: what was found before holds while it stays. */
-export class Changes {
-  count = 0;
+/** Is told whenever a slot gets or loses its tag: what was found before may not hold any more. */
+export interface TagWatcher {
+  forget(): void;
 }
 
 /**
@@ -40,7 +40,7 @@ export class TagCache {
   /** @param capacity 0, or a power of two from 4 up */
   constructor(
     capacity: number,
-    private readonly changes = new Changes(),
+    private readonly watcher?: TagWatcher,
   ) {
     this.capacity = capacity;
     this.slots = Math.max(capacity, 1);
@@ -104,7 +104,7 @@ export class TagCache {
     words[at | 1] = b;
     words[at | 2] = c;
     words[at | 3] = d;
-    this.changes.count++;
+    this.watcher?.forget();
     return slot;
   }
 
@@ -127,7 +127,7 @@ export class TagCache {
   drop(slot: number): void {
     if (this.size === 0 || this.a(slot) === FREE) return;
     this.words[slot << SLOT_SHIFT] = FREE;
-    this.changes.count++;
+    this.watcher?.forget();
     this.size--;
   }
 
@@ -135,7 +135,7 @@ export class TagCache {
   clear(): number {
     const had = this.size;
     if (had > 0) this.words.fill(FREE);
-    this.changes.count++;
+    this.watcher?.forget();
     this.size = 0;
     return had;
   }

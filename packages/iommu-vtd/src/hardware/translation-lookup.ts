@@ -2,56 +2,29 @@
  * The translation of a request: IOTLB, then configuration and tables, then permissions (VT-d 3.6 to 3.9, 6.2.4.1). The data
  * plane: no allocation, numbers only; the fields hold the last answer.
  */
-import { Access, join64, NO_PASID, physical, type Tracer, type Translation } from "@iommukit/core";
+import { Access, join64, NO_PASID, physical, type Tracer } from "@iommukit/core";
 import { ScalableFault } from "../spec/faults.js";
 import type { Capabilities } from "./capabilities.js";
 import type { TranslationEntry } from "./config-entries.js";
 import type { ConfigLookup } from "./config-lookup.js";
-import type { QuickWalk } from "./quick-walk.js";
 import { AddressType, meetsInterruptRange, type Request } from "./request.js";
 import { denial, disabledRequest, granted, permsOf, Right } from "./rights.js";
 import { enables, type TableWalk } from "./table-walk.js";
-import { ownOf, type TagCache } from "./tag-cache.js";
-import {
-  faultOf,
-  IOTLB_SHIFT,
-  type Iotlb,
-  IotlbWord,
-  kindOf,
-  pageShift,
-  pgttOf,
-  shiftOf,
-} from "./translation-cache.js";
+import { ownOf } from "./tag-cache.js";
+import { faultOf, type Iotlb, IotlbWord, kindOf, pageShift, pgttOf, shiftOf } from "./translation-cache.js";
 
-const READ_WRITE = Access.READ | Access.WRITE;
-const { WRITE } = Access;
-const PERMS = Access.READ | Access.WRITE | Access.EXEC;
-const NONE = NO_PASID;
 const { PA_HI, PA_LO, RIGHTS, KIND } = IotlbWord;
-const SHIFT = IOTLB_SHIFT;
 
 export interface LookupParts {
   readonly unit: string;
   readonly caps: Capabilities;
   readonly config: ConfigLookup;
   readonly walk: TableWalk;
-  readonly quick: QuickWalk;
   readonly iotlb: Iotlb;
   readonly trace: Tracer;
 }
 
-/** Set in every request's bits, so that -1 refuses them all. */
-const ANY = 1 << 30;
-const PLAIN = ~(READ_WRITE | ANY);
-const ALL = -1;
-/** From Access.WRITE to Right.DIRTY. */
-const DIRTY_SHIFT = 6;
-const UNCOMMON = Right.RID_PRIV | Right.NEAR_INTERRUPTS;
-
 export class TranslationLookup {
-  /** Access bits of requests that the common path does not serve: those without PASID, and those with one. */
-  #refused = ALL;
-  #refusedWithPasid = ALL;
   /** Physical address, log2 of the page, and Right bits. */
   hi = 0;
   lo = 0;
@@ -61,50 +34,17 @@ export class TranslationLookup {
   readonly #unit: string;
   readonly #config: ConfigLookup;
   readonly #iotlb: Iotlb;
-  readonly #tags: TagCache;
   readonly #walk: TableWalk;
-  readonly #quick: QuickWalk;
   readonly #trace: Tracer;
   readonly #caps: Capabilities;
 
-  constructor({ unit, caps, config, walk, quick, iotlb, trace }: LookupParts) {
+  constructor({ unit, caps, config, walk, iotlb, trace }: LookupParts) {
     this.#unit = unit;
     this.#caps = caps;
     this.#config = config;
     this.#walk = walk;
-    this.#quick = quick;
     this.#iotlb = iotlb;
-    this.#tags = iotlb.tags;
     this.#trace = trace;
-  }
-
-  /** Sends all requests the whole way, or all with PASID. */
-  refuse(all: boolean, withPasid: boolean): void {
-    this.#refused = all ? ALL : PLAIN;
-    this.#refusedWithPasid = withPasid ? ALL : PLAIN;
-  }
-
-  /**
-   * The common case, and nothing else: a plain read or write that an IOTLB entry or the common walk permits, with nobody
-   * listening to its steps. @returns 1 when `out` has the answer, otherwise 0
-   */
-  hit(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
-    const refused = pasid === NONE ? this.#refused : this.#refusedWithPasid;
-    if (((access | ANY) & refused) !== 0) return 0;
-    const slot = this.#iotlb.find(rid, pasid, hi, lo);
-    if (slot < 0) return pasid === NONE ? 0 : this.#quick.translate(rid, pasid, hi, lo, access, out);
-    const { words } = this.#tags;
-    const at = ownOf(slot);
-    const rights = words[at | RIGHTS];
-    const needed = access | ((access & WRITE) << DIRTY_SHIFT);
-    if (((needed & ~rights) | (rights & UNCOMMON)) !== 0) return 0;
-    const shift = words[at | KIND] & SHIFT;
-    out.hi = words[at | PA_HI];
-    out.lo = words[at | PA_LO] | (lo & ~(-1 << shift));
-    out.shift = shift;
-    out.perms = rights & PERMS;
-    out.stag = 0;
-    return 1;
   }
 
   #set(at: number, paHi: number, paLo: number, rights: number, kind: number): void {

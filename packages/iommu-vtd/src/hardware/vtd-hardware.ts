@@ -12,6 +12,7 @@ import {
   type PageRequest,
   RegisterFile,
   type Translation,
+  TranslationStatus,
 } from "@iommukit/core";
 import type { VtdPreset } from "../presets.js";
 import { AFLOG, CAP, ECAP, FE, GSTS, ICS, IE, IQA, IQT, IRTA, PE, PQA, PQH, PQT, PRS, VER } from "../spec/registers.js";
@@ -26,12 +27,15 @@ import { Invalidate } from "./invalidate.js";
 import { InvalidationQueue } from "./invalidation-queue.js";
 import { PageRequests } from "./page-requests.js";
 import { ProtectedMemory } from "./protected-memory.js";
+import { QuickPath } from "./quick-path.js";
 import { QuickWalk } from "./quick-walk.js";
 import { RegisterInvalidation } from "./register-invalidation.js";
 import { RequestPath } from "./request-path.js";
 import { TableWalk } from "./table-walk.js";
 import { Iotlb } from "./translation-cache.js";
 import { TranslationLookup } from "./translation-lookup.js";
+
+const { OK } = TranslationStatus;
 
 export interface VtdHardwareOptions {
   /** Unique on the platform: "vtd", "vtd.1". */
@@ -53,6 +57,7 @@ export class VtdHardware implements IommuChip {
   readonly #global: GlobalCommand;
   readonly #pages: PageRequests;
   readonly #protected: ProtectedMemory;
+  readonly #quick: QuickPath;
   readonly #path: RequestPath;
 
   constructor(ports: ChipPorts, { name, preset }: VtdHardwareOptions) {
@@ -123,16 +128,17 @@ export class VtdHardware implements IommuChip {
       modeChanged,
     });
     this.#protected = new ProtectedMemory(caps, file, modeChanged);
+    this.#quick = new QuickPath(this.iotlb, new QuickWalk(this.config, this.iotlb, this.walk));
     this.#path = new RequestPath({
       unit: name,
       caps,
       config: this.config,
+      quick: this.#quick,
       lookup: new TranslationLookup({
         unit: name,
         caps,
         config: this.config,
         walk: this.walk,
-        quick: new QuickWalk(this.config, this.iotlb, this.walk),
         iotlb: this.iotlb,
         trace: ports.trace,
       }),
@@ -200,7 +206,8 @@ export class VtdHardware implements IommuChip {
   }
 
   translate(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
-    return this.#path.translate(rid, pasid, hi, lo, access, out);
+    const done = this.#quick.translate(rid, pasid, hi, lo, access, out);
+    return done > this.#path.ended ? OK : this.#path.rest(done, rid, pasid, hi, lo, access, out);
   }
 
   translationRequest(rid: number, pasid: number, hi: number, lo: number, access: number, out: AtsCompletion): number {

@@ -1,0 +1,63 @@
+/**
+ * The common case and nothing else: a plain read or write that an IOTLB entry or the common walk permits, with nobody
+ * listening to its steps. Every other request takes the way through `RequestPath`, from the start.
+ */
+import { Access, NO_PASID, type Translation } from "@iommukit/core";
+import type { QuickWalk } from "./quick-walk.js";
+import { Right } from "./rights.js";
+import { ownOf, type TagCache } from "./tag-cache.js";
+import { IOTLB_SHIFT, type Iotlb, IotlbWord } from "./translation-cache.js";
+
+// Constants of this module fold into the code below; imported ones are loaded each time.
+const { READ, WRITE, EXEC } = Access;
+const NONE = NO_PASID;
+const { PA_HI, PA_LO, RIGHTS, KIND } = IotlbWord;
+const SHIFT = IOTLB_SHIFT;
+const PERMS = READ | WRITE | EXEC;
+/** Set in every request's bits, so that -1 refuses them all. */
+const ANY = 1 << 30;
+const PLAIN = ~(READ | WRITE | ANY);
+const ALL = -1;
+/** From Access.WRITE to Right.DIRTY. */
+const DIRTY_SHIFT = 6;
+const UNCOMMON = Right.RID_PRIV | Right.NEAR_INTERRUPTS;
+
+export class QuickPath {
+  /** Access bits of requests that are not served here: those without PASID, and those with one. */
+  #refused = ALL;
+  #refusedWithPasid = ALL;
+  readonly #tags: TagCache;
+
+  constructor(
+    private readonly iotlb: Iotlb,
+    private readonly walk: QuickWalk,
+  ) {
+    this.#tags = iotlb.tags;
+  }
+
+  /** Sends all requests the whole way, or all with PASID. */
+  refuse(all: boolean, withPasid: boolean): void {
+    this.#refused = all ? ALL : PLAIN;
+    this.#refusedWithPasid = withPasid ? ALL : PLAIN;
+  }
+
+  /** @returns 1 when `out` has the answer, otherwise 0 */
+  translate(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
+    const refused = pasid === NONE ? this.#refused : this.#refusedWithPasid;
+    if (((access | ANY) & refused) !== 0) return 0;
+    const slot = this.iotlb.find(rid, pasid, hi, lo);
+    if (slot < 0) return pasid === NONE ? 0 : this.walk.translate(rid, pasid, hi, lo, access, out);
+    const { words } = this.#tags;
+    const at = ownOf(slot);
+    const rights = words[at | RIGHTS];
+    const needed = access | ((access & WRITE) << DIRTY_SHIFT);
+    if (((needed & ~rights) | (rights & UNCOMMON)) !== 0) return 0;
+    const shift = words[at | KIND] & SHIFT;
+    out.hi = words[at | PA_HI];
+    out.lo = words[at | PA_LO] | (lo & ~(-1 << shift));
+    out.shift = shift;
+    out.perms = rights & PERMS;
+    out.stag = 0;
+    return 1;
+  }
+}
