@@ -15,6 +15,8 @@ export async function conformance(args: string[], suites: SuiteTable, report = n
   const runner = await suites[suite]();
   if (paths.length === 0 && !runner.withoutFiles) throw new UsageError(`usage: conformance ${suite} FILE…`);
   const files = paths.map(loadFile);
+  const alien = files.find((file) => !runner.recognises(file));
+  if (alien) throw new UsageError(`${alien.path} holds no ${runner.holds}`);
   await runner.run(files, report);
   return report.finish();
 }

@@ -13,6 +13,12 @@ export interface LoadedFile {
   readonly records: readonly unknown[];
 }
 
+/** The list of that name in the file's document; empty where there is none. Its elements may still be anything. */
+export function listIn<T>({ document }: LoadedFile, name: string): readonly (Partial<T> | null)[] {
+  const list: unknown = (document as Readonly<Record<string, unknown>> | null)?.[name];
+  return Array.isArray(list) ? (list as Partial<T>[]) : [];
+}
+
 /** How a function trace begins: tracefs' header, that of `trace-cmd report`, or an event. */
 const TRACE = /^(?:# tracer:|cpus=\d|\s*\S+-\d+\s+\[\d+\])/;
 

@@ -6,11 +6,10 @@ import { listNames, runTool, UsageError } from "./tool.js";
 
 const USAGE = "usage: oracle smmuv3|vtd [--mode M] --cases N --seed S";
 
-function count(name: string, text: string | undefined): number {
+function count(name: string, text: string | undefined, least: number): number {
   const value = Number(text);
-  if (text === undefined || !Number.isSafeInteger(value) || value < 0) {
-    throw new UsageError(`--${name} needs a whole number; ${USAGE}`);
-  }
+  if (text === undefined || text.trim() === "" || !Number.isSafeInteger(value) || value < least)
+    throw new UsageError(`--${name} needs a whole number from ${least}; ${USAGE}`);
   return value;
 }
 
@@ -38,7 +37,7 @@ await runTool(async (args) => {
       `unknown oracle ${JSON.stringify(name)} (known: ${Object.keys(oracles).join(", ") || "none yet"})`,
     );
   const report = new Report();
-  const request = { mode: values.mode, cases: count("cases", values.cases), seed: count("seed", values.seed) };
+  const request = { mode: values.mode, cases: count("cases", values.cases, 1), seed: count("seed", values.seed, 0) };
   await (await load()).run(request, report);
   return report.finish();
 });

@@ -16,7 +16,7 @@ export class Report {
   /** `line` says where, what was expected and what came instead. */
   fail(line: string): void {
     this.failed++;
-    this.#print(`FAIL ${line}`);
+    this.#print(`FAIL ${line.replaceAll("\n", " ")}`);
   }
 
   /** Judges one case; a case that cannot be read throws, and has failed. */

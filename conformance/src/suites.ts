@@ -1,6 +1,5 @@
 /**
- * The suites by name. A suite is `src/runners/<name>.ts` with
- * `export async function run(files: LoadedFile[], report: Report): Promise<void>`, and one line here:
+ * The suites by name. A suite is `src/runners/<name>.ts`, a module that is a `Runner`, and one line here:
  * `vfio: () => import("./runners/vfio.js"),`
  */
 import type { LoadedFile } from "./load.js";
@@ -22,6 +21,11 @@ export type SuiteName =
 export interface Runner {
   /** The suite brings what it judges; files are optional. */
   readonly withoutFiles?: boolean;
+  /** What a file of the suite has in it, in words: "page tables". */
+  readonly holds: string;
+  /** Whether there is at least one thing in the file that the suite can judge. */
+  recognises(file: LoadedFile): boolean;
+  /** Every file is one that it recognises. */
   run(files: LoadedFile[], report: Report): Promise<void>;
 }
 

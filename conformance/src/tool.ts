@@ -7,7 +7,7 @@ export async function runTool(main: (args: string[]) => Promise<number>): Promis
     process.exitCode = await main(process.argv.slice(2));
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
-    console.error(error.message);
+    console.error(error.message.replaceAll(/\s*\n\s*/g, " "));
     process.exitCode = 2;
   }
 }

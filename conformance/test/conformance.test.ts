@@ -19,6 +19,8 @@ function file(name: string, content: string | Uint8Array): string {
 /** A suite whose records are the numbers to judge: even ones pass, odd ones fail, negative ones do not apply. */
 const suites: SuiteTable = {
   parity: async () => ({
+    holds: "numbers",
+    recognises: ({ records }) => records.some((value) => typeof value === "number"),
     async run(files, report) {
       for (const value of files.flatMap((loaded) => loaded.records as number[])) {
         if (value < 0) report.notApplicable("negative");
@@ -54,6 +56,11 @@ describe("conformance", () => {
     [["parity"], "usage: conformance parity FILE…"],
   ])("refuses %j in one line", async (args, message) => {
     await expect(run(...args)).rejects.toThrow(message);
+  });
+
+  it("refuses a file that has nothing for the suite in it", async () => {
+    const path = file("words.json", '["two"]');
+    await expect(run("parity", file("two.json", "[2]"), path)).rejects.toThrow(`${path} holds no numbers`);
   });
 
   it("refuses a file that is not there", async () => {

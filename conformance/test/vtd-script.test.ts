@@ -110,11 +110,6 @@ describe("vtd-script, of what a file may hold", () => {
     );
     expect(lines).toEqual(["1 passed, 0 failed"]);
   });
-
-  it("refuses a file without cases in one line", async () => {
-    const file = { path: "f.json", name: "f.json", document: [1], records: [1] };
-    await expect(run([file], new Report(() => {}))).rejects.toThrow("f.json is no file of device scripts");
-  });
 });
 
 describe("device scripts", () => {

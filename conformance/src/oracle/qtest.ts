@@ -16,6 +16,7 @@ import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { closeSync, constants, mkdtempSync, openSync, readSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { UsageError } from "../tool.js";
 import { findQemu, type QemuTarget } from "./find-qemu.js";
 
 /** Replies of one batch must fit into the pipe while the commands are still being written. */
@@ -29,7 +30,7 @@ interface Waiting {
   readonly reply: Reply | null;
 }
 
-export class QemuDied extends Error {
+export class QemuDied extends UsageError {
   override readonly name = "QemuDied";
 }
 

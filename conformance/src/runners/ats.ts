@@ -18,7 +18,7 @@ import {
 import { CR0, PRIQ_BASE, smmuv3 } from "@iommukit/iommu-smmuv3";
 import { vtd } from "@iommukit/iommu-vtd";
 import { accelerator } from "@iommukit/pci-device";
-import type { LoadedFile } from "../load.js";
+import { type LoadedFile, listIn } from "../load.js";
 import type { Report } from "../report.js";
 
 interface AtsCase {
@@ -106,12 +106,16 @@ class Machine {
   }
 }
 
+export const holds = "cases of page requests and responses";
+
+export function recognises(file: LoadedFile): boolean {
+  return listIn<AtsCase>(file, "cases").some((one) => typeof one?.stimulus === "string");
+}
+
 export async function run(files: LoadedFile[], report: Report): Promise<void> {
-  for (const file of files) {
-    const { cases } = file.document as { readonly cases: readonly AtsCase[] };
-    for (const one of cases) {
-      for (const backend of Object.keys(BACKENDS)) await judge(one, backend, report);
-    }
+  for (const one of files.flatMap((file) => listIn<AtsCase>(file, "cases"))) {
+    for (const backend of Object.keys(BACKENDS))
+      await report.attempt(`${one?.name} on ${backend}`, () => judge(one as AtsCase, backend, report));
   }
 }
 

@@ -3,9 +3,8 @@
  * zero. Steps on registers and RAM are the same for every IOMMU and are here; a unit's own runner adds the others.
  */
 import { hex, type Mmio, type PhysicalMemory } from "@iommukit/core";
-import type { LoadedFile } from "../load.js";
+import { type LoadedFile, listIn } from "../load.js";
 import type { Report } from "../report.js";
-import { UsageError } from "../tool.js";
 
 /** A step's fields: numbers are plain or hex strings. */
 export interface Step {
@@ -22,11 +21,6 @@ export interface ScriptCase {
   readonly adaptation?: string;
   /** The peer's answer is its own choice; the architecture allows, or asks for, another. */
   readonly portability?: string;
-}
-
-export interface ScriptDocument {
-  readonly format?: string;
-  readonly cases: readonly ScriptCase[];
 }
 
 /** The device that a case runs on. */
@@ -221,6 +215,21 @@ export function runCase(device: ScriptedDevice, { steps }: ScriptCase): string {
   return "";
 }
 
+/** Keys of a case's `config` that say nothing of the unit. */
+export const COMMON_CONFIG: readonly string[] = ["note", "mmio_base"];
+/** Steps that only device scripts have. */
+const SCRIPTED = /^(mem|mmio|dma)_|^translate$/;
+
+/** Whether there are scripts in the file, and their `config` speaks of the unit whose keys these are, or of none. */
+export function holdsScripts(file: LoadedFile, own: readonly string[]): boolean {
+  const cases = listIn<ScriptCase>(file, "cases");
+  const keys = cases.flatMap((each) => Object.keys(each?.config ?? {})).filter((key) => !COMMON_CONFIG.includes(key));
+  return (
+    cases.some((each) => each?.steps?.some?.((step) => SCRIPTED.test(step?.op))) &&
+    (keys.length === 0 || keys.some((key) => own.includes(key)))
+  );
+}
+
 /**
  * Runs every case on a device of its own. A case that differs and that is marked as the peer's own choice is reported as
  * not applicable, with the reason that the file gives. What nobody here knows of a case is a failure of that case.
@@ -231,14 +240,12 @@ export function runScripts(
   report: Report,
 ): void {
   for (const file of files) {
-    const { cases } = file.document as Partial<ScriptDocument>;
-    if (!Array.isArray(cases)) throw new UsageError(`${file.path} is no file of device scripts: it has no cases`);
-    for (const each of cases as readonly ScriptCase[]) {
-      const difference = answerOf(each, make);
-      const policy = each.portability;
+    for (const each of listIn<ScriptCase>(file, "cases")) {
+      const difference = answerOf(each as ScriptCase, make);
+      const policy = each?.portability;
       if (difference === "") report.pass();
-      else if (policy !== undefined) report.notApplicable(`peer policy, ${each.name}: ${policy}`);
-      else report.fail(`${file.name} ${each.name}: ${difference}`);
+      else if (policy !== undefined) report.notApplicable(`peer policy, ${each?.name}: ${policy}`);
+      else report.fail(`${file.name} ${each?.name}: ${difference}`);
     }
   }
 }

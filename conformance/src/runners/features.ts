@@ -26,6 +26,12 @@ const LIST = join(ROOT, "conformance/vectors/features/features.json");
 /** `conformance features` alone is enough. */
 export const withoutFiles = true;
 
+export const holds = "features, nor the report of a test run";
+
+export function recognises({ document, records }: LoadedFile): boolean {
+  return isTestResults(document) || (records as Partial<Feature>[]).some((one) => one?.id && one.title && one.status);
+}
+
 export async function run(files: LoadedFile[], report: Report): Promise<void> {
   const results = files.map(({ document }) => document).filter(isTestResults);
   const found = results.length > 0 ? results.flatMap((each) => passedTests(each, ROOT)) : await declaredTests(ROOT);

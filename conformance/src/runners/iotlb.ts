@@ -17,7 +17,7 @@ import { smmuv3 } from "@iommukit/iommu-smmuv3";
 import { vtd } from "@iommukit/iommu-vtd";
 import { Atc, edu, type PciDevice } from "@iommukit/pci-device";
 import { DmaMapFlags, VfioContainer, vfioType1 } from "@iommukit/vfio-type1";
-import type { LoadedFile } from "../load.js";
+import { type LoadedFile, listIn } from "../load.js";
 import type { Report } from "../report.js";
 
 type Amount = number | string;
@@ -45,15 +45,29 @@ const PAGES = 2048;
 
 const BACKENDS: Readonly<Record<string, () => IommuPlugin>> = { smmuv3: () => smmuv3(), vtd: () => vtd() };
 
+const OPERATIONS: readonly unknown[] = [
+  "map",
+  "unmap",
+  "lookup",
+  "invalidate",
+  "invalidate_all",
+] satisfies readonly Step["op"][];
+
+export const holds = "cases of mapping, unmapping and looking up";
+
+export function recognises(file: LoadedFile): boolean {
+  return listIn<IotlbCase>(file, "cases").some((one) => one?.steps?.some?.((step) => OPERATIONS.includes(step?.op)));
+}
+
 export async function run(files: LoadedFile[], report: Report): Promise<void> {
-  for (const file of files) {
-    const { cases } = file.document as { readonly cases: readonly IotlbCase[] };
-    for (const one of cases) {
-      const aboutCaches = one.steps.some(({ op, expect }) => op.startsWith("invalidate") || typeof expect === "object");
-      if (aboutCaches) judgeCache(one, report);
-      else for (const backend of Object.keys(BACKENDS)) await judgeMappings(one, backend, report);
-    }
-  }
+  for (const one of files.flatMap((file) => listIn<IotlbCase>(file, "cases")))
+    await report.attempt(`${one?.id}`, () => judge(one as IotlbCase, report));
+}
+
+async function judge(one: IotlbCase, report: Report): Promise<void> {
+  const aboutCaches = one.steps.some(({ op, expect }) => op.startsWith("invalidate") || typeof expect === "object");
+  if (aboutCaches) judgeCache(one, report);
+  else for (const backend of Object.keys(BACKENDS)) await judgeMappings(one, backend, report);
 }
 
 function tell(report: Report, where: string, found: unknown, expected: unknown): void {
@@ -172,6 +186,7 @@ function judgeCache(one: IotlbCase, report: Report): void {
   for (const [index, step] of one.steps.entries()) {
     const [iova, len] = [Number(step.iova ?? 0), Number(step.len ?? 0)];
     const where = `${one.id}, step ${index} ${step.op} ${iova}+${len}`;
+    if (!(len >= 0 && len <= PAGES)) throw new Error(`${where}: not a number of pages from 0 to ${PAGES}`);
     if (step.op === "map")
       for (let n = 0; n < len; n++) fill(atc, iova + n, Number(step.pa) + n, RIGHTS[step.prot ?? "RW"]);
     else if (step.op === "invalidate")

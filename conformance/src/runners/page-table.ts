@@ -44,15 +44,24 @@ interface Document {
 
 const FORMATS: readonly string[] = ["ARM_64_LPAE_S1", "ARM_64_LPAE_S2"] satisfies PageTableFormat[];
 
+export const holds = "page tables of io-pgtable-arm";
+
+export function recognises({ document }: LoadedFile): boolean {
+  const { io_pgtable_arm, generic_pt } = (document ?? {}) as Document;
+  const groups: unknown[] = [...Object.values(io_pgtable_arm ?? {}), generic_pt?.cases];
+  return groups.some((cases) => Array.isArray(cases) && cases.length > 0);
+}
+
 export async function run(files: LoadedFile[], report: Report): Promise<void> {
   const memory = new SlabMemory([{ base: POOL, size: 0x1000_0000 }]);
   for (const file of files) {
     const document = file.document as Document;
     for (const [group, cases] of Object.entries(document.io_pgtable_arm ?? {})) {
-      for (const [index, test] of cases.entries()) {
-        const where = `${file.name} ${group}[${index}] ${test.name} ${test.format} ias ${test.ias} oas ${test.oas}`;
-        if (!FORMATS.includes(test.format))
-          report.notApplicable(`page-table format ${test.format}: no SMMUv3 walks it`);
+      for (const [index, test] of Object.entries(cases ?? [])) {
+        const { name, format, ias, oas } = test ?? {};
+        const where = `${file.name} ${group}[${index}] ${name} ${format} ias ${ias} oas ${oas}`;
+        if (format !== undefined && !FORMATS.includes(format))
+          report.notApplicable(`page-table format ${format}: no SMMUv3 walks it`);
         else await report.attempt(where, () => new Comparison(test, where, report, memory).run());
       }
     }

@@ -4,7 +4,7 @@
  */
 import type { FieldValue } from "@iommukit/core";
 import { type DecodedCapability, type DecodedConfig, decodeConfig, encodeConfig } from "@iommukit/pci-device";
-import type { LoadedFile } from "../load.js";
+import { type LoadedFile, listIn } from "../load.js";
 import type { Report } from "../report.js";
 
 interface ExpectedCapability {
@@ -166,11 +166,15 @@ const FIELDS: Readonly<Record<string, Readonly<Record<string, Compute>>>> = {
   PTM: { cap_raw: dword(1), ctl_raw: dword(2) },
 };
 
+export const holds = "configuration space of devices";
+
+export function recognises(file: LoadedFile): boolean {
+  return listIn<PciDeviceCase>(file, "devices").some((device) => typeof device?.config_hex === "string");
+}
+
 export async function run(files: LoadedFile[], report: Report): Promise<void> {
-  for (const file of files) {
-    const { devices } = file.document as { readonly devices: readonly PciDeviceCase[] };
-    for (const device of devices) judge(device, report);
-  }
+  for (const device of files.flatMap((file) => listIn<PciDeviceCase>(file, "devices")))
+    await report.attempt(`${device?.source_file} ${device?.slot}`, () => judge(device as PciDeviceCase, report));
 }
 
 function judge(device: PciDeviceCase, report: Report): void {

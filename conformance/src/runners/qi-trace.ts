@@ -16,14 +16,16 @@ import {
   type UnmapCall,
 } from "../qi-trace/recording.js";
 import type { Report } from "../report.js";
-import { UsageError } from "../tool.js";
+
+export const holds = "iommu:map and iommu:unmap events";
+
+export function recognises({ records }: LoadedFile): boolean {
+  return records.some((line) => typeof line === "string" && parseFtrace([line])[0]?.name === "unmap");
+}
 
 export async function run(files: LoadedFile[], report: Report): Promise<void> {
   for (const file of files) {
-    const lines = file.records.filter((record): record is string => typeof record === "string");
-    const recording = Recorder.read(parseFtrace(lines));
-    if (!recording.steps.some(({ kind }) => kind === "unmap"))
-      throw new UsageError(`${file.path} is no trace of iommu:map and iommu:unmap events`);
+    const recording = Recorder.read(parseFtrace(file.records as string[]));
     assignDomains(recording);
     await replay(file.name, recording, report);
   }

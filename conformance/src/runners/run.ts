@@ -18,6 +18,12 @@ import type { TranscriptStep } from "../vfio/transcript.js";
 
 const SOURCE = fileURLToPath(new URL("../../programs/vfiorec.c", import.meta.url));
 
+export const holds = "transcript of VFIO calls";
+
+export function recognises({ records }: LoadedFile): boolean {
+  return isHeader(records[0]) && records.length > 1;
+}
+
 export async function run(files: LoadedFile[], report: Report): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), "vfiorec-"));
   try {
@@ -26,17 +32,17 @@ export async function run(files: LoadedFile[], report: Report): Promise<void> {
       encoding: "utf8",
     });
     if (status !== 0) throw new UsageError(`the recorder needs a C compiler: ${error?.message ?? stderr}`);
-    for (const file of files) await record(program, file, join(directory, "lines"), report);
+    for (const file of files)
+      await report.attempt(file.name, () => record(program, file, join(directory, "lines"), report));
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
 }
 
 async function record(program: string, file: LoadedFile, output: string, report: Report): Promise<void> {
-  const [header, ...steps] = file.records;
-  if (!isHeader(header)) return report.notApplicable(`${file.name} is no transcript`);
+  const [header, ...steps] = file.records as [TranscriptHeader, ...TranscriptStep[]];
   const devices = Object.entries(header.devices).map(([letter, { bdf }]) => `${letter}=${bdf}`);
-  const args = [output, header.config, ...scenariosOf(header, steps as TranscriptStep[]), ...devices];
+  const args = [output, header.config, ...scenariosOf(header, steps), ...devices];
   const machine = await loadMachine(file.path);
   const { status, leaks, errors } = await runSession({ machine, program, args, skipSleeps: true });
   if (status !== 0) report.fail(`${file.name}: the recorder ended with status ${status}`);

@@ -30,7 +30,16 @@ import {
 } from "@iommukit/iommu-smmuv3";
 import type { LoadedFile } from "../load.js";
 import type { Report } from "../report.js";
-import { big, dma, number, runScripts, type ScriptCase, type ScriptedDevice, type Step } from "./device-script.js";
+import {
+  big,
+  dma,
+  holdsScripts,
+  number,
+  runScripts,
+  type ScriptCase,
+  type ScriptedDevice,
+  type Step,
+} from "./device-script.js";
 import { provoke } from "./smmu-events.js";
 
 interface Config {
@@ -196,6 +205,24 @@ function usesMessages(step: Step): boolean {
   if (step.op !== "mem_write") return false;
   const word = Number(big(step.value) & 0xffff_ffffn);
   return (word & 0xff) === OPCODE.SYNC && CMD_SYNC.CS.get(Int32Array.of(word, 0, 0, 0)) === SYNC_CS.irq;
+}
+
+/** The keys of `config` that say what the chip has. */
+const CONFIG: readonly (keyof Config)[] = [
+  "sidsize",
+  "oas_bits",
+  "cmdqs_log2",
+  "evtqs_log2",
+  "s1p",
+  "s2p",
+  "gran",
+  "two_level_strtab",
+];
+
+export const holds = "scripts for an SMMUv3";
+
+export function recognises(file: LoadedFile): boolean {
+  return holdsScripts(file, CONFIG);
 }
 
 export async function run(files: LoadedFile[], report: Report): Promise<void> {

@@ -12,7 +12,7 @@ import {
   InvalidationType,
   STE_RULES,
 } from "@iommukit/iommu-smmuv3";
-import type { LoadedFile } from "../load.js";
+import { type LoadedFile, listIn } from "../load.js";
 import type { Report } from "../report.js";
 
 type Qwords = readonly string[];
@@ -49,9 +49,7 @@ interface ArrayStep {
 }
 
 interface Document {
-  readonly kunit_transitions?: readonly KunitTransition[];
   readonly oracle_entry_values?: Readonly<Record<string, Qwords>>;
-  readonly oracle_pairs?: readonly OraclePair[];
   readonly invalidation_array?: {
     readonly inputs: Readonly<Record<string, readonly (readonly [keyof typeof InvalidationType, number, number])[]>>;
     readonly steps: readonly ArrayStep[];
@@ -59,20 +57,28 @@ interface Document {
 }
 
 const ENTRY_AT = 0x1000;
+const RULES: Readonly<Partial<Record<string, EntryRules>>> = { STE: STE_RULES, CD: CD_RULES };
+
+export const holds = "updates of table entries or of the invalidation array";
+
+export function recognises(file: LoadedFile): boolean {
+  const lists = ["kunit_transitions", "oracle_pairs"].flatMap((name) => listIn(file, name));
+  return lists.length > 0 || (file.document as Document | null)?.invalidation_array !== undefined;
+}
 
 export async function run(files: LoadedFile[], report: Report): Promise<void> {
   const scheduler = new VirtualTimeScheduler();
-  for (const { name, document } of files) {
-    const data = document as Document;
-    for (const test of data.kunit_transitions ?? []) {
-      const where = `${name} ${test.id}`;
-      await report.attempt(where, () => kunit(test, where, scheduler, report));
+  for (const file of files) {
+    const { name } = file;
+    const { oracle_entry_values: entries = {}, invalidation_array: array } = file.document as Document;
+    for (const test of listIn<KunitTransition>(file, "kunit_transitions")) {
+      const where = `${name} ${test?.id}`;
+      await report.attempt(where, () => kunit(test as KunitTransition, where, scheduler, report));
     }
-    for (const pair of data.oracle_pairs ?? []) {
-      const where = `${name} ${pair.from} → ${pair.to}`;
-      await report.attempt(where, () => oraclePair(pair, data.oracle_entry_values ?? {}, where, scheduler, report));
+    for (const pair of listIn<OraclePair>(file, "oracle_pairs")) {
+      const where = `${name} ${pair?.from} → ${pair?.to}`;
+      await report.attempt(where, () => oraclePair(pair as OraclePair, entries, where, scheduler, report));
     }
-    const { invalidation_array: array } = data;
     const where = `${name} invalidation_array`;
     if (array) await report.attempt(where, () => invalidationArray(array, where, report));
   }
@@ -98,7 +104,8 @@ function compare(where: string, expected: unknown, got: unknown, report: Report)
 }
 
 async function kunit(test: KunitTransition, where: string, scheduler: Scheduler, report: Report): Promise<void> {
-  const rules = test.entry === "STE" ? STE_RULES : CD_RULES;
+  const rules = RULES[test.entry];
+  if (!rules) throw new Error(`no entry is called ${JSON.stringify(test.entry)}`);
   const [from, to] = [words(test.initial), words(test.target)];
   const got = {
     initial_used_bits: qwords(rules.usedBits(from)),

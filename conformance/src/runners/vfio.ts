@@ -2,21 +2,25 @@
 import { isHeader, type TranscriptHeader, UnknownMachine } from "@iommukit/cli/machines";
 import type { LoadedFile } from "../load.js";
 import type { Report } from "../report.js";
-import { UsageError } from "../tool.js";
 import { isCaseFile, runCases } from "../vfio/cases.js";
 import { Machine } from "../vfio/machine.js";
 import { replay } from "../vfio/replay.js";
 import type { TranscriptStep } from "../vfio/transcript.js";
 
+export const holds = "transcript of VFIO calls, nor VFIO cases";
+
+export function recognises(file: LoadedFile): boolean {
+  return isCaseFile(file) || (isHeader(file.records[0]) && file.records.length > 1);
+}
+
 export async function run(files: LoadedFile[], report: Report): Promise<void> {
   for (const file of files) {
-    if (isCaseFile(file.document)) {
-      await runCases(file.document, report);
+    if (isCaseFile(file)) {
+      await runCases(file, report);
       continue;
     }
-    const [header, ...steps] = file.records;
-    if (!isHeader(header)) throw new UsageError(`${file.path} is neither a transcript nor a file of VFIO cases`);
-    await replayOn(header, steps as TranscriptStep[], report, file.name);
+    const [header, ...steps] = file.records as [TranscriptHeader, ...TranscriptStep[]];
+    await report.attempt(file.name, () => replayOn(header, steps, report, file.name));
   }
 }
 

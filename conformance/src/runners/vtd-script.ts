@@ -30,7 +30,16 @@ import {
 } from "@iommukit/iommu-vtd";
 import type { LoadedFile } from "../load.js";
 import type { Report } from "../report.js";
-import { big, dma, number, runScripts, type ScriptedDevice, type Step } from "./device-script.js";
+import {
+  big,
+  COMMON_CONFIG,
+  dma,
+  holdsScripts,
+  number,
+  runScripts,
+  type ScriptedDevice,
+  type Step,
+} from "./device-script.js";
 
 type Config = Readonly<Record<string, unknown>>;
 type Expected = Readonly<Record<string, unknown>>;
@@ -45,11 +54,11 @@ function changed(table: typeof CAP | typeof ECAP, value: bigint, fields: Values)
 }
 
 /** The keys of `config` that say what the unit has. */
-const CONFIG = ["mgaw", "sagaw", "nfr", "fro", "iro", "scalable", "first_stage", "pasid", "note", "mmio_base"];
+const CONFIG = ["mgaw", "sagaw", "nfr", "fro", "iro", "scalable", "first_stage", "pasid"];
 
 /** A script says of its unit what its steps rely on; the rest is that of QEMU's. */
 function presetOf(config: Config): VtdPreset {
-  const unknown = Object.keys(config).filter((key) => !CONFIG.includes(key));
+  const unknown = Object.keys(config).filter((key) => !CONFIG.includes(key) && !COMMON_CONFIG.includes(key));
   if (unknown.length > 0) throw new Error(`the unit's ${unknown.join(", ")} is not known`);
   const own = config.fro !== undefined;
   const given = (name: string, field: string, of: (value: number) => number = (value) => value) =>
@@ -271,6 +280,12 @@ function masked(what: string, expected: unknown, actual: number, mask: unknown):
   return ((big(expected) ^ BigInt(actual)) & bits) === 0n
     ? ""
     : `${what}: expected ${JSON.stringify(expected)}, got ${hex(actual)}`;
+}
+
+export const holds = "scripts for a VT-d unit";
+
+export function recognises(file: LoadedFile): boolean {
+  return holdsScripts(file, CONFIG);
 }
 
 export async function run(files: LoadedFile[], report: Report): Promise<void> {

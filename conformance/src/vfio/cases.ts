@@ -2,6 +2,7 @@
  * The peers' VFIO cases: programs of Linux's selftests and of awilliam/tests as operations with what they expect. Each runs
  * in a process of its own on an edu device behind VT-d, with the answers of the kernel whose tests they are (7.0).
  */
+import { type LoadedFile, listIn } from "../load.js";
 import type { Report } from "../report.js";
 import { DEVICE_STEPS } from "./case-device-steps.js";
 import { caseMachine } from "./case-machine.js";
@@ -15,49 +16,53 @@ interface VfioCase {
   readonly steps: readonly CaseStep[];
 }
 
-interface CaseFile {
-  readonly cases: readonly VfioCase[];
-}
-
-export function isCaseFile(document: unknown): document is CaseFile {
-  const cases = (document as Partial<CaseFile> | null)?.cases;
-  return Array.isArray(cases) && cases.every((entry) => typeof entry.id === "string" && Array.isArray(entry.steps));
+/** Their operations are system calls, or words about several. */
+export function isCaseFile(file: LoadedFile): boolean {
+  return listIn<VfioCase>(file, "cases").some(
+    (one) =>
+      typeof one?.id === "string" &&
+      one.steps?.some?.(({ op }) => notOurs(one as VfioCase) !== undefined || handlerOf(op) !== undefined),
+  );
 }
 
 /** Why a case is not about type1; undefined when it is. */
 function notOurs({ id, mode }: VfioCase): string | undefined {
-  if (mode?.startsWith("iommufd")) return `${mode} is another interface than type1`;
+  if (mode?.startsWith?.("iommufd")) return `${mode} is another interface than type1`;
   if (id.endsWith("option_huge_pages")) return "IOMMU_OPTION is an ioctl of iommufd";
   if (id.endsWith(".get_info")) return "iommufd's compatibility layer has other capabilities than type1";
   if (id.endsWith("TYPE1v2.huge_map")) return "iommufd's compatibility layer gives ENOENT where type1 gives EINVAL";
   return undefined;
 }
 
-export async function runCases({ cases }: CaseFile, report: Report): Promise<void> {
-  for (const one of cases) {
-    const reason = notOurs(one);
-    if (reason !== undefined) {
-      report.notApplicable(reason);
-      continue;
-    }
-    const machine = await caseMachine();
-    const differences = await machine.platform.run(async () => {
-      const program = await CaseProgram.start(machine, typeOf(one), one.id);
-      for (const step of one.steps) await doStep(program, step);
-      await program.end();
-      return program.differences;
-    }, one.id);
-    const leaks = await machine.platform.close();
-    if (differences.length === 0 && leaks.length === 0) report.pass();
-    for (const difference of [...differences, ...leaks.map((leak) => `left behind: ${leak}`)])
-      report.fail(`${one.id}: ${difference}`);
-  }
+export async function runCases(file: LoadedFile, report: Report): Promise<void> {
+  for (const one of listIn<VfioCase>(file, "cases"))
+    await report.attempt(`${one?.id}`, () => judge(one as VfioCase, report));
+}
+
+async function judge(one: VfioCase, report: Report): Promise<void> {
+  const reason = notOurs(one);
+  if (reason !== undefined) return report.notApplicable(reason);
+  const machine = await caseMachine();
+  const differences = await machine.platform.run(async () => {
+    const program = await CaseProgram.start(machine, typeOf(one), one.id);
+    for (const step of one.steps) await doStep(program, step);
+    await program.end();
+    return program.differences;
+  }, one.id);
+  const leaks = await machine.platform.close();
+  if (differences.length === 0 && leaks.length === 0) report.pass();
+  for (const difference of [...differences, ...leaks.map((leak) => `left behind: ${leak}`)])
+    report.fail(`${one.id}: ${difference}`);
 }
 
 const STEPS = [...MAPPING_STEPS, ...DEVICE_STEPS];
 
+function handlerOf(op: unknown) {
+  return typeof op === "string" ? STEPS.find(({ pattern }) => pattern.test(op)) : undefined;
+}
+
 async function doStep(program: CaseProgram, { op, args, expect }: CaseStep): Promise<void> {
-  const handler = STEPS.find(({ pattern }) => pattern.test(op));
+  const handler = handlerOf(op);
   if (handler) await handler.run(program, args, expect, op);
   else program.note(op, "the runner does not know the operation");
 }

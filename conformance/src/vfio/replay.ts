@@ -17,19 +17,28 @@ export async function replay(
   report: Report,
   file: string,
 ): Promise<void> {
-  for (const [name, lines] of byScenario(steps)) {
+  for (const line of steps.filter((step) => !isStep(step))) report.fail(`${file}: no step: ${JSON.stringify(line)}`);
+  for (const [name, lines] of byScenario(steps.filter(isStep))) {
     await machine.platform.run(async () => {
       const run = new ScenarioRun(machine);
       await run.start();
       for (const line of lines) {
-        const difference = await run.play(line);
         const where = `${file} ${name}${line.step === undefined ? "" : ` step ${line.step}`} ${line.req ?? line.op}`;
-        if (difference === undefined) report.pass();
-        else report.fail(`${where}: ${difference}`);
+        await report.attempt(where, async () => {
+          const difference = await run.play(line);
+          if (difference === undefined) report.pass();
+          else report.fail(`${where}: ${difference}`);
+        });
       }
       await run.finish();
     }, name);
   }
+}
+
+/** Lines outside of the scenarios have none. */
+function isStep(line: unknown): line is TranscriptStep {
+  const step = line as Partial<TranscriptStep> | null;
+  return typeof step?.op === "string" && ["string", "undefined"].includes(typeof step.scenario);
 }
 
 function byScenario(steps: readonly TranscriptStep[]): Map<string, TranscriptStep[]> {

@@ -6,6 +6,8 @@ import { type InvalidateRequest, join64, type Scheduler, type Tracer, type Trans
 import { Atc, type AtcGeometry, type AtcRange } from "./atc.js";
 
 export interface AtsUnitOptions extends AtcGeometry {
+  /** Global Invalidate Supported: without it an Invalidate Request is for its own PASID, whatever its Global bit says (10.5.1.2). */
+  readonly globalInvalidate: boolean;
   /** How many completions the function sends per request, 1 to 8: one per traffic class that it uses. */
   readonly completions: number;
   /** Nanoseconds from the moment when an invalidation is done to its completion message. 0: in the same call. */
@@ -47,7 +49,8 @@ export class AtsUnit {
   }
 
   invalidate(request: InvalidateRequest): void {
-    const { pasid, hi, lo, shift, global, itag } = request;
+    const { pasid, hi, lo, shift, itag } = request;
+    const global = request.global && this.options.globalInvalidate;
     const entries = this.atc.invalidate(pasid, hi, lo, shift, global);
     if (this.trace.enabled) {
       const address = join64(hi, lo);

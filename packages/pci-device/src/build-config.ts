@@ -25,6 +25,8 @@ export type CapabilityOffsets = Readonly<
 
 export const FIRST_BAR_WORD = 4;
 const ROM_WORD = 0x30 / 4;
+const VF_BARS = 0x24;
+const MSI_MASK_BITS = 0x10;
 
 /** Vendor, device, class: what both header types begin with. */
 export function identity(options: FunctionOptions, multiFunction: boolean) {
@@ -96,6 +98,8 @@ export function addCapabilities(config: ConfigSpace, options: FunctionOptions): 
       VFDeviceID: sriov.device ?? options.device,
       SupportedPageSizes: 0x553,
     });
+    // The VFs have their BARs where firmware put them, not in a row behind the physical function's.
+    for (let bar = 0; bar < 6; bar++) config.removeBar((offsets.sriov + VF_BARS) / 4 + bar);
   }
   return offsets;
 }
@@ -124,7 +128,10 @@ function addOne(config: ConfigSpace, options: FunctionOptions, kind: StandardCap
         PerVectorMaskingCapable: msi.maskable,
       };
       const table = msi.maskable ? MSI64_MASKED_CAPABILITY : MSI64_CAPABILITY;
-      return config.add(table, CapabilityId.MSI, values, at);
+      const offset = config.add(table, CapabilityId.MSI, values, at);
+      // Vectors that the function does not have cannot be masked.
+      if (msi.maskable && msi.vectorsLog2 < 5) config.lock(offset + MSI_MASK_BITS, -1 << (1 << msi.vectorsLog2));
+      return offset;
     }
     case "msix": {
       if (!msix) return 0;

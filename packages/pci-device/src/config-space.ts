@@ -1,6 +1,7 @@
 /**
  * Configuration space of one function: 256 bytes of conventional PCI or 4 KiB of PCI Express, built from the field tables
- * of its header and capabilities. Access rules (RO, RW, RW1C, write-only, sticky) are the tables'; side effects are hooks.
+ * of its header and capabilities. Access rules (RO, RW, RW1C, write-only, sticky, and which fields exist beside which others)
+ * are the tables'; side effects are hooks.
  */
 import {
   type AnyLayout,
@@ -37,6 +38,28 @@ interface Shape {
   readonly clear: Int32Array;
   readonly sticky: Int32Array;
   readonly kept: Int32Array;
+  /** Fields that exist only where others of the table say so. */
+  readonly optional: readonly Optional[];
+}
+
+interface Optional {
+  readonly field: Field;
+  readonly exists: (words: Int32Array, at: number) => boolean;
+}
+
+function optionalFields(table: AnyLayout): Optional[] {
+  return table.fields.flatMap((field) => {
+    const { needs } = field.spec;
+    if (needs === undefined) return [];
+    const terms = Object.entries(needs).map(([name, wanted]) => {
+      // What a shorter version of the structure does not have says 0.
+      const other = table.fields.find((each) => each.name === name);
+      const holds = (value: number) =>
+        typeof wanted === "boolean" ? (value !== 0) === wanted : wanted.includes(value);
+      return (words: Int32Array, at: number) => holds(other?.get(words, at) ?? 0);
+    });
+    return [{ field, exists: (words, at) => terms.every((term) => term(words, at)) }];
+  });
 }
 
 const SHAPES = new WeakMap<AnyLayout, Shape>();
@@ -55,6 +78,7 @@ function shapeOf(table: AnyLayout): Shape {
     clear: mask(({ access }) => access === "w1c"),
     sticky: mask(({ spec }) => spec.sticky === true),
     kept: mask(({ spec, name }) => spec.sticky === true || KEPT_BY_FLR.has(name)),
+    optional: optionalFields(table),
   };
   SHAPES.set(table, shape);
   return shape;
@@ -101,6 +125,8 @@ export class ConfigSpace {
       this.#sticky[index + word] |= shape.sticky[word];
       this.#kept[index + word] |= shape.kept[word];
     }
+    for (const { field, exists } of shape.optional)
+      if (!exists(this.#reset, index)) field.setPair(this.#write, index, 0, 0);
   }
 
   /** Appends a capability to the list, at the next free offset unless told. @returns its byte offset */
@@ -150,6 +176,11 @@ export class ConfigSpace {
   /** A base address register that does not exist reads as zero. */
   removeBar(index: number): void {
     this.#write[index] = 0;
+  }
+
+  /** Bits of the dword at `at` that software cannot change, whatever the table says. */
+  lock(at: number, bits: number): void {
+    this.#write[at >> 2] &= ~bits;
   }
 
   #preset(index: number, bits: number): void {

@@ -29,6 +29,7 @@ export class Interrupts {
     this.reset();
     if (msi !== 0) for (let at = msi; at < msi + this.#msiBytes(); at += 4) config.onWrite(at, () => this.#flushMsi());
     if (msix !== 0) config.onWrite(msix, () => this.#flushMsix());
+    for (const at of [msi, msix]) if (at !== 0) config.onWrite(at, () => this.#drivePin());
     config.onWrite(4, () => this.#drivePin());
   }
 
@@ -91,7 +92,7 @@ export class Interrupts {
     }
   }
 
-  /** The level that the function wants on its pin; Interrupt Disable holds it back. */
+  /** The level that the function wants on its pin; Interrupt Disable holds it back, and so does MSI or MSI-X (PCIe 6.1.4.3). */
   setPin(level: boolean): void {
     this.#level = level;
     this.#drivePin();
@@ -100,7 +101,8 @@ export class Interrupts {
   #drivePin(): void {
     const { words } = this.config;
     TYPE0_HEADER.InterruptStatus.set(words, 0, this.#level ? 1 : 0);
-    const asserted = this.#level && TYPE0_HEADER.InterruptDisable.get(words, 0) === 0;
+    const messages = this.#msixBit(MSIX_CAPABILITY.MSIXEnable) || this.#msiBit(MSI.MSIEnable);
+    const asserted = this.#level && !messages && TYPE0_HEADER.InterruptDisable.get(words, 0) === 0;
     if (asserted === this.#pin) return;
     this.#pin = asserted;
     for (const listener of this.#listeners) listener(asserted);

@@ -35,6 +35,8 @@ export interface BridgeOptions {
 const NOBODY: RequesterPort = { invalidate: () => {}, pageResponse: () => {}, stallResolved: () => {} };
 
 const ISOLATING = 0x1d;
+/** Type of a prefetchable window that may lie above 4 GiB, in the low bits of its base and limit. */
+const PREFETCHABLE_64BIT = 1;
 
 function slotRegisters(slot: number) {
   return {
@@ -70,8 +72,17 @@ export class PciBridge extends PciFunctionBase {
   constructor(options: BridgeOptions, upstream: readonly PciBridge[]) {
     const description = bridgeFunction(options);
     const config = new ConfigSpace(4096);
-    config.place(TYPE1_HEADER, 0, { ...identity(description, options.multiFunction ?? false), HeaderLayout: 1 });
+    config.place(TYPE1_HEADER, 0, {
+      ...identity(description, options.multiFunction ?? false),
+      HeaderLayout: 1,
+      PrefetchableMemoryBase: PREFETCHABLE_64BIT,
+      PrefetchableMemoryLimit: PREFETCHABLE_64BIT,
+    });
     for (const index of [4, 5, 0x38 / 4]) config.removeBar(index);
+    // The low bits of a window's ends say its kind; I/O addresses have 16 bits (PCIe 7.5.1.3.6 to 7.5.1.3.11).
+    config.lock(0x1c, 0x0f0f);
+    for (const window of [0x20, 0x24]) config.lock(window, 0x000f_000f);
+    config.lock(0x30, -1);
     super(options.bdf, config, addCapabilities(config, description), upstream);
     this.type = options.type;
     this.setBusNumbers(options.secondary, options.subordinate ?? options.secondary);

@@ -46,6 +46,7 @@ export interface PlacementOptions {
 }
 
 const IO_AND_MEMORY = 3;
+const D0 = 0;
 const D3HOT = 3;
 
 export abstract class PciDevice extends PciFunctionBase implements RequesterPort, DmaRequester {
@@ -61,7 +62,8 @@ export abstract class PciDevice extends PciFunctionBase implements RequesterPort
   readonly #msix: MsixOptions | undefined;
   readonly #decoder: BarDecoder;
   /** Not in D3hot. */
-  #awake = true;
+  /** PowerState of the power management capability. */
+  #powerState = D0;
 
   constructor(
     options: FunctionOptions,
@@ -79,11 +81,11 @@ export abstract class PciDevice extends PciFunctionBase implements RequesterPort
     this.#msix = options.msix;
     this.pasid = physicalFunction?.pasid ?? new PasidState(options.pasid ? 2 ** (options.pasid.width ?? 20) : 0);
     if (options.ats) {
-      const { sets = 64, ways = 4, completions = 1, completionDelay = 0 } = options.ats;
+      const { sets = 64, ways = 4, completions = 1, completionDelay = 0, globalInvalidate = true } = options.ats;
       this.ats = new AtsUnit(
         placement.bdf,
         () => this.rid,
-        { sets, ways, completions, completionDelay },
+        { sets, ways, completions, completionDelay, globalInvalidate },
         port,
         scheduler,
         trace,
@@ -97,8 +99,6 @@ export abstract class PciDevice extends PciFunctionBase implements RequesterPort
       wirePri(config, capabilities.pri, this.pri);
     } else this.pri = physicalFunction?.pri;
     if (capabilities.pasid !== 0) wirePasid(config, capabilities.pasid, this.pasid, this.ats);
-    if (capabilities.acs !== 0)
-      config.guard(capabilities.acs + 4, () => config.words[(capabilities.acs + 4) / 4] << 16);
     const engine = { pagesPerRequest: 1, split: false, ...placement.dma };
     this.dma = new DmaEngine(this, this.pri, engine, port, bus, scheduler, trace);
     this.interrupts = new Interrupts(config, capabilities.msi, capabilities.msix, (hi, lo, data) =>
@@ -152,18 +152,21 @@ export abstract class PciDevice extends PciFunctionBase implements RequesterPort
   /** In D3hot the function answers configuration accesses only; on the way back to D0 it loses its state (PCIe 5.3.1.4). */
   #wirePowerState(at: number): void {
     const { words } = this.config;
-    const { PowerState, NoSoftReset } = POWER_MANAGEMENT_CAPABILITY;
+    const { PowerState, NoSoftReset, D1Support, D2Support } = POWER_MANAGEMENT_CAPABILITY;
+    const supported = [true, D1Support.get(words, at / 4) === 1, D2Support.get(words, at / 4) === 1, true];
     this.config.onWrite(at + 4, () => {
-      const state = PowerState.get(words, at / 4);
-      const wasAwake = this.#awake;
-      this.#awake = state !== D3HOT;
-      if (this.#awake && !wasAwake && state === 0 && NoSoftReset.get(words, at / 4) === 0) this.reset("function");
+      const before = this.#powerState;
+      const written = PowerState.get(words, at / 4);
+      // A state that the function does not have is as if it had not been written (PCIe 7.5.2.2).
+      this.#powerState = supported[written] ? written : before;
+      PowerState.set(words, at / 4, this.#powerState);
+      if (before === D3HOT && this.#powerState === D0 && NoSoftReset.get(words, at / 4) === 0) this.reset("function");
       this.#decoder.update();
     });
   }
 
   override get mayMaster(): boolean {
-    return this.#awake && super.mayMaster;
+    return this.#powerState !== D3HOT && super.mayMaster;
   }
 
   // Messages from the IOMMU.
@@ -207,7 +210,8 @@ export abstract class PciDevice extends PciFunctionBase implements RequesterPort
 
   #decodes(index: number, offset: number, length: number): boolean {
     const bar = this.bars.find((candidate) => candidate.index === index);
-    if (bar === undefined || !this.present || !this.#awake || offset < 0 || offset + length > bar.size) return false;
+    if (bar === undefined || !this.present || this.#powerState === D3HOT || offset < 0 || offset + length > bar.size)
+      return false;
     const enable = bar.kind === "io" ? TYPE0_HEADER.IOSpaceEnable : TYPE0_HEADER.MemorySpaceEnable;
     return enable.get(this.config.words) === 1;
   }
@@ -239,6 +243,7 @@ export abstract class PciDevice extends PciFunctionBase implements RequesterPort
 
   override reset(kind: ConfigReset): void {
     super.reset(kind);
+    this.#powerState = D0;
     this.dma.cancelAll();
     this.ats?.reset();
     if (this.physicalFunction === undefined) {

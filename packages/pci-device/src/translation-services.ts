@@ -7,9 +7,6 @@ import type { PasidState } from "./pasid-state.js";
 
 const ATS_ENABLE = 1 << 31;
 const PRI_RESET = 2;
-const PASID_ENABLE = 1;
-/** Execute, Privileged, Translated: the same bits in capability and control. */
-const PASID_FEATURES = 0xe;
 
 /** @param physical the physical function's unit, for a VF: it gives the STU */
 export function wireAts(config: ConfigSpace, at: number, ats: AtsUnit, physical: AtsUnit | undefined): void {
@@ -55,7 +52,7 @@ export function wirePri(config: ConfigSpace, at: number, pri: PageRequestInterfa
 export function wirePasid(config: ConfigSpace, at: number, pasid: PasidState, ats: AtsUnit | undefined): void {
   const { words } = config;
   const control = at / 4 + 1;
-  // Locked while ATS is enabled (PCIe 7.8.9.3); a feature can be enabled only where it is supported.
-  config.guard(at + 4, () => (ats?.enabled ? 0 : ((words[control] & PASID_FEATURES) | PASID_ENABLE) << 16));
+  // Locked while ATS is enabled (PCIe 7.8.9.3).
+  config.guard(at + 4, () => (ats?.enabled ? 0 : -1));
   config.onWrite(at + 4, () => pasid.set(words[control] >>> 16));
 }

@@ -91,6 +91,21 @@ describe("ATS of a function", () => {
     expect(bench.iommu.completions).toEqual([{ rid: 0x100, itagVector: 1 << 17, count: 1 }]);
   });
 
+  it("takes a global invalidation for its own PASID's where it does not have them (I2)", () => {
+    const bench = new Bench();
+    const left = [true, false].map((globalInvalidate) => {
+      const device = probe(bench, { ats: { globalInvalidate } });
+      bench.enable(device);
+      for (const pasid of [PASID, PASID + 1]) {
+        bench.iommu.map(pasid, 0x1000n, { pa: RAM, perms: RW });
+        device.dma.tryRead(pasid, 0x1000n, new Uint8Array(8));
+      }
+      device.invalidate(invalidateRequest(device, PASID, 0x1000n, 12, 0, true));
+      return device.ats?.atc.size;
+    });
+    expect(left).toEqual([0, 1]);
+  });
+
   it("sends as many completions as it has traffic classes, each with that count; 8 is written as 0 (I6)", () => {
     const bench = new Bench();
     const device = probe(bench, { ats: { completions: 8 } });

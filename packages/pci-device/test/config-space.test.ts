@@ -1,15 +1,33 @@
 import {
+  ACS_CAPABILITY,
+  Acs,
+  type AnyLayout,
   ATS_CAPABILITY,
   findCapability,
   findExtendedCapability,
+  MSI64_MASKED_CAPABILITY,
+  PASID_CAPABILITY,
   PCI_EXPRESS_CAPABILITY,
+  POWER_MANAGEMENT_CAPABILITY,
+  SRIOV_CAPABILITY,
   TYPE0_HEADER,
 } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import { decodeConfig, encodeConfig } from "../src/config-image.js";
 import { ConfigSpace } from "../src/config-space.js";
+import { PciBridge } from "../src/pci-bridge.js";
 import { Bench, RAM } from "./support/bench.js";
 import { probe } from "./support/probe.js";
+
+const CAPABILITIES: readonly AnyLayout[] = [
+  PCI_EXPRESS_CAPABILITY,
+  POWER_MANAGEMENT_CAPABILITY,
+  MSI64_MASKED_CAPABILITY,
+  ACS_CAPABILITY,
+  ATS_CAPABILITY,
+  PASID_CAPABILITY,
+  SRIOV_CAPABILITY,
+];
 
 describe("configuration space", () => {
   it("chains capabilities below 0x100 and from 0x100 on (I1)", () => {
@@ -29,6 +47,61 @@ describe("configuration space", () => {
     // I/O, memory, bus master, parity, SERR, INTx disable.
     expect(device.readConfig(4, 2)).toBe(0x0547);
   });
+
+  it("has the control fields that its capability fields speak of, and zeros for the others", () => {
+    const device = probe(new Bench(), { acs: { supported: Acs.RR | Acs.UF, enabled: 0 } });
+    const { acs, ats, msi, pasid, pcie, pm } = device.capabilities;
+    const ones = (at: number, width: 2 | 4) => {
+      device.writeConfig(at, width, width === 4 ? 0xffff_ffff : 0xffff);
+      return device.readConfig(at, width).toString(16);
+    };
+    // An integrated endpoint: no link, no slot, no root; of Device Control 2 timeouts off, atomics, ID-based ordering.
+    expect([0x10, 0x18, 0x1c, 0x28, 0x30, 0x38].map((at) => ones(pcie + at, 2))).toEqual([
+      "0",
+      "0",
+      "0",
+      "350",
+      "0",
+      "0",
+    ]);
+    // 32-bit data and vectors beyond the four are not there.
+    expect([ones(msi + 2, 2), ones(msi + 12, 4), ones(msi + 16, 4)]).toEqual(["1f5", "ffff", "f"]);
+    expect(ones(acs + 6, 2)).toBe((Acs.RR | Acs.UF).toString(16));
+    expect(ones(pasid + 6, 2)).toBe("7");
+    expect(ones(ats + 6, 2)).toBe("801f");
+    // Neither PME nor a Data register.
+    expect(ones(pm + 4, 2)).toBe("3");
+  });
+
+  it("of a bridge says the kind of its windows in bits that cannot be written (PCIe 7.5.1.3)", () => {
+    const port = new PciBridge({ bdf: "00:01.0", type: "root port", secondary: 1, slot: 3 }, []);
+    for (const at of [0x1c, 0x20, 0x24, 0x28, 0x2c, 0x30]) port.writeConfig(at, 4, 0xffff_ffff);
+    expect([0x1c, 0x20, 0x24, 0x28, 0x2c, 0x30].map((at) => port.readConfig(at, 4).toString(16))).toEqual([
+      "f0f0",
+      "fff0fff0",
+      "fff1fff1",
+      "ffffffff",
+      "ffffffff",
+      "0",
+    ]);
+    const { acs, pcie } = port.capabilities;
+    for (const at of [acs + 6, pcie + 0x18, pcie + 0x1c]) port.writeConfig(at, 2, 0xffff);
+    // Presence, hot plug and link state are all that this slot interrupts for.
+    expect([acs + 6, pcie + 0x18, pcie + 0x1c].map((at) => port.readConfig(at, 2).toString(16))).toEqual([
+      "1d",
+      "3028",
+      "f",
+    ]);
+  });
+
+  it.each(CAPABILITIES.map((table) => [table.name, table] as const))(
+    "has in %s the fields that others need",
+    (_, table) => {
+      const named = table.fields.flatMap(({ spec }) => Object.keys(spec.needs ?? {}));
+      const known = table.fields.map(({ name }) => name);
+      expect(named.filter((name) => !known.includes(name))).toEqual([]);
+    },
+  );
 
   it("clears error bits by writing one, and only those", () => {
     const config = new ConfigSpace(256);
@@ -62,7 +135,7 @@ describe("configuration space", () => {
 
   it("keeps sticky fields over a hot reset, the link's setup over a function level reset, nothing over power-on", () => {
     const config = new ConfigSpace(4096);
-    config.place(PCI_EXPRESS_CAPABILITY, 0x40);
+    config.place(PCI_EXPRESS_CAPABILITY, 0x40, { MaxPayloadSizeSupported: 1, MaxLinkSpeed: 1 });
     const set = () => {
       config.write(0x48, 2, 0x0420 | (3 << 12));
       config.write(0x50, 2, 0x0003);

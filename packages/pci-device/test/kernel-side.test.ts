@@ -124,4 +124,21 @@ describe("power states", () => {
       0x1234,
     ]);
   });
+
+  it("are left by a function level reset, which D3hot does not keep out (PCIe 5.3.1.4, 6.6.2)", () => {
+    const device = probe(new Bench());
+    device.writeConfig(device.capabilities.pm + 4, 2, 3);
+    device.writeConfig(device.capabilities.pcie + 8, 2, 0x8000);
+    device.writeConfig(4, 2, 6);
+    expect([device.readConfig(device.capabilities.pm + 4, 2), device.mayMaster]).toEqual([0, true]);
+  });
+
+  it("that the function does not have cannot be entered (PCIe 7.5.2.2)", () => {
+    const device = probe(new Bench(), { powerManagement: { Version: 3, D2Support: true } });
+    const states = [1, 2, 1, 0].map((state) => {
+      device.writeConfig(device.capabilities.pm + 4, 2, state);
+      return device.readConfig(device.capabilities.pm + 4, 2);
+    });
+    expect(states).toEqual([0, 2, 2, 0]);
+  });
 });

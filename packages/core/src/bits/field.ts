@@ -20,6 +20,11 @@ export interface FieldOptions {
   readonly section?: string;
   /** When the field exists or is used, in words of the specification ("IDR0.HTTU >= 1"). */
   readonly condition?: string;
+  /**
+   * What other fields of the table have to say for this one to exist; elsewhere it is hardwired to zero. By name: true for any
+   * value but 0, false for 0, or the values.
+   */
+  readonly needs?: Readonly<Record<string, boolean | readonly number[]>>;
   /** Keeps its value over a hot reset and a function level reset (PCIe's ROS, RWS and RW1CS). */
   readonly sticky?: boolean;
 }

@@ -12,6 +12,11 @@ export function exceeds(hi: number, lo: number, bits: number): boolean {
   return hi !== 0 || lo >>> bits !== 0;
 }
 
+/** The word with its bytes the other way round. */
+export function byteReversed(word: number): number {
+  return (word << 24) | ((word & 0xff00) << 8) | ((word >>> 8) & 0xff00) | (word >>> 24);
+}
+
 /** Mask of the bits of the low half at and above `shift`. */
 export function lowMaskFrom(shift: number): number {
   return shift >= 32 ? 0 : -1 << shift;

@@ -63,6 +63,8 @@ export class ContextConfig {
   #decodeTables(w: Int32Array, at: number, f: Features): boolean {
     const outputBits = Math.min(ADDRESS_BITS[CD.IPS.get(w, at)], f.oasBits);
     const tbi = CD.TBI.get(w, at);
+    this.tt0.bigEndian = CD.ENDI.get(w, at) === 1;
+    this.tt1.bigEndian = this.tt0.bigEndian;
     this.tt0.disabled = !this.single && CD.EPD0.get(w, at) === 1;
     this.tt0.tbi = (tbi & 1) !== 0;
     this.tt0.had = f.had && CD.HAD0.get(w, at) === 1;

@@ -101,7 +101,7 @@ export class FoundConfig extends UpperTables {
     const write = PERM.UW << this.privilege;
     const both = (PERM.UW | PERM.UR) << this.privilege;
     this.needs = read | (read << 8) | (write << 16) | (both << 24);
-    if (!stream.s2 && table.granule === 12 && !table.had) this.#prepareWalk(stream, context, table);
+    if (!stream.s2 && table.granule === 12 && !table.had && !table.bigEndian) this.#prepareWalk(stream, context, table);
   }
 
   #prepareWalk(stream: StreamConfig, context: ContextConfig, table: WalkConfig): void {

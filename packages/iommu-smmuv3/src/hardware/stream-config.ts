@@ -83,6 +83,7 @@ export class StreamConfig {
     this.s2Ptw = this.s1 && STE.S2PTW.get(w, at) === 1;
     this.s2Fwb = f.fwb && STE.S2FWB.get(w, at) === 1;
     if (!this.s2) return;
+    this.stage2.bigEndian = STE.S2ENDI.get(w, at) === 1;
     const granule = GRANULE_TG0[STE.S2TG.get(w, at)];
     const outputBits = Math.min(ADDRESS_BITS[STE.S2PS.get(w, at)], f.oasBits);
     const start = startLevelOfSl0(granule, STE.S2SL0.get(w, at));

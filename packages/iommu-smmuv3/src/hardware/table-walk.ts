@@ -4,12 +4,12 @@
  */
 import { physical } from "@iommukit/core";
 import { EVENT, EVENT_CLASS } from "../spec/events.js";
-import { exceeds, highMaskFrom, lowMaskFrom, shiftRight } from "./address-bits.js";
+import { byteReversed, exceeds, highMaskFrom, lowMaskFrom, shiftRight } from "./address-bits.js";
 import type { ChipContext } from "./chip-context.js";
 import type { ContextConfig } from "./context-config.js";
 import * as bits from "./descriptor-bits.js";
 import { panForbids, stage1Perms } from "./stage1-permissions.js";
-import { contiguousShift, type Stage2Walk } from "./stage2-walk.js";
+import { contiguousShift, exchange, type Stage2Walk } from "./stage2-walk.js";
 import type { StreamConfig } from "./stream-config.js";
 import { ENTRY, PERM, TLB_KIND, type TranslationCache } from "./translation-cache.js";
 import { blockAllowed, contiguousEntries, levelShift, type WalkConfig } from "./walk-config.js";
@@ -160,8 +160,12 @@ export class TableWalk {
         fault.cls = EVENT_CLASS.TT;
         return fault.fetch(EVENT.F_WALK_EABT, atHi, atLo);
       }
-      const dLo = words[memory.viewAt];
-      const dHi = words[memory.viewAt + 1];
+      let dLo = words[memory.viewAt];
+      let dHi = words[memory.viewAt + 1];
+      if (table.bigEndian) {
+        dLo = byteReversed(words[memory.viewAt + 1]);
+        dHi = byteReversed(words[memory.viewAt]);
+      }
       if (this.chip.reads.wanted) this.chip.tableRead(LEVELS[level], index, atHi, atLo, words, memory.viewAt);
       if ((dLo & TYPE_VALID) === 0) return fault.stage1(F_TRANSLATION);
       const isTable = (dLo & TYPE_TABLE) === TYPE_TABLE;
@@ -205,7 +209,7 @@ export class TableWalk {
           const failed = this.#writeThroughStage2(stream, tableHi, tableLo | (index << 3));
           if (failed !== 0) return failed;
         }
-        if (!this.#update(atHi, atLo, dHi, dLo, updatedLo, level)) continue;
+        if (!this.#update(atHi, atLo, dHi, dLo, updatedLo, level, table.bigEndian)) continue;
       }
       this.perms = clean && !dirties ? perms | PERM.S1_CLEAN : perms;
       this.#level = level;
@@ -234,10 +238,18 @@ export class TableWalk {
   }
 
   /** False when somebody changed the descriptor in between: it is read again. */
-  #update(hi: number, lo: number, dHi: number, dLo: number, updatedLo: number, level: number): boolean {
+  #update(
+    hi: number,
+    lo: number,
+    dHi: number,
+    dLo: number,
+    updatedLo: number,
+    level: number,
+    bigEndian: boolean,
+  ): boolean {
     const { ports, name } = this.chip;
     const address = physical(hi, lo);
-    if (!ports.memory.compareExchange64(address, dHi, dLo, dHi, updatedLo)) return false;
+    if (!exchange(ports.memory, address, dHi, dLo, updatedLo, bigEndian)) return false;
     if (ports.trace.enabled) {
       const value = (BigInt(dHi >>> 0) << 32n) | BigInt(updatedLo >>> 0);
       ports.trace.emit("table:updated", { unit: name, table: LEVELS[level], address, value });

@@ -15,6 +15,8 @@ export class WalkConfig {
   outputBits = 0;
   /** Descriptors carry address bits 51:48 in bits 15:12 (64 KiB granule on a 52-bit chip). */
   wide = false;
+  /** The bytes of a descriptor stand the other way round (CD.ENDI, STE.S2ENDI). */
+  bigEndian = false;
   /** Hierarchical attributes are ignored. */
   had = false;
   e0pd = false;

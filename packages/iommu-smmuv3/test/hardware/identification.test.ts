@@ -23,6 +23,17 @@ function translates(
   return m.translate(VA, access) === OK;
 }
 
+/** Turns the bytes of every descriptor in these pages round. */
+function reverse({ memory }: Machine, ...pages: readonly number[]): void {
+  for (const page of pages) {
+    for (let at = page; at < page + 0x1000; at += 8) {
+      const bytes = new Uint8Array(8);
+      memory.readBytes(at, bytes);
+      memory.writeBytes(at, bytes.reverse());
+    }
+  }
+}
+
 describe("what IDR0 says", () => {
   it("HYP: without it STRW is ignored and EL2 commands are illegal (6.3.1)", () => {
     const without = variant("everything", { idr0: { HYP: false } });
@@ -50,6 +61,32 @@ describe("what IDR0 says", () => {
       expect(idOf(m)).toEqual(events);
     }
   });
+
+  it.each([
+    [false, true],
+    [true, false],
+    [true, true],
+  ])(
+    "TTENDIAN: with mixed, CD.ENDI %s and STE.S2ENDI %s say the byte order of each stage, updates included",
+    (ENDI, S2ENDI) => {
+      const m = machine(variant("everything", { idr0: { TTENDIAN: "mixed" } }));
+      m.stage1(0, { Config: "nested", ...Machine.STAGE2, S2ENDI, S2HA: true }, { ENDI, HA: true, HD: true });
+      const tables = S1_ROOT + 0x20_0000;
+      for (const pa of [CD_TABLE, S1_ROOT, tables]) m.map2(BigInt(pa), pa, {}, { level: 2 });
+      const page = m.map2(BigInt(DATA), DATA, { AF: false }, { level: 2 });
+      const leaf = m.map(VA, DATA, { AP: "readOnly", DBM: true, AF: false });
+      if (S2ENDI) reverse(m, S1_ROOT + 0x10_0000, page & ~0xfff);
+      if (ENDI) reverse(m, S1_ROOT, ...[1, 2, 3].map((n) => (leaf & ~0xfff) - (n - 1) * 0x1000));
+      expect([m.translate(VA), m.pa]).toEqual([OK, DATA]);
+      expect([m.translate(VA, WRITE), m.pa]).toEqual([OK, DATA]);
+      const bits = (at: number, reversed: boolean) => {
+        if (reversed) reverse(m, at & ~0xfff);
+        return m.memory.load32(at) & 0x480;
+      };
+      // Accessed; dirty: AP[2] is clear.
+      expect([bits(leaf, ENDI), bits(page, S2ENDI) & 0x400]).toEqual([0x400, 0x400]);
+    },
+  );
 
   it("MSI: without it there are no messages and no registers for them (6.3.21, 4.7.3)", () => {
     for (const [MSI, messages] of [

@@ -61,8 +61,10 @@ export class InvalidationQueue {
     await this.command.enable("QIE");
   }
 
+  /** A queue may be switched off when it is empty and ended with a wait: one that had no descriptor yet has none (6.5.2). */
   async disable(): Promise<void> {
     if (this.#queue === 0) return;
+    await this.submit([]);
     await this.command.disable("QIE");
     this.unit.pages.free(this.#queue);
     this.unit.pages.free(this.#status);

@@ -15,6 +15,7 @@ const PGTT_SHIFT = PASID_ENTRY.PGTT.shift;
 const AW = PASID_ENTRY.AW.lowMask;
 const AW_SHIFT = PASID_ENTRY.AW.shift;
 const SSADE = PASID_ENTRY.SSADE.lowMask;
+const SSEE = PASID_ENTRY.SSEE.lowMask;
 /** Both stages. */
 const POINTER_LO = PASID_ENTRY.SSPTPTR.lowMask & PASID_ENTRY.FSPTPTR.lowMask;
 const DID = PASID_ENTRY.DID.lowMask;
@@ -75,6 +76,11 @@ export class TranslationEntry {
 
   get ssade(): boolean {
     return (this.word0 & SSADE) !== 0;
+  }
+
+  /** The second stage has execute permissions of its own. */
+  get ssee(): boolean {
+    return (this.word0 & SSEE) !== 0;
   }
 
   /** First stage. */

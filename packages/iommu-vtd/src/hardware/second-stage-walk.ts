@@ -12,8 +12,9 @@ import { inInterruptRange } from "./request.js";
 import { PagingStructureCache, pageMask } from "./translation-cache.js";
 
 /** Permissions of a second-stage translation, as the entries have them. */
-export const SsRight = { R: SS.R.lowMask, W: SS.W.lowMask } as const;
+export const SsRight = { R: SS.R.lowMask, W: SS.W.lowMask, X: SS.X.lowMask } as const;
 const READ_WRITE = SsRight.R | SsRight.W;
+const ALL = READ_WRITE | SsRight.X;
 /** How often an entry that changes under a bit update is read again. */
 const RETRIES = 8;
 
@@ -89,12 +90,14 @@ export class SecondStageWalk {
    */
   walk(entry: TranslationEntry, scalable: boolean, hi: number, lo: number, need: number, dirty: boolean): number {
     const codes = scalable ? SCALABLE : LEGACY;
+    // Bits that make an entry present: without SSEE, X is ignored, and what can be read can be executed (9.8).
+    const counts = entry.ssee ? ALL : READ_WRITE;
     if (beyond(hi, inputBits(entry, this.caps))) return codes.beyond;
     const top = entry.ssLevels;
     let level = top;
     let tableHi = entry.ssHi;
     let tableLo = entry.ssLo;
-    let rights = READ_WRITE;
+    let rights = ALL;
     for (let cached = 2; cached <= top; cached++) {
       const slot = this.cache.find(entry.did, -1, cached, hi, lo);
       if (slot < 0) continue;
@@ -122,7 +125,7 @@ export class SecondStageWalk {
           value: join64(high, low),
         });
       const leaf = level === 1 || ((low & PS) !== 0 && level <= 3);
-      if ((low & READ_WRITE) === 0) {
+      if ((low & counts) === 0) {
         if (scalable) return codes.denied;
         this.#answer(0, 0, shift, 0, false, true);
         return 0;
@@ -130,14 +133,15 @@ export class SecondStageWalk {
       if ((high & this.#reservedHi) !== 0 || (low & (leaf ? this.#leafReservedLo : this.#tableReservedLo)[level]) !== 0)
         return codes.reserved;
       const allowed = rights & low;
-      if (scalable && (allowed & READ_WRITE) === 0) return codes.denied;
+      if (scalable && (allowed & counts) === 0) return codes.denied;
       const nextHi = high & ADDR_HI;
       const nextLo = low & ADDR_LO;
       const mask = leaf ? pageMask(shift) : 0;
       const outLo = (nextLo & ~mask) | (lo & mask);
       if (leaf && inInterruptRange(nextHi, outLo)) return codes.interruptAddress;
       // A and D (3.7.2).
-      const permitted = (need & ~allowed) === 0;
+      const granted = entry.ssee ? allowed : (allowed & READ_WRITE) | ((allowed & SsRight.R) !== 0 ? SsRight.X : 0);
+      const permitted = (need & ~granted) === 0;
       let bits = 0;
       if (entry.ssade && (!leaf || permitted)) {
         if ((low & A) === 0) bits = A;
@@ -158,7 +162,7 @@ export class SecondStageWalk {
           });
       }
       if (leaf) {
-        this.#answer(nextHi, outLo, shift, allowed, (low & SNP) !== 0, !entry.ssade || ((low | bits) & D) !== 0);
+        this.#answer(nextHi, outLo, shift, granted, (low & SNP) !== 0, !entry.ssade || ((low | bits) & D) !== 0);
         return 0;
       }
       rights = allowed;

@@ -69,7 +69,7 @@ export class TableWalk {
     return this.#firstStage(entry, request);
   }
 
-  /** Untranslated requests must be granted all they ask; a translation request gets what there is. */
+  /** Access bits, which are those of SsRight. Untranslated requests must be granted all they ask; a translation request gets what there is. */
   #need(request: Request): number {
     return request.type === AddressType.TRANSLATION_REQUEST
       ? 0
@@ -90,14 +90,13 @@ export class TableWalk {
   #secondStageOnly(entry: TranslationEntry, request: Request, scalable: boolean): number {
     const ss = this.secondStage;
     const flush = this.caps.cap.ZLR && (request.access & Access.ZERO_LENGTH) !== 0;
-    const need = flush ? 0 : this.#need(request) & (SsRight.R | SsRight.W);
+    const need = flush ? 0 : this.#need(request);
     const fault = ss.walk(entry, scalable, request.hi, request.lo, need, (request.access & Access.WRITE) !== 0);
     if (fault !== 0) return fault;
     this.hi = ss.hi;
     this.lo = ss.lo;
     this.shift = pageShift(ss.shift);
-    // The second stage knows no execute permission of its own here: what can be read can be executed.
-    const own = (ss.rights & (SsRight.R | SsRight.W)) | ((ss.rights & SsRight.R) !== 0 ? Access.EXEC : 0);
+    const own = ss.rights;
     this.rights =
       own | (own << 3) | Right.USER | (ss.dirty ? Right.DIRTY : 0) | (ss.snoop || entry.pgsnp ? Right.SNOOP : 0);
     return 0;
@@ -235,7 +234,7 @@ export class TableWalk {
     if (entry.pgtt !== Pgtt.NESTED) return inInterruptRange(hi, lo) ? ScalableFault.INTERRUPT_ADDRESS.code : 0;
     const ss = this.secondStage;
     const writes = (request.access & Access.WRITE) !== 0 && (permsOf(out, request.supervisor) & Access.WRITE) !== 0;
-    const fault = ss.walk(entry, true, hi, lo, this.#need(request) & (SsRight.R | SsRight.W), writes);
+    const fault = ss.walk(entry, true, hi, lo, this.#need(request), writes);
     if (fault !== 0) return fault;
     this.hi = ss.hi;
     this.lo = ss.lo;
@@ -243,6 +242,7 @@ export class TableWalk {
     this.rights &= ~(
       ((ss.rights & SsRight.R) === 0 ? READ : 0) |
       ((ss.rights & SsRight.W) === 0 ? WRITE : 0) |
+      ((ss.rights & SsRight.X) === 0 ? EXEC : 0) |
       (ss.dirty ? 0 : Right.DIRTY)
     );
     if (ss.snoop) this.rights |= Right.SNOOP;

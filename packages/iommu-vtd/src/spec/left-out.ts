@@ -56,7 +56,6 @@ export const LEFT_OUT: Readonly<Record<string, readonly string[]>> = {
     "FIRST_STAGE_ENTRY.G",
   ],
   "transient mapping is a caching hint of devices": ["SECOND_STAGE_ENTRY.TM"],
-  "second-stage execute permission: what can be read can be executed": ["PASID_ENTRY.SSEE", "SECOND_STAGE_ENTRY.X"],
   "the unit's own caches are coherent: nothing has to be flushed, whatever it says": ["ECAP.C"],
   "no buffer holds writes back: WBF is complete at once": ["CAP.RWBF", "GCMD.WBF", "GSTS.WBFS"],
   "advanced fault logging: CAP.AFL is 0 in every preset, and the specification has dropped it": [

@@ -4,7 +4,7 @@ import { Parts } from "../../src/driver/bring-up.js";
 import { fence, iotlbInvalidate, pasidCacheInvalidate } from "../../src/driver/descriptors.js";
 import type { InvalidationQueue } from "../../src/driver/invalidation-queue.js";
 import { qemu11Q35, sapphireRapidsLike } from "../../src/presets.js";
-import { FSTS, IQH, IQT } from "../../src/spec/registers.js";
+import { FSTS, GSTS, IQH, IQT } from "../../src/spec/registers.js";
 import { type Machine, machine } from "./machine.js";
 
 const RW = IommuProt.READ | IommuProt.WRITE;
@@ -29,6 +29,14 @@ describe("InvalidationQueue", () => {
     });
     expect(m.chip.read32(IQH.offset)).toBe(m.chip.read32(IQT.offset));
     expect(await m.platform.close()).toEqual([]);
+  });
+
+  it("ends with a wait before it is switched off, also when nothing was ever queued (6.5.2)", async () => {
+    const m = await machine({ preset: sapphireRapidsLike });
+    expect(m.chip.read32(IQT.offset)).toBe(0);
+    expect(await m.platform.close()).toEqual([]);
+    expect(m.chip.read32(GSTS.offset) & GSTS.QIES.lowMask).toBe(0);
+    expect(m.chip.read32(IQT.offset)).toBe(1 << 5);
   });
 
   it("lets several threads wait at a time, whoever is done first", async () => {

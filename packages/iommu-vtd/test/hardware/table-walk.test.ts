@@ -244,6 +244,27 @@ describe("second-stage translation", () => {
     expect([bench.pa, bench.out.shift]).toEqual([0x4001_2345, shift]);
   });
 
+  it("executes what can be read, and with SSEE what X permits at every level (9.6, 9.8)", () => {
+    const X = 4n;
+    const executes = (SSEE: number, link: bigint, leaf: bigint) => {
+      bench = new Bench(everything);
+      root = bench.table();
+      const entry = { PGTT: "secondStage", AW: 2, SSPTPTR: root, ERE: 1, SSEE };
+      bench.scalable({ 0: { PGTT: "passThrough" }, [PASID]: entry });
+      bench.map(root, 4, 0x1000n, BigInt(PAGE) | leaf, link);
+      const status = bench.translate(0x1000n, READ | EXEC, PASID);
+      return status === OK ? "yes" : bench.takeReason();
+    };
+    expect([executes(0, R | W, R), executes(0, R | W, W | X)]).toEqual(["yes", 0x86]);
+    expect([executes(1, R | W | X, R | X), executes(1, R | W | X, R), executes(1, R | W, R | X)]).toEqual([
+      "yes",
+      0x82,
+      0x82,
+    ]);
+    // An entry that permits nothing but execution is present: what is missing is the permission to read.
+    expect([executes(0, R | W | X, X), executes(1, R | W | X, X)]).toEqual([0x79, 0x86]);
+  });
+
   it("limits the input by MGAW and by AW (LGN.1, SGN.5)", () => {
     legacy();
     expectFault(1n << 48n, READ, 0x04);
@@ -455,6 +476,14 @@ describe("nested translation", () => {
     setUp();
     bench.store(leafAt(), GPA | P | US);
     expectFault(WRITE, 0x85);
+  });
+
+  it("executes where the second stage lets it, with SSEE (9.6)", () => {
+    setUp({ ERE: 1 });
+    expect(bench.translate(VA, READ | EXEC, PASID)).toBe(OK);
+    setUp({ ERE: 1, SSEE: 1 });
+    expectFault(READ | EXEC, 0x82);
+    expect(bench.translate(VA, READ, PASID)).toBe(OK);
   });
 
   it("counts reads of first-stage tables as writes with SSADE (3.8.1)", () => {

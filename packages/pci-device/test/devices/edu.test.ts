@@ -154,6 +154,17 @@ describe("edu (docs/specs/edu.rst of QEMU)", () => {
     expect(bench.iommu.translations.at(-1)).toMatchObject({ access: Access.WRITE | Access.MSI });
   });
 
+  it("lets go of its pin while MSI is enabled (PCIe 6.1.4.3)", () => {
+    const { device, write } = setUp();
+    const levels: boolean[] = [];
+    device.onIntx((asserted) => levels.push(asserted));
+    write(0x60, 5);
+    const msi = findCapability(device, 5);
+    device.writeConfig(msi + 2, 2, 1);
+    device.writeConfig(msi + 2, 2, 0);
+    expect(levels).toEqual([true, false, true]);
+  });
+
   it("needs Bus Master Enable", async () => {
     const { bench, device, load } = setUp();
     device.writeConfig(4, 2, 2);

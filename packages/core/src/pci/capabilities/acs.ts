@@ -3,6 +3,8 @@ import { bit, reserved, uint } from "../../bits/field.js";
 import { layout } from "../../bits/layout.js";
 import { EXTENDED_CAPABILITY_HEAD, RO } from "./heads.js";
 
+const ENHANCED = { needs: { EnhancedCapability: true } } as const;
+
 export const ACS_CAPABILITY = layout(
   { name: "ACS Extended Capability", bits: 64, spec: "PCIe 7.7.11" },
   {
@@ -16,17 +18,19 @@ export const ACS_CAPABILITY = layout(
     DirectTranslatedP2P: bit(38, "translated peer-to-peer requests go directly", RO),
     EnhancedCapability: bit(39, "I/O blocking and memory target controls exist", RO),
     EgressControlVectorSize: uint(47, 40, "bits of the egress control vector", RO),
-    SourceValidationEnable: bit(48, "enable of Source Validation"),
-    TranslationBlockingEnable: bit(49, "enable of Translation Blocking"),
-    P2PRequestRedirectEnable: bit(50, "enable of P2P Request Redirect"),
-    P2PCompletionRedirectEnable: bit(51, "enable of P2P Completion Redirect"),
-    UpstreamForwardingEnable: bit(52, "enable of Upstream Forwarding"),
-    P2PEgressControlEnable: bit(53, "enable of P2P Egress Control"),
-    DirectTranslatedP2PEnable: bit(54, "enable of Direct Translated P2P"),
-    IORequestBlockingEnable: bit(55, "block I/O requests from below"),
-    DSPMemoryTargetAccessControl: uint(57, 56, "requests that target a downstream port's memory"),
-    USPMemoryTargetAccessControl: uint(59, 58, "requests that target the upstream port's memory"),
-    UnclaimedRequestRedirectControl: bit(60, "send unclaimed requests upstream"),
+    SourceValidationEnable: bit(48, "enable of Source Validation", { needs: { SourceValidation: true } }),
+    TranslationBlockingEnable: bit(49, "enable of Translation Blocking", { needs: { TranslationBlocking: true } }),
+    P2PRequestRedirectEnable: bit(50, "enable of P2P Request Redirect", { needs: { P2PRequestRedirect: true } }),
+    P2PCompletionRedirectEnable: bit(51, "enable of P2P Completion Redirect", {
+      needs: { P2PCompletionRedirect: true },
+    }),
+    UpstreamForwardingEnable: bit(52, "enable of Upstream Forwarding", { needs: { UpstreamForwarding: true } }),
+    P2PEgressControlEnable: bit(53, "enable of P2P Egress Control", { needs: { P2PEgressControl: true } }),
+    DirectTranslatedP2PEnable: bit(54, "enable of Direct Translated P2P", { needs: { DirectTranslatedP2P: true } }),
+    IORequestBlockingEnable: bit(55, "block I/O requests from below", ENHANCED),
+    DSPMemoryTargetAccessControl: uint(57, 56, "requests that target a downstream port's memory", ENHANCED),
+    USPMemoryTargetAccessControl: uint(59, 58, "requests that target the upstream port's memory", ENHANCED),
+    UnclaimedRequestRedirectControl: bit(60, "send unclaimed requests upstream", ENHANCED),
     ControlReserved: reserved(63, 61),
   },
 );

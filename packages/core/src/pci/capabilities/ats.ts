@@ -22,8 +22,10 @@ export const ATS_CAPABILITY = layout(
       condition: "writable while Enable is 0; read-only zero in a VF",
     }),
     ControlReserved: reserved(59, 53),
-    MemoryAttributesEnable: bit(60, "ask for memory attributes"),
-    MemoryAttributesDefault: uint(62, 61, "attribute assumed without an answer"),
+    MemoryAttributesEnable: bit(60, "ask for memory attributes", { needs: { MemoryAttributesSupported: true } }),
+    MemoryAttributesDefault: uint(62, 61, "attribute assumed without an answer", {
+      needs: { MemoryAttributesSupported: true },
+    }),
     Enable: bit(63, "the function may cache translations"),
   },
 );

@@ -3,6 +3,8 @@ import { bit, type FieldSpec, reserved, uint } from "../../bits/field.js";
 import { layout } from "../../bits/layout.js";
 import { CAPABILITY_HEAD, RO } from "./heads.js";
 
+const EXTENDED_DATA = { needs: { ExtendedMessageDataCapable: true } } as const;
+
 const MSI_HEAD = {
   ...CAPABILITY_HEAD,
   MSIEnable: bit(16, "interrupts are memory writes"),
@@ -11,7 +13,7 @@ const MSI_HEAD = {
   AddressCapable64Bit: bit(23, "the address has 64 bits", RO),
   PerVectorMaskingCapable: bit(24, "Mask Bits and Pending Bits exist", RO),
   ExtendedMessageDataCapable: bit(25, "data may have 32 bits", RO),
-  ExtendedMessageDataEnable: bit(26, "data has 32 bits"),
+  ExtendedMessageDataEnable: bit(26, "data has 32 bits", EXTENDED_DATA),
   MessageControlReserved: reserved(31, 27),
   MessageAddressReserved: reserved(33, 32),
   MessageAddress: uint(63, 34, "address bits 31:2"),
@@ -20,7 +22,7 @@ const MSI_HEAD = {
 function data(at: number) {
   return {
     MessageData: uint(at + 15, at, "data; the vector number replaces its low bits"),
-    ExtendedMessageData: uint(at + 31, at + 16, "data bits 31:16"),
+    ExtendedMessageData: uint(at + 31, at + 16, "data bits 31:16", EXTENDED_DATA),
   } satisfies Record<string, FieldSpec>;
 }
 

@@ -15,9 +15,11 @@ export const PASID_CAPABILITY = layout(
     MaxPASIDWidth: uint(44, 40, "PASIDs have this many bits, at most 20", RO),
     CapabilityReserved3: reserved(47, 45),
     PASIDEnable: bit(48, "the function may send requests with a PASID"),
-    ExecutePermissionEnable: bit(49, "Execute Requested may be set"),
-    PrivilegedModeEnable: bit(50, "Privileged Mode Requested may be set"),
-    TranslatedRequestsWithPASIDEnable: bit(51, "translated requests carry the PASID"),
+    ExecutePermissionEnable: bit(49, "Execute Requested may be set", { needs: { ExecutePermissionSupported: true } }),
+    PrivilegedModeEnable: bit(50, "Privileged Mode Requested may be set", { needs: { PrivilegedModeSupported: true } }),
+    TranslatedRequestsWithPASIDEnable: bit(51, "translated requests carry the PASID", {
+      needs: { TranslatedRequestsWithPASIDSupported: true },
+    }),
     ControlReserved: reserved(63, 52),
   },
 );

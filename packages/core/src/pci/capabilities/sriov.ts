@@ -11,6 +11,8 @@ function vfBar(index: number): FieldSpec<number> {
   );
 }
 
+const MIGRATION = { needs: { VFMigrationCapable: true } } as const;
+
 export const SRIOV_CAPABILITY = layout(
   { name: "SR-IOV Extended Capability", bits: 512, spec: "PCIe 9.3.3" },
   {
@@ -22,12 +24,12 @@ export const SRIOV_CAPABILITY = layout(
     CapabilityReserved: reserved(52, 36),
     VFMigrationInterruptMessageNumber: uint(63, 53, "deprecated", RO),
     VFEnable: bit(64, "the VFs exist"),
-    VFMigrationEnable: bit(65, "deprecated"),
-    VFMigrationInterruptEnable: bit(66, "deprecated"),
+    VFMigrationEnable: bit(65, "deprecated", MIGRATION),
+    VFMigrationInterruptEnable: bit(66, "deprecated", MIGRATION),
     VFMSE: bit(67, "memory space of all VFs"),
     ARICapableHierarchy: bit(68, "function numbers may be 8 bits wide"),
-    VF10BitTagRequesterEnable: bit(69, "VFs use 10-bit tags"),
-    VF14BitTagRequesterEnable: bit(70, "VFs use 14-bit tags"),
+    VF10BitTagRequesterEnable: bit(69, "VFs use 10-bit tags", { needs: { VF10BitTagRequesterSupported: true } }),
+    VF14BitTagRequesterEnable: bit(70, "VFs use 14-bit tags", { needs: { VF14BitTagRequesterSupported: true } }),
     ControlReserved: reserved(79, 71),
     VFMigrationStatus: bit(80, "deprecated", RW1C),
     StatusReserved: reserved(95, 81),

@@ -1,0 +1,112 @@
+/** Every suite against every file of vectors: which files are whose, and what an altered copy gives. */
+import { describe, expect, it } from "vitest";
+import { conformance } from "../src/conformance.js";
+import { type LoadedFile, loadFile } from "../src/load.js";
+import { Report } from "../src/report.js";
+import { suites } from "../src/suites.js";
+
+const VECTORS = new URL("../vectors/", import.meta.url).pathname;
+
+/** A file of each kind, and whose it is. */
+const OWNERS: Readonly<Record<string, readonly string[]>> = {
+  "features/features.json": ["features"],
+  "peers/ats_pri_cases.json.gz": ["ats"],
+  "peers/iotlb_map_cases.json.gz": ["iotlb"],
+  "peers/pci_caps.json.gz": ["pci"],
+  "peers/pgtable_cases.json.gz": ["page-table"],
+  "peers/smmu_device_scripts.json.gz": ["smmu-script"],
+  "peers/ste_transitions.json.gz": ["ste"],
+  "peers/vtd_device_scripts.json.gz": ["vtd-script"],
+  "qi-trace/linux-6.12.117-amd64-intel-strict.ftrace.gz": ["qi-trace"],
+  "vfio/6.12.117-amd64-noiommu.jsonl.gz": ["run", "vfio"],
+  "vfio/vfio_cases.json.gz": ["vfio"],
+};
+
+const FILES = Object.keys(OWNERS).map((name) => ({ name, file: loadFile(VECTORS + name) }));
+
+const runnerOf = async (suite: string) => {
+  const load = suites[suite as keyof typeof suites];
+  if (!load) throw new Error(`no suite ${suite}`);
+  return load();
+};
+
+describe.each(Object.keys(suites))("the suite %s", (suite) => {
+  it("recognises its own files and no others", async () => {
+    const runner = await runnerOf(suite);
+    const own = FILES.filter(({ file }) => runner.recognises(file)).map(({ name }) => name);
+    expect(own).toEqual(Object.keys(OWNERS).filter((name) => OWNERS[name].includes(suite)));
+  });
+
+  it.each([
+    null,
+    7,
+    [],
+    {},
+    { cases: [] },
+    { cases: [null] },
+    { cases: [{}] },
+    { cases: {} },
+    { devices: [null] },
+    { io_pgtable_arm: { selftest: [] } },
+    ["  dd-1  [000] d.h1. 1.0: sched_switch: prev=0"],
+  ])("does not recognise %j", async (document) => {
+    const records = Array.isArray(document) ? document : [document];
+    expect((await runnerOf(suite)).recognises({ path: "f", name: "f", document, records })).toBe(false);
+  });
+});
+
+it("a file of another suite is refused in one line", async () => {
+  const path = `${VECTORS}peers/pci_caps.json.gz`;
+  await expect(conformance(["ste", path], suites as never)).rejects.toThrow(
+    `${path} holds no updates of table entries or of the invalidation array`,
+  );
+});
+
+/** The first cases of a file, one of which is then spoilt. */
+async function judge(suite: string, file: LoadedFile) {
+  const lines: string[] = [];
+  const report = new Report((line) => lines.push(line));
+  await (await runnerOf(suite)).run([file], report);
+  return { passed: report.passed, failures: lines.filter((line) => line.startsWith("FAIL")) };
+}
+
+describe("a case that cannot be read", () => {
+  it.each([
+    ["ats", "ats_pri_cases", "cases", 2],
+    ["iotlb", "iotlb_map_cases", "cases", 1],
+    ["pci", "pci_caps", "devices", 1],
+    ["smmu-script", "smmu_device_scripts", "cases", 1],
+    ["vtd-script", "vtd_device_scripts", "cases", 1],
+    ["ste", "ste_transitions", "kunit_transitions", 1],
+  ])("is a failure of its own, one line, beside the others: %s", async (suite, name, list, failures) => {
+    const file = loadFile(`${VECTORS}peers/${name}.json.gz`);
+    const good = (file.document as Record<string, unknown[]>)[list].slice(0, 2);
+    const alone = await judge(suite, { ...file, document: { [list]: good } });
+    const spoilt = await judge(suite, { ...file, document: { [list]: [null, ...good] } });
+    expect(spoilt.passed).toBe(alone.passed);
+    expect(spoilt.failures).toHaveLength(failures);
+    expect(spoilt.failures.join("")).not.toContain("\n");
+  });
+
+  it("is a failure of its line in a transcript", async () => {
+    const file = loadFile(`${VECTORS}vfio/6.12.117-amd64-noiommu.jsonl.gz`);
+    const [header, ...steps] = file.records as Record<string, unknown>[];
+    const some = steps.slice(0, 12);
+    const alone = await judge("vfio", { ...file, records: [header, ...some] });
+    const spoilt = [
+      ...some.slice(0, 5),
+      null,
+      { ...some[5], op: "dance\n" },
+      { ...some[5], scenario: 7 },
+      ...some.slice(5),
+    ];
+    const { passed, failures } = await judge("vfio", { ...file, records: [header, ...spoilt] });
+    expect(alone.failures).toEqual([]);
+    expect(passed).toBe(alone.passed);
+    expect(failures).toEqual([
+      expect.stringContaining("no step: null"),
+      expect.stringContaining('"scenario":7'),
+      expect.stringMatching(/does not know: dance ?$/),
+    ]);
+  });
+});
