@@ -12,6 +12,8 @@ import type { Unit } from "./unit.js";
 
 /** Slots, whatever their width. */
 export const QI_LENGTH = 256;
+/** Descriptors of one submission: a slot is the wait's, and one stays empty so that head and tail differ. */
+const MAX_DESCRIPTORS = QI_LENGTH - 2;
 /** Status words of slots. */
 const Status = { FREE: 0, IN_USE: 1, DONE: 2, ABORT: 3 } as const;
 /** Polling starts at 1 µs and slows down with the time waited: device-TLBs may take a minute. */
@@ -72,13 +74,16 @@ export class InvalidationQueue {
   }
 
   /**
-   * Queues the descriptors and returns when the unit is done with them.
+   * Queues the descriptors and returns when the unit is done with them; what the queue cannot hold follows when it is.
    * @param drain the wait drains page requests too (PD)
    * @returns a promise that rejects with IommuError EINVAL when the unit refused a descriptor; the rest has been carried out
    */
   submit(descriptors: readonly Descriptor[], drain = false, tries = 1): MaySleep {
-    // One slot for the wait, one that stays empty so that head and tail differ.
-    const slots = descriptors.length + 2;
+    if (descriptors.length > MAX_DESCRIPTORS)
+      return after(this.submit(descriptors.slice(0, MAX_DESCRIPTORS), drain), () =>
+        this.submit(descriptors.slice(MAX_DESCRIPTORS), drain),
+      );
+    const slots = descriptors.length + QI_LENGTH - MAX_DESCRIPTORS;
     return after(this.#free < slots ? this.#makeRoom(slots) : undefined, () => {
       const submission = this.#enqueue(descriptors, drain);
       if (this.#statusOf(submission.wait) !== Status.DONE) return this.#finish(submission, descriptors, drain, tries);
