@@ -4,6 +4,7 @@
  */
 import {
   FaultPerm,
+  IommuError,
   type IopfResponseCode,
   isErrno,
   type MaySleep,
@@ -82,10 +83,12 @@ export class PageRequests {
     this.#queue = 0;
   }
 
-  /** Credits for one more device, 0 when the queue has no room for what it might send (L-16). */
+  /** Credits for one more device (L-16). @throws IommuError ENOSPC the queue has no room for what it might send */
   reserve(): number {
     if (this.unit.variants.has("L-16")) return this.#bytes / PAGE_REQUEST_DESCRIPTOR.bytes;
     const room = this.#bytes / PAGE_REQUEST_DESCRIPTOR.bytes / 2 - this.#credits;
+    if (room === 0)
+      throw new IommuError("ENOSPC", `${this.unit.dmar}: the page request queue is given out to other devices`);
     const credits = Math.min(PRQ_CREDITS, room);
     this.#credits += credits;
     return credits;

@@ -42,7 +42,7 @@ export class ProcessBinding {
 
   /**
    * PASID and ATS are on already; PRI is enabled for IOMMU_SVA_FEAT_IOPF, in the context entry before the function. PASID 0 is
-   * free when another stands for requests without one. @throws IommuError ENODEV with what is missing, or as PCI refuses
+   * free when another stands for requests without one. @throws IommuError ENODEV with what is missing, ENOSPC, or as PCI refuses
    */
   async deviceInit(dev: Device, param: SvaParam): Promise<void> {
     const info = infoOf(dev);

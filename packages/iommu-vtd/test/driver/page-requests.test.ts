@@ -1,4 +1,4 @@
-import { Access, NO_PASID } from "@iommukit/core";
+import { Access, formatBdf, NO_PASID } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import { PRS } from "../../src/spec/registers.js";
 import { type Machine, machine, type PlayedDevice } from "./machine.js";
@@ -143,6 +143,25 @@ describe("overflow", () => {
       m.pageRequest(device, pasid, address, 2);
       await settled(m);
       expect(codes(device)).toEqual([[2, 0]]);
+    });
+  });
+
+  it("is kept off by refusing page requests to devices for which the queue has no room (L-16)", async () => {
+    const m = await machine();
+    await m.run(async () => {
+      const init = async (slot: number) => {
+        const device = await m.plug(formatBdf({ segment: 0, rid: slot }));
+        await m.platform.sva.iommuSvaDeviceInit(device.dev, 1, 0);
+        return device;
+      };
+      const first = await init(8);
+      for (let slot = 9; slot < 8 + 32; slot++) await init(slot);
+      const late = await m.plug(formatBdf({ segment: 0, rid: 40 }));
+      await expect(m.platform.sva.iommuSvaDeviceInit(late.dev, 1, 0)).rejects.toThrow("ENOSPC");
+      expect(late.pci.readConfig(0x114, 2)).toBe(0);
+      await m.platform.sva.iommuSvaDeviceShutdown(first.dev);
+      await m.platform.sva.iommuSvaDeviceInit(late.dev, 1, 0);
+      expect(late.pci.readConfig(0x11c, 4)).toBe(32);
     });
   });
 
