@@ -35,10 +35,16 @@ export class Unit {
   readonly #priq: RecordQueue | undefined;
   readonly #reset: DeviceReset;
   readonly #interrupts: Interrupts;
+  /** Parts with memory of their own. */
+  readonly #parts: { free(): void }[] = [];
 
   /** @throws IommuError ENODEV what the hardware lacks, ENOMEM */
   constructor(context: DriverContext, streams: Streams) {
     const features = probe(context.mmio, context.options);
+    const owned = <T extends { free(): void }>(part: T): T => {
+      this.#parts.push(part);
+      return part;
+    };
     const bits = linuxFeatures(features, svaObstacle(features, context.options) === undefined)
       .toString(16)
       .padStart(8, "0");
@@ -46,15 +52,20 @@ export class Unit {
     this.features = features;
     this.asids = new Identifiers("ASID", features.asidBits);
     this.vmids = new Identifiers("VMID", features.vmidBits);
-    this.commands = new CommandQueue(context, features);
-    const { commands } = this;
-    const events = new EventHandler(context, commands, streams);
-    this.#eventq = new RecordQueue(context, "evtq", features.evtqShift, F_TRANSLATION, EVENTQ, events);
-    if (features.pri) {
-      const requests = new PageRequestHandler(context, commands, streams);
-      this.#priq = new RecordQueue(context, "priq", features.priqShift, PRIQ_ENTRY, PRIQ, requests);
+    try {
+      this.commands = owned(new CommandQueue(context, features));
+      const events = new EventHandler(context, this.commands, streams);
+      this.#eventq = owned(new RecordQueue(context, "evtq", features.evtqShift, F_TRANSLATION, EVENTQ, events));
+      if (features.pri) {
+        const requests = new PageRequestHandler(context, this.commands, streams);
+        this.#priq = owned(new RecordQueue(context, "priq", features.priqShift, PRIQ_ENTRY, PRIQ, requests));
+      }
+      this.streamTable = owned(new StreamTable(context, features));
+    } catch (error) {
+      this.free();
+      throw error;
     }
-    this.streamTable = new StreamTable(context, features);
+    const { commands } = this;
     const reachable = (sid: number) => streams.find(sid)?.reachable ?? false;
     this.invalidation = new Invalidation(context, commands, features, reachable);
     this.attachment = new Attachment(context, features, commands, this.invalidation, this.streamTable);
@@ -96,7 +107,7 @@ export class Unit {
 
   /** The hardware uses none of it any more, or never did. */
   free(): void {
-    for (const part of [this.#eventq, this.#priq, this.commands, this.streamTable]) part?.free();
+    for (const part of this.#parts) part.free();
   }
 
   /** Everything that devices have asked so far has been handed to the fault queues. */

@@ -24,7 +24,10 @@ export class Attachment {
     private readonly pageRequests: PageRequests,
   ) {}
 
-  /** Scalable mode: gives the function its PASID directory. @param bits bits of the PASIDs that it may send; 0 for none */
+  /**
+   * Scalable mode: gives the function its PASID directory. @param bits bits of the PASIDs that it may send; 0 for none
+   * @throws IommuError ENOMEM; the function is as before then
+   */
   async add(info: DeviceInfo, bits: number): Promise<void> {
     const { scalable, ecap } = this.unit.features;
     if (!scalable) return;
@@ -33,8 +36,21 @@ export class Attachment {
     enableAts(this.unit, info);
     // With RID_PASID any PASID may stand for requests without one, so 0 is left to processes (A3, D2).
     info.ridPasid = ecap.RPS && bits > 0 ? 2 ** bits - 1 : 0;
-    await this.root.create(info.rid, this.#scalableContext(info));
+    try {
+      await this.root.create(info.rid, this.#scalableContext(info));
+    } catch (error) {
+      this.#takeBack(info);
+      throw error;
+    }
     await this.invalidation.contextCreated(info, 0);
+  }
+
+  /** What the function was given before it had a context entry. */
+  #takeBack(info: DeviceInfo): void {
+    disableAts(info);
+    disablePasid(info);
+    info.pasidTable?.free();
+    info.pasidTable = undefined;
   }
 
   async remove(info: DeviceInfo): Promise<void> {
@@ -43,10 +59,7 @@ export class Attachment {
     this.root.clearPresent(info.rid);
     await this.invalidation.scalableContextChanged(info, []);
     this.root.erase(info.rid);
-    disableAts(info);
-    disablePasid(info);
-    info.pasidTable.free();
-    info.pasidTable = undefined;
+    this.#takeBack(info);
   }
 
   /** Scalable mode: page requests of the function are let through, or not any more. */

@@ -2,7 +2,7 @@
  * The parts of one unit's driver, put together, and the order in which the unit is switched on and off (VT-d 11.4.4; init_dmars
  * of drivers/iommu/intel/iommu.c): queue, root table, invalidate everything, page requests, fault event, translation.
  */
-import type { Sva } from "@iommukit/core";
+import { isErrno, type Sva } from "@iommukit/core";
 import { RTADDR } from "../spec/registers.js";
 import { Aliases } from "./aliases.js";
 import { Attachment } from "./attachment.js";
@@ -48,8 +48,17 @@ export class Parts {
     this.dirtyTracking = new DirtyTracking(unit, this.attachment, this.invalidation);
   }
 
-  /** @throws IommuError ETIMEDOUT the unit does not follow a command */
+  /** @throws IommuError ETIMEDOUT the unit does not follow a command; ENOMEM. Nothing is kept then */
   async start(): Promise<void> {
+    try {
+      await this.#bringUp();
+    } catch (error) {
+      await this.#giveUp();
+      throw error;
+    }
+  }
+
+  async #bringUp(): Promise<void> {
     const { mmio, features, kernel, dmar } = this.unit;
     if (this.command.isSet("TES")) await this.command.disable("TE");
     this.faults.handle();
@@ -83,6 +92,23 @@ export class Parts {
     this.faults.disable();
     this.pageRequests.disable();
     await this.queue.disable();
+    this.#free();
+  }
+
+  /** Switched off as far as the unit follows. */
+  async #giveUp(): Promise<void> {
+    try {
+      await this.stop();
+    } catch (error) {
+      if (!isErrno(error)) throw error;
+      this.#free();
+    }
+  }
+
+  #free(): void {
+    this.faults.disable();
+    this.pageRequests.disable();
+    this.queue.free();
     this.root.free();
   }
 }

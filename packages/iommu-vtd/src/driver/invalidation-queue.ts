@@ -56,7 +56,7 @@ export class InvalidationQueue {
     const bytes = QI_LENGTH << this.#shift;
     this.#waits.length = 0;
     this.#queue = pages.alloc(bytes >> 12, `${name} invalidation queue`);
-    this.#status = pages.alloc(1, `${name} invalidation queue`);
+    this.#status = pages.alloc(1, `${name} invalidation queue status`);
     mmio.write64(IQT.offset, 0n);
     const words = IQA.encode({ IQA: this.#queue, QS: features.scalable ? 1 : 0, DW: features.scalable ? 1 : 0 });
     mmio.write64(IQA.offset, quadWords(Int32Array.of(words[0], words[1], 0, 0))[0]);
@@ -65,12 +65,16 @@ export class InvalidationQueue {
 
   /** A queue may be switched off when it is empty and ended with a wait: one that had no descriptor yet has none (6.5.2). */
   async disable(): Promise<void> {
-    if (this.#queue === 0) return;
+    if (!this.command.isSet("QIES")) return;
     await this.submit([]);
     await this.command.disable("QIE");
-    this.unit.pages.free(this.#queue);
-    this.unit.pages.free(this.#status);
+  }
+
+  /** The unit does not use it any more. */
+  free(): void {
+    for (const pa of [this.#queue, this.#status]) if (pa !== 0) this.unit.pages.free(pa);
     this.#queue = 0;
+    this.#status = 0;
   }
 
   /**

@@ -86,13 +86,13 @@ export class VtdDriver implements IommuOps {
     };
   }
 
-  /** @throws IommuError ENODEV with the missing bit; ETIMEDOUT the unit does not follow a command */
+  /** @throws IommuError ENODEV with the missing bit; ETIMEDOUT the unit does not follow a command; ENOMEM */
   async start(): Promise<void> {
     const unit: Unit = { ...this.#unit, features: probe(this.#unit.mmio, this.options) };
     const parts = new Parts(unit, this.sva);
+    await parts.start();
     this.#parts = parts;
     this.#processes = new ProcessBinding(unit, this, parts.attachment, parts.invalidation, parts.pageRequests);
-    await parts.start();
   }
 
   async stop(): Promise<void> {
