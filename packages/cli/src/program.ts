@@ -34,8 +34,14 @@ export async function createProgram(words: readonly string[] = []): Promise<Comm
     .version(version())
     .enablePositionalOptions();
   for (const name of wanted(words)) program.addCommand(await COMMANDS[name]());
-  for (const command of [program, ...program.commands]) command.exitOverride();
+  for (const command of [program, ...program.commands])
+    command.exitOverride().configureOutput({ outputError: (text, write) => write(oneLine(text)) });
   return program;
+}
+
+/** A suggestion stands on a line of its own otherwise. */
+function oneLine(text: string): string {
+  return `${text.trim().replaceAll(/\s*\n\s*/g, " ")}\n`;
 }
 
 /** @returns the exit status: 0, 1 when something was found wrong, 2 for bad input (after one line on stderr) */

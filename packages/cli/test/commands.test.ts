@@ -98,17 +98,19 @@ describe("iommukit replay and doctor", () => {
   });
 
   it("speak JSON", async () => {
-    expect(await main(["doctor", "--json", file("intel_iommu=off")])).toBe(0);
+    expect(await main(["doctor", "--json", file("intel_iommu=off")])).toBe(1);
     const { verdicts } = JSON.parse(out) as { verdicts: unknown[] };
     expect(verdicts[0]).toMatchObject({ gate: "firmware", result: "unknown" });
+    expect(verdicts).toContainEqual(expect.objectContaining({ gate: "command line", result: "fail" }));
     out = "";
-    expect(await main(["doctor", "--ndjson", file("intel_iommu=off")])).toBe(0);
+    expect(await main(["doctor", "--ndjson", file("intel_iommu=off")])).toBe(1);
     expect(
       out
         .trim()
         .split("\n")
         .map((line) => JSON.parse(line) as unknown),
     ).toEqual(verdicts);
+    process.exitCode = undefined;
     out = "";
     const line = "init-1 [000] ..... 1.000001: map: IOMMU: iova=0x10000 - 0x11000 paddr=0x40000000 size=4096";
     expect(await main(["replay", "--json", "--backend", "vtd", "--access", "in-order", file(line)])).toBe(0);
@@ -133,5 +135,55 @@ describe("iommukit replay and doctor", () => {
     expect(out).toContain("1 events");
     const written = JSON.parse(readFileSync(path, "utf8")) as { ph: string }[];
     expect(written.filter(({ ph }) => ph === "b")).toHaveLength(1);
+  });
+});
+
+describe("every command", () => {
+  const one = () => err.trimEnd().split("\n").length === 1 && err !== "";
+
+  it.each([
+    [["expain"], "unknown command 'expain' (Did you mean explain?)"],
+    [["explain", "--json=1"], "unknown option '--json=1' (Did you mean --json?)"],
+    [["explain", "--json", "--ndjson", "x"], "--ndjson"],
+    [["doctor", "--json", "--ndjson", "x"], "--ndjson"],
+    [["replay", "--json", "--format", "md", "x"], "--format"],
+    [["compare", "--json", "--format", "md"], "--format"],
+    [["compare", "--json", "--ndjson"], "--ndjson"],
+    [["compare", "--simulated", "--mib", "1", "--trace", "/dev/full"], "cannot write /dev/full: ENOSPC"],
+    [["explore", "exit-detach", "--all"], '--all and scenario "exit-detach" exclude each other'],
+    [["explore", "--list", "--all"], "--list and --all exclude each other"],
+    [["explore", "--shipped", "--variant", "S-2"], "--shipped and --variant exclude each other"],
+    [["explore", "--all", "--replay", "1:1"], "--all and --replay exclude each other"],
+    [["explore", "exit-detach", "--bound", "1000000"], "a whole number from 0 to 64"],
+    [["explore", "exit-detach", "--threads", "1e9"], "a whole number from 1 to 1024"],
+  ])("refuses what contradicts itself or cannot be, in one line: %j", async (words, says) => {
+    expect(await main(words)).toBe(2);
+    expect(err).toContain(says);
+    expect(one()).toBe(true);
+    expect(out).toBe("");
+  });
+
+  it.each(["{}", "null", "[]", "[null]", "[{}]", '[{"task":{}}]', "no JSON"])(
+    "explore --merge refuses %s, which is no output of explore",
+    async (text) => {
+      expect(await main(["explore", "--merge", file(text)])).toBe(2);
+      expect(err).toContain("is no output of explore --json");
+      expect(one()).toBe(true);
+    },
+  );
+
+  it("doctor ends with 1 when it knows nothing of the input", async () => {
+    expect(await main(["doctor", file("hello\ntry to boot with intel_iommu=on\n")])).toBe(1);
+    expect(err).toBe("iommukit: nothing in the input that doctor knows\n");
+  });
+
+  it("explain lists its tables as JSON", async () => {
+    expect(await main(["explain", "--tables", "--json"])).toBe(0);
+    expect(JSON.parse(out)).toContainEqual({
+      name: "vtd.CAP",
+      bits: 64,
+      title: "CAP",
+      section: expect.stringMatching(/^VT-d 11/) as string,
+    });
   });
 });

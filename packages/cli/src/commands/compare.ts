@@ -1,6 +1,5 @@
 /** `iommukit compare`: one process behind several IOMMUs, side by side. */
-import { closeSync, openSync, writeSync } from "node:fs";
-import { isErrno, type TraceRecord, traceLine } from "@iommukit/core";
+import { isErrno, traceLine } from "@iommukit/core";
 import { Command, Option } from "commander";
 import { BACKEND_HELP, BACKEND_NAMES, type Backend, collectBackends, parseBackend } from "../backends.js";
 import { chartOf } from "../compare/chart.js";
@@ -16,6 +15,7 @@ import { WORKLOADS } from "../compare/workloads/workloads.js";
 import { UsageError } from "../errors.js";
 import { withExamples } from "../manners/examples.js";
 import { svgOf } from "../manners/svg.js";
+import { TextFile } from "../manners/text-file.js";
 import { collect, integer } from "./values.js";
 
 interface Options {
@@ -65,8 +65,8 @@ export function compareCommand(): Command {
     .option("--seed <n>", "of the simulated processes and of what is in memory", integer(0, 0x7fff_ffff), 1)
     .option("--trace <file>", "write every event as a line of JSON")
     .addOption(new Option("--format <name>", "how to write it").choices(Object.keys(FORMATS)).default("text"))
-    .option("--json", "the same as --format json")
-    .option("--ndjson", "the same as --format ndjson: one backend a line")
+    .addOption(new Option("--json", "the same as --format json").conflicts(["format", "ndjson"]))
+    .addOption(new Option("--ndjson", "the same as --format ndjson: one backend a line").conflicts("format"))
     .addHelpText("after", `\nWorkloads:\n${listed(WORKLOADS.map(({ name, says }) => [name, says]))}`)
     .addHelpText(
       "after",
@@ -94,13 +94,13 @@ async function run(options: Options): Promise<void> {
     workload ?? MIXED,
   );
   const source = workload === undefined ? await sourceOf(options, points.length) : undefined;
-  const trace = options.trace === undefined ? undefined : openTrace(options.trace);
+  const trace = options.trace === undefined ? undefined : new TextFile(options.trace);
   const settings: CompareOptions = {
     points,
     bytes: (mib ?? (workload ?? MIXED).mib) * 2 ** 20,
     seed,
     progress: process.stderr.isTTY ? (line) => process.stderr.write(`\r\u001b[K${line}`) : undefined,
-    onTrace: trace && ((backend, record) => trace.write(backend, record)),
+    onTrace: trace && ((backend, record) => trace.write(`{"backend":"${backend}",${traceLine(record).slice(1)}\n`)),
   };
   const comparison = await (source === undefined
     ? compareWorkload(workload as NamedWorkload, settings)
@@ -128,28 +128,4 @@ async function sourceOf({ pid, simulated, seed }: Options, machines: number): Pr
     if (isErrno(error)) throw new UsageError(error.message, { cause: error });
     throw error;
   }
-}
-
-function openTrace(path: string): { write(backend: string, record: TraceRecord): void; close(): void } {
-  let fd: number;
-  try {
-    fd = openSync(path, "w");
-  } catch (error) {
-    throw new UsageError(`cannot write ${path}: ${(error as Error).message}`, { cause: error });
-  }
-  let lines: string[] = [];
-  const flush = () => {
-    if (lines.length > 0) writeSync(fd, `${lines.join("\n")}\n`);
-    lines = [];
-  };
-  return {
-    write(backend, record) {
-      lines.push(`{"backend":"${backend}",${traceLine(record).slice(1)}`);
-      if (lines.length >= 4096) flush();
-    },
-    close() {
-      flush();
-      closeSync(fd);
-    },
-  };
 }

@@ -1,5 +1,5 @@
 /** `iommukit doctor`: why shared virtual addressing is off on a machine, from its files. */
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import { diagnose, diagnosisText } from "../doctor/doctor.js";
 import { readLive } from "../doctor/live.js";
 import { Machine } from "../doctor/machine.js";
@@ -26,7 +26,7 @@ export function doctorCommand(): Command {
     .option("--live", "read this machine's files instead")
     .option("-s <bdf>", "judge this device", bdf)
     .option("--json", "as JSON")
-    .option("--ndjson", "one gate a line, as JSON")
+    .addOption(new Option("--ndjson", "one gate a line, as JSON").conflicts("json"))
     .action(run);
   return withExamples(command, [
     ["sudo iommukit doctor --live", "this machine, with every file that root may read"],
@@ -49,5 +49,7 @@ async function run(files: readonly string[], { live, s, json, ndjson }: Options)
     ? diagnosis.verdicts.map((verdict) => JSON.stringify(verdict))
     : [json ? JSON.stringify(diagnosis, undefined, 2) : diagnosisText(diagnosis, colours(process.stdout))];
   process.stdout.write(`${lines.join("\n")}\n`);
-  if (diagnosis.first !== undefined) process.exitCode = 1;
+  const known = diagnosis.verdicts.some(({ result }) => result !== "unknown");
+  if (!known) process.stderr.write("iommukit: nothing in the input that doctor knows\n");
+  if (!known || diagnosis.first !== undefined) process.exitCode = 1;
 }

@@ -65,9 +65,9 @@ export function explainCommand(): Command {
     .option("--strtab-base <hex>", "value of SMMU_STRTAB_BASE: walk its tables for each event", hexValue)
     .option("--strtab-cfg <hex>", "value of SMMU_STRTAB_BASE_CFG", hexValue)
     .option("--json", "one array of records")
-    .option("--ndjson", "one record a line")
+    .addOption(new Option("--ndjson", "one record a line").conflicts("json"))
     .action((files: string[], options: Options & { tables?: boolean }) =>
-      options.tables ? listTables() : run(files, options),
+      options.tables ? listTables(options) : run(files, options),
     );
   return withExamples(command, [
     ["dmesg | iommukit explain", "what the IOMMU complains about, and why"],
@@ -85,12 +85,19 @@ export function explainCommand(): Command {
   ]);
 }
 
-function listTables(): void {
-  for (const { family, name, table } of TABLES) {
-    process.stdout.write(
-      `${`${family}.${name}`.padEnd(44)} ${String(table.bits).padStart(5)} bits  ${table.name} (${table.spec})\n`,
-    );
-  }
+function listTables({ json, ndjson }: Options): void {
+  const rows = TABLES.map(({ family, name, table }) => ({
+    name: `${family}.${name}`,
+    bits: table.bits,
+    title: table.name,
+    section: table.spec,
+  }));
+  const lines = rows.map((row) =>
+    ndjson
+      ? JSON.stringify(row)
+      : `${row.name.padEnd(44)} ${String(row.bits).padStart(5)} bits  ${row.title} (${row.section})`,
+  );
+  process.stdout.write(`${json ? JSON.stringify(rows, undefined, 2) : lines.join("\n")}\n`);
 }
 
 async function run(files: readonly string[], options: Options): Promise<void> {

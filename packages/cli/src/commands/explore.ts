@@ -12,6 +12,7 @@ import { SCENARIOS } from "../explore/scenarios/index.js";
 import { backendsOf, type SearchOptions, scenarioNamed, show, type Task, type TaskResult } from "../explore/task.js";
 import { type Row, type RowResult, rowResult, zooMarkdown, zooRows } from "../explore/zoo.js";
 import { withExamples } from "../manners/examples.js";
+import { integer } from "./values.js";
 
 interface Options {
   readonly list?: boolean;
@@ -30,10 +31,12 @@ interface Options {
   readonly json?: boolean;
 }
 
-const count = (text: string) => {
-  if (!/^\d+$/.test(text)) throw new InvalidArgumentError("a number is wanted.");
-  return Number(text);
-};
+/** What is done with all scenarios, or none: one of them at most, and no scenario with it. */
+const WHOLE = ["list", "merge", "shipped", "all"] as const;
+/** Far beyond what anybody waits for. */
+const MOST_DIFFERENCES = 64;
+const MOST_RUNS = 2 ** 40;
+const MOST_THREADS = 1024;
 
 function shard(text: string): Shard {
   const [, index, of] = /^(\d+)\/(\d+)$/.exec(text) ?? [];
@@ -72,14 +75,19 @@ export function exploreCommand(): Command {
     .option("--shipped", "every scenario with no bug switched on, --runs random schedules in all: nothing may be found")
     .option("--variant <name>", "switch a known bug on (S-2, L-13, …); may be repeated", variant, [])
     .option("--backend <name>", "behind this IOMMU only", backend)
-    .option("--bound <n>", "try every schedule with at most n choices that differ from the default", count, 2)
+    .option(
+      "--bound <n>",
+      "try every schedule with at most n choices that differ from the default",
+      integer(0, MOST_DIFFERENCES),
+      2,
+    )
     .option("--prune", "leave out those that only exchange steps which have nothing to do with each other")
-    .option("--runs <n>", "then so many random schedules", count, 2000)
-    .option("--seed <n>", "of the random schedules", count, 1)
+    .option("--runs <n>", "then so many random schedules", integer(0, MOST_RUNS), 2000)
+    .option("--seed <n>", "of the random schedules", integer(0, Number.MAX_SAFE_INTEGER), 1)
     .option("--shard <i/n>", "do the i-th of n parts of the campaign", shard, { index: 1, of: 1 })
     .addOption(
       new Option("--threads <n>", "worker threads")
-        .argParser(count)
+        .argParser(integer(1, MOST_THREADS))
         .default(availableParallelism(), "one for each processor"),
     )
     .option("--replay <schedule>", "one schedule, step by step", schedule)
@@ -94,7 +102,19 @@ export function exploreCommand(): Command {
   ]);
 }
 
+/** @throws UsageError for options that have nothing to do with each other */
+function checkTogether(name: string | undefined, options: Options): void {
+  const [whole, another] = WHOLE.filter((key) => options[key] !== undefined);
+  if (whole === undefined) return;
+  const scenario = name === undefined ? undefined : `scenario ${JSON.stringify(name)}`;
+  const single = (["variant", "replay"] as const).find((key) => (options[key]?.length ?? 0) > 0);
+  const option = another ?? single;
+  const alien = option === undefined ? scenario : `--${option}`;
+  if (alien !== undefined) throw new UsageError(`--${whole} and ${alien} exclude each other`);
+}
+
 async function run(name: string | undefined, options: Options): Promise<void> {
+  checkTogether(name, options);
   if (options.list) return list(options);
   if (options.merge) return report(merged(options.merge.map(readResults)), options.json === true);
   if (options.shipped) return shipped(options);
@@ -132,11 +152,11 @@ function searches({ bound, prune, seed, runs }: Options): readonly SearchOptions
 /** The shard that was asked for, cut once more for the threads. */
 function parts(scenario: string, on: BackendName, search: SearchOptions, options: Options): readonly Task[] {
   const { index, of } = options.shard;
-  const threads = Math.max(1, options.threads);
+  const { threads, variant: variants } = options;
   return Array.from({ length: threads }, (_, thread) => ({
     scenario,
     backend: on,
-    variants: options.variant,
+    variants,
     search,
     shard: { index: (index - 1) * threads + thread + 1, of: of * threads },
   }));

@@ -4,6 +4,7 @@ import { BACKEND_HELP, BACKEND_NAMES, type Backend, collectBackends, parseBacken
 import { UsageError } from "../errors.js";
 import { readPieces } from "../explain/read-lines.js";
 import { withExamples } from "../manners/examples.js";
+import { TextFile } from "../manners/text-file.js";
 import { ACCESS_PATTERNS, type AccessName } from "../replay/access-pattern.js";
 import { configurations, type Mode, type Pages } from "../replay/configuration.js";
 import { PerfettoWriter } from "../replay/perfetto.js";
@@ -11,7 +12,6 @@ import { replayJson, replayMarkdown, replayText } from "../replay/render.js";
 import { Replayer } from "../replay/replay.js";
 import type { Replay } from "../replay/report.js";
 import { replaySvg } from "../replay/svg.js";
-import { TextFile } from "../replay/text-file.js";
 import { Timing } from "../replay/timing.js";
 import { integer } from "./values.js";
 
@@ -62,7 +62,7 @@ export function replayCommand(): Command {
     .option("--seed <n>", "of --access random", integer(0, 0xffff_ffff), 1)
     .option("--perfetto <file>", "also write mappings, phases and counters for ui.perfetto.dev there (Chrome JSON)")
     .addOption(new Option("--format <name>", "how to write it").choices(Object.keys(FORMATS)).default("text"))
-    .option("--json", "the same as --format json")
+    .addOption(new Option("--json", "the same as --format json").conflicts("format"))
     .option(
       "--timing",
       "say on standard error how long it took, events per second, and how much memory, without the program's start",

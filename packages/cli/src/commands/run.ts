@@ -1,10 +1,10 @@
 /** `iommukit run`: an unmodified VFIO program on a platform of ours, without hardware and without root. */
-import { closeSync, openSync, writeSync } from "node:fs";
 import { type Platform, traceLine } from "@iommukit/core";
 import { Command } from "commander";
 import { UsageError } from "../errors.js";
 import { loadMachine } from "../machines/load-machine.js";
 import { withExamples } from "../manners/examples.js";
+import { TextFile } from "../manners/text-file.js";
 import { startChecks } from "../run/checks.js";
 import { checkedExecutable } from "../run/executable.js";
 import { INJECTIONS, parseInjections } from "../run/injections.js";
@@ -62,21 +62,12 @@ async function run(program: string, args: readonly string[], options: Options): 
 }
 
 function startRecording(platform: Platform, file: string): () => void {
-  const record = opened(file);
-  const stop = platform.trace.subscribe((event) => writeSync(record, `${traceLine(event)}\n`));
+  const record = new TextFile(file, 0);
+  const stop = platform.trace.subscribe((event) => record.write(`${traceLine(event)}\n`));
   return () => {
     stop();
-    closeSync(record);
+    record.close();
   };
-}
-
-/** @throws UsageError */
-function opened(file: string): number {
-  try {
-    return openSync(file, "w");
-  } catch (error) {
-    throw new UsageError(`cannot write ${file}: ${(error as Error).message}`);
-  }
 }
 
 /** @param findings of --expect-clean; undefined: nobody asked */

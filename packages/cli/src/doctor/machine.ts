@@ -17,6 +17,12 @@ export interface VtdUnit {
   readonly fields: Map<string, string>;
 }
 
+/** /proc/cmdline has no name in front: it begins as boot loaders have it, or with a parameter, and speaks of the IOMMU. */
+const COMMAND_LINES = [
+  /^(?:BOOT_IMAGE|root|console|initrd|ro |quiet)\S*[= ]/,
+  /^(?=(?:\S+ )*(?:intel_iommu|iommu(?:\.\w+)?)=)[a-z][\w.-]*=\S*(?: \S+)*$/,
+];
+
 export class Machine {
   /** A kernel log is there, so that a missing line means something. */
   hasLog = false;
@@ -40,7 +46,7 @@ export class Machine {
     if (/Linux version \d/.test(text)) this.hasLog = true;
     const command =
       /Kernel command line: (.*)$/.exec(text)?.[1] ??
-      (/^(?:BOOT_IMAGE|root|console|initrd|ro |quiet)\S*[= ]/.test(text) ? text : undefined);
+      (COMMAND_LINES.some((pattern) => pattern.test(text)) ? text : undefined);
     if (command !== undefined) this.commandLine ??= command.trim();
     this.#group(text);
     for (const [sign, pattern] of SIGNS)

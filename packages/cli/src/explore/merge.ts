@@ -5,11 +5,20 @@ import type { TaskResult } from "./task.js";
 
 /** The output of `explore --json`. @throws UsageError */
 export function readResults(file: string): readonly TaskResult[] {
+  let parts: unknown;
   try {
-    return JSON.parse(readFileSync(file, "utf8")) as TaskResult[];
+    parts = JSON.parse(readFileSync(file, "utf8"));
   } catch (error) {
     throw new UsageError(`${file} is no output of explore --json: ${(error as Error).message}`);
   }
+  if (!Array.isArray(parts) || parts.length === 0 || !parts.every(isResult))
+    throw new UsageError(`${file} is no output of explore --json: results with a task and schedules are wanted`);
+  return parts;
+}
+
+function isResult(part: unknown): part is TaskResult {
+  const { task, schedules } = (part ?? {}) as Partial<TaskResult>;
+  return typeof task?.scenario === "string" && typeof task.search === "object" && typeof schedules === "number";
 }
 
 /** Sums schedules and time; of several discoveries the shortest schedule stays. */

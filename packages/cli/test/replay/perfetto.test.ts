@@ -6,8 +6,8 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
+import { TextFile } from "../../src/manners/text-file.js";
 import { PerfettoWriter } from "../../src/replay/perfetto.js";
-import { TextFile } from "../../src/replay/text-file.js";
 import { type ChromeEvent, problems } from "./chrome-trace.js";
 import { map, phase, type ReplayOptions, replay, unmap } from "./lines.js";
 

@@ -2,20 +2,24 @@
 import { closeSync, openSync, writeSync } from "node:fs";
 import { UsageError } from "../errors.js";
 
-const PIECE = 1 << 16;
-
 export class TextFile {
   readonly #fd: number;
   #text = "";
 
-  /** @throws UsageError it cannot be written */
-  constructor(private readonly path: string) {
+  /**
+   * @param piece as many characters are written at a time; 0: each text at once, so that nothing is lost when we are killed
+   * @throws UsageError it cannot be written
+   */
+  constructor(
+    private readonly path: string,
+    private readonly piece = 1 << 16,
+  ) {
     this.#fd = this.#attempt(() => openSync(path, "w"));
   }
 
   write(text: string): void {
     this.#text += text;
-    if (this.#text.length >= PIECE) this.#flush();
+    if (this.#text.length >= this.piece) this.#flush();
   }
 
   close(): void {
