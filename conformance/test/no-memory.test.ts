@@ -21,11 +21,12 @@ import {
 } from "@iommukit/core";
 import { smmuv3 } from "@iommukit/iommu-smmuv3";
 import { presets, vtd } from "@iommukit/iommu-vtd";
-import { accelerator, type PciDevice } from "@iommukit/pci-device";
+import { accelerator, type PciDevice, rootPort } from "@iommukit/pci-device";
 import { VfioContainer, type VfioDevice, type VfioGroup, vfioType1 } from "@iommukit/vfio-type1";
 import { describe, expect, it } from "vitest";
 
 const FIRST = "0000:01:00.0";
+const PORT = { bdf: "0000:00:1c.0", secondary: 1 };
 const SECOND = "0000:02:00.0";
 const RW = IommuProt.READ | IommuProt.WRITE;
 const PA = 0x1_0100_0000;
@@ -49,7 +50,7 @@ type Step = readonly [name: string, body: () => Promise<unknown>];
 function bringUp(platform: Platform, { iommu }: Backend): Step[] {
   return [
     ["iommu", () => platform.addIommu(iommu())],
-    ["first device", () => platform.plug(accelerator({ bdf: FIRST }))],
+    ["first device", () => platform.plug(rootPort({ ...PORT, devices: [accelerator({ bdf: FIRST })] }))],
     ["second device", () => platform.plug(accelerator({ bdf: SECOND }))],
   ];
 }

@@ -1,13 +1,22 @@
 /** Hierarchies behind both IOMMUs: what the requester id on the wire means for domains. */
-import { type AddressSpace, createPlatform, type IommuPlugin, NO_PASID, type Platform } from "@iommukit/core";
+import {
+  type AddressSpace,
+  createPlatform,
+  IommuError,
+  type IommuPlugin,
+  NO_PASID,
+  type Platform,
+} from "@iommukit/core";
 import { smmuv3 } from "@iommukit/iommu-smmuv3";
 import { vtd } from "@iommukit/iommu-vtd";
 import {
   Accelerator,
   accelerator,
+  behind,
   disableVirtualFunctions,
   edu,
   enableVirtualFunctions,
+  PciBridge,
   type PciDevice,
   type PhysicalFunction,
   pcieToPciBridge,
@@ -55,6 +64,22 @@ describe.each(BACKENDS)("PCI hierarchies behind %s", (_name, iommu) => {
     expect(await platform.close()).toEqual([]);
   });
 
+  it("let a device behind a bridge to conventional PCI come back", async () => {
+    const platform = await createPlatform({
+      iommus: [iommu()],
+      devices: [pcieToPciBridge({ bdf: "0000:00:1e.0", secondary: 5 })],
+    });
+    const bridge = platform.device("0000:00:1e.0").pci;
+    if (!(bridge instanceof PciBridge)) throw new Error("no bridge");
+    await platform.run(async () => {
+      for (let i = 0; i < 3; i++) {
+        await platform.plug(behind(bridge, edu({ bdf: "0000:05:03.0" })));
+        await platform.unplug("0000:05:03.0");
+      }
+    });
+    expect(await platform.close()).toEqual([]);
+  });
+
   it("keep devices behind different ports apart", async () => {
     const [first, second] = ["0000:01:00.0", "0000:02:00.0"];
     const platform = await createPlatform({
@@ -73,6 +98,25 @@ describe.each(BACKENDS)("PCI hierarchies behind %s", (_name, iommu) => {
         return pci.dma.tryRead(NO_PASID, 0x10_0000n, new Uint8Array(1)) === 0;
       });
       expect(outcome).toEqual([true, false]);
+    });
+    expect(await platform.close()).toEqual([]);
+  });
+
+  it("make all virtual functions or none", async () => {
+    const bdf = "0000:01:00.0";
+    const platform = await createPlatform({ iommus: [iommu()], devices: [accelerator({ bdf, totalVfs: 4 })] });
+    const pf = platform.device(bdf).pci;
+    if (!(pf instanceof Accelerator) || pf.virtualFunctions === undefined) throw new Error("no VFs");
+    await platform.run(async () => {
+      const { ops } = platform.iommus[0];
+      const probe = ops.probeDevice.bind(ops);
+      ops.probeDevice = async (dev) => {
+        if (dev.name === "0000:01:00.3") throw new IommuError("ENOMEM", "no memory");
+        await probe(dev);
+      };
+      await expect(enableVirtualFunctions(platform, pf as PhysicalFunction, 4)).rejects.toThrow("ENOMEM");
+      expect([...platform.devices.keys()]).toEqual([bdf]);
+      expect((await enableVirtualFunctions(platform, pf as PhysicalFunction, 2)).length).toBe(2);
     });
     expect(await platform.close()).toEqual([]);
   });
@@ -101,5 +145,32 @@ describe.each(BACKENDS)("PCI hierarchies behind %s", (_name, iommu) => {
       expect([...platform.devices.keys()]).toEqual([bdf]);
     });
     expect(await platform.close()).toEqual([]);
+  });
+});
+
+describe("two devices behind one bridge to conventional PCI", () => {
+  const devices = ["0000:05:03.0", "0000:05:04.0"].map((bdf) => edu({ bdf }));
+  const bridge = pcieToPciBridge({ bdf: "0000:00:1e.0", secondary: 5, devices });
+
+  it.each(["0000:05:03.0", "0000:05:04.0"])("share the bridge's id and a domain with VT-d (%s) (I14)", async (bdf) => {
+    const platform = await createPlatform({ iommus: [vtd()], devices: [bridge], services: [vfioType1()] });
+    await platform.run(async () => {
+      expect(platform.device(bdf).group?.devices.length).toBe(3);
+      await mapPage(platform, bdf, 0x10_0000n);
+      for (const name of ["0000:05:03.0", "0000:05:04.0"]) {
+        const pci = platform.device(name).pci as PciDevice;
+        pci.writeConfig(4, 2, 6);
+        const into = new Uint8Array(1);
+        expect(pci.dma.tryRead(NO_PASID, 0x10_0000n, into)).toBe(0);
+        expect(into[0]).toBe(7);
+      }
+    });
+    expect(await platform.close()).toEqual([]);
+  });
+
+  it("are refused by the SMMU's driver, which knows one device per StreamID", async () => {
+    await expect(createPlatform({ iommus: [smmuv3()], devices: [bridge] })).rejects.toThrow(
+      "EBUSY: 0000:05:04.0: StreamID 0x500 is 0000:05:03.0's",
+    );
   });
 });

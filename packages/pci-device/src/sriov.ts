@@ -65,7 +65,7 @@ export interface PhysicalFunction extends PciDevice {
   readonly virtualFunctions: VirtualFunctions;
 }
 
-/** pci_enable_sriov: makes `count` VFs and plugs them into the platform. Inside of the machine. */
+/** pci_enable_sriov: makes `count` VFs and plugs them into the platform, all or none. Inside of the machine. */
 export async function enableVirtualFunctions(
   platform: Platform,
   pf: PhysicalFunction,
@@ -75,7 +75,13 @@ export async function enableVirtualFunctions(
   writeField(pf, at, SRIOV_CAPABILITY.NumVFs, count);
   pf.writeConfig(at + 8, 2, VF_ENABLE | VF_MSE);
   const devices: Device[] = [];
-  for (const vf of pf.virtualFunctions.functions) devices.push(...(await platform.plug(existing(vf))));
+  try {
+    for (const vf of pf.virtualFunctions.functions) devices.push(...(await platform.plug(existing(vf))));
+  } catch (error) {
+    for (const { name } of devices.reverse()) await platform.unplug(name);
+    pf.writeConfig(at + 8, 2, 0);
+    throw error;
+  }
   return devices;
 }
 

@@ -106,13 +106,23 @@ export class Platform {
     this.#segments.push({ iommu, requesters });
   }
 
-  /** Inside of the machine: hot-plugs a device, behind the IOMMU of its segment if there is one. @throws IommuError as the IOMMU driver's probeDevice refuses */
+  /**
+   * Inside of the machine: hot-plugs a device, behind the IOMMU of its segment if there is one. All of its functions, or none.
+   * @throws IommuError as the IOMMU driver's probeDevice refuses
+   */
   async plug(plugin: DevicePlugin): Promise<readonly Device[]> {
     const segment = this.#segments[plugin.segment];
     const scope = this.container.createChildContainer();
     scope.registerInstance<TranslationPort>(TranslationPort, segment?.iommu.chip ?? NO_IOMMU);
+    const functions = plugin.create(scope);
     const added: Device[] = [];
-    for (const pci of plugin.create(scope)) added.push(await this.#probe(segment, pci));
+    try {
+      for (const pci of functions) added.push(await this.#probe(segment, pci));
+    } catch (error) {
+      for (const device of added.reverse()) await this.#release(device);
+      for (const pci of functions) pci.remove?.();
+      throw error;
+    }
     for (const device of added) {
       for (const service of this.#services) await service.deviceAdded?.(this, device.name);
     }
@@ -152,11 +162,15 @@ export class Platform {
     const device = this.device(bdf);
     for (const service of this.#services) await service.deviceRemoved?.(this, bdf);
     await this.#shutdownSva(device);
+    await this.#release(device);
+    device.pci.remove?.();
+  }
+
+  async #release(device: Device): Promise<void> {
     await this.groups.remove(device);
     await device.iommu?.ops.releaseDevice(device);
-    this.#segments[device.pci.segment]?.requesters.remove(device.rid);
-    this.devices.delete(bdf);
-    device.pci.remove?.();
+    this.#segments[device.pci.segment]?.requesters.remove(device.pci.rid);
+    this.devices.delete(device.name);
   }
 
   /** Waits as well when somebody shuts it down already. */

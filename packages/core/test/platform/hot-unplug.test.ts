@@ -82,6 +82,26 @@ describe("Platform.plug", () => {
   });
 });
 
+describe("Platform.plug of several functions", () => {
+  it("plugs all or none", async () => {
+    const { platform, ops } = await machine();
+    const gone: string[] = [];
+    const functions = ["0000:02:00.0", "0000:02:00.1", "0000:02:00.2"].map((bdf) =>
+      Object.assign(new FakePciFunction(bdf), { remove: () => gone.push(bdf) }),
+    );
+    const several: DevicePlugin = { name: "several", segment: 0, create: () => functions };
+    await platform.run(async () => {
+      ops.fail("probeDevice", "ENOMEM", 2);
+      await expect(platform.plug(several)).rejects.toThrow("ENOMEM");
+      expect([...platform.devices.keys()]).toEqual([BDF]);
+      expect(platform.groups.all.size).toBe(1);
+      expect(gone).toEqual(functions.map(({ bdf }) => bdf));
+      expect((await platform.plug(several)).map(({ name }) => name)).toEqual(gone);
+    });
+    expect(await platform.close()).toEqual([]);
+  });
+});
+
 describe("Platform.close", () => {
   it.each(["seed", "mainline"] as const)(
     "leaves nothing of processes that were bound; core %s (I-3) (L-21)",

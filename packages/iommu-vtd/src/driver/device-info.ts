@@ -18,15 +18,15 @@ export class DeviceInfo implements DeviceTlbTarget {
   qdep = 0;
   pfsid = 0;
 
-  /** @param rid the id of its requests; another than the function's for an alias */
+  /** @param rid the function's own id, also where a bridge replaces it; another for the alias (I14) */
   constructor(
     readonly device: Device,
-    readonly rid = device.rid,
+    readonly rid = device.pci.rid,
   ) {}
 
   /** An id that requests of other functions carry too: it has no ATS and no PASID. */
   get isAlias(): boolean {
-    return this.rid !== this.device.rid;
+    return this.rid !== this.device.pci.rid;
   }
 
   get priEnabled(): boolean {

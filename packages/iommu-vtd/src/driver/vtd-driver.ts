@@ -125,13 +125,14 @@ export class VtdDriver implements IommuOps {
 
   async probeDevice(dev: Device): Promise<void> {
     const { devices, attachment, unit, pageRequests, aliases } = this.#on;
-    if (devices.has(dev.rid)) throw new IommuError("EBUSY", `${unit.dmar}: requester id ${hex(dev.rid)} is in use`);
+    if (devices.has(dev.pci.rid))
+      throw new IommuError("EBUSY", `${unit.dmar}: requester id ${hex(dev.pci.rid)} is in use`);
     const info = new DeviceInfo(dev);
-    await aliases.replacedBy(dev.rid);
+    await aliases.replacedBy(dev.pci.rid);
     await attachment.add(info, pasidBitsOf(unit, info));
     dev.iommuPriv = info;
-    devices.set(dev.rid, info);
-    this.sva.registerQueueFlush(dev, () => pageRequests.flush(dev.rid));
+    devices.set(dev.pci.rid, info);
+    this.sva.registerQueueFlush(dev, () => pageRequests.flush(dev.pci.rid));
   }
 
   async releaseDevice(dev: Device): Promise<void> {
@@ -140,13 +141,13 @@ export class VtdDriver implements IommuOps {
     await this.svaDeviceShutdown(dev);
     await aliases.detached(info);
     await attachment.remove(info);
-    await pageRequests.lock.with(() => devices.delete(dev.rid));
-    await aliases.released(dev.rid);
+    await pageRequests.lock.with(() => devices.delete(dev.pci.rid));
+    await aliases.released(dev.pci.rid);
     dev.iommuPriv = undefined;
   }
 
   reservedRegions(dev: Device): readonly ReservedRegion[] {
-    return reservedRegions(dev.rid, this.options.reservedMemory ?? []);
+    return reservedRegions(dev.pci.rid, this.options.reservedMemory ?? []);
   }
 
   domainAlloc(type: DomainType, dev: Device): IommuDomain {
@@ -342,7 +343,7 @@ export class VtdDriver implements IommuOps {
 
   async pageResponse(dev: Device, { pasid, grpid, code, responseNeedsPasid }: IopfResponse): Promise<void> {
     if (dev.iommuPriv === undefined) return;
-    await this.#on.pageRequests.respond(dev.rid, responseNeedsPasid ? pasid : NO_PASID, grpid, code);
+    await this.#on.pageRequests.respond(dev.pci.rid, responseNeedsPasid ? pasid : NO_PASID, grpid, code);
   }
 }
 
