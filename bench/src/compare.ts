@@ -22,6 +22,8 @@ export const SUBJECTS = [...ARCHS, "alternating"] as const;
 export type Subject = (typeof SUBJECTS)[number];
 /** C and the model take turns that often. Whatever else the machine does only ever takes time: the best turn counts. */
 const ROUNDS = 7;
+/** Of the translations, with a listener to every event: each takes many times as long. */
+const EVERY_SHARE = 1 / 4;
 
 function rates(ports: readonly TranslationPort[], test: Case, count: number): number {
   const each = Math.ceil(count / ROUNDS);
@@ -77,8 +79,8 @@ export function measure(subject: Subject, test: Case, count: number, baseline: B
   const chip = machine.chip(subject, test.kind);
   const alone = beside(subject, chip, test, count, baseline, machine);
   let seen = 0;
-  const listened = (backend: Row["backend"], off: () => void): Row => {
-    const rate = rates([chip], test, Math.ceil(count / 4));
+  const listened = (backend: Row["backend"], off: () => void, share = 1): Row => {
+    const rate = rates([chip], test, Math.ceil(count * share));
     off();
     return { ...row(test, backend, alone.c, rate), slowdown: alone.model / rate };
   };
@@ -91,6 +93,7 @@ export function measure(subject: Subject, test: Case, count: number, baseline: B
     machine.trace.subscribe(({ time }) => {
       seen += time;
     }),
+    EVERY_SHARE,
   );
   if (seen !== 0) throw new Error(`${test.name}: a traced translation failed`);
   return [alone, one, every];

@@ -1,7 +1,7 @@
 /** The command line as a value, so that tests can drive it without a process. */
-import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { UsageError } from "./errors.js";
+import { version } from "./version.js";
 
 /** Each command's code is loaded when it is wanted: most of the packages are behind one of them. */
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
@@ -15,16 +15,9 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   completion: async () => (await import("./commands/completion.js")).completionCommand(() => createProgram()),
 };
 
-/** The commands that these words can mean: none for the version, the named one, or all, for help and suggestions. */
+/** The commands that these words can mean: the named one, or all, for help and suggestions. */
 function wanted([first]: readonly string[]): readonly string[] {
-  if (first === "--version" || first === "-V") return [];
   return first !== undefined && Object.hasOwn(COMMANDS, first) ? [first] : Object.keys(COMMANDS);
-}
-
-/** That of the package. */
-export function version(): string {
-  const manifest = readFileSync(new URL("../package.json", import.meta.url), "utf8");
-  return (JSON.parse(manifest) as { version: string }).version;
 }
 
 /** @param words the command line: commands that it does not name are left out; without it, every command is there */

@@ -4,7 +4,8 @@ import { describe, expect, it } from "vitest";
 import { manName, manPage } from "../../src/manners/man-page.js";
 import { markdownPage } from "../../src/manners/markdown-page.js";
 import { pageOf } from "../../src/manners/page.js";
-import { createProgram, version } from "../../src/program.js";
+import { createProgram } from "../../src/program.js";
+import { version } from "../../src/version.js";
 
 const program = await createProgram();
 const whole = pageOf(program);
