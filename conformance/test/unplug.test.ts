@@ -23,4 +23,10 @@ describe.each([
     expect(platform.device(BDF).pci).not.toBe(pci);
     expect(await platform.close()).toEqual([]);
   });
+
+  it("lets a machine be closed twice", async () => {
+    const platform = await createPlatform({ iommus: [iommu()], devices: [accelerator({ bdf: BDF })] });
+    expect(await platform.close()).toEqual([]);
+    expect(await platform.close()).toEqual([]);
+  });
 });

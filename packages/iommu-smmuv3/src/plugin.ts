@@ -1,5 +1,14 @@
 /** SMMUv3 as a plugin: the one place where the chip and its driver meet. */
-import { ChipPorts, ChipSocket, type EntryKind, type IommuPlugin, Mmio, Variants, variants } from "@iommukit/core";
+import {
+  ChipPorts,
+  ChipSocket,
+  type EntryKind,
+  IommuError,
+  type IommuPlugin,
+  Mmio,
+  Variants,
+  variants,
+} from "@iommukit/core";
 import { Smmuv3DriverOptions } from "./driver/driver-context.js";
 import { Smmuv3Driver } from "./driver/smmuv3-driver.js";
 import { Smmuv3Hardware } from "./hardware/smmuv3-hardware.js";
@@ -22,7 +31,7 @@ const ENTRIES: readonly EntryKind[] = [
 
 /**
  * An SMMUv3 with its driver: `createPlatform({ iommus: [smmuv3()] })`.
- * @throws RangeError no preset has that name; Error for an unknown variant when the platform is made
+ * @throws IommuError EINVAL no preset has that name; for an unknown variant when the platform is made
  */
 export function smmuv3(options: Smmuv3Options = {}): IommuPlugin {
   const preset = presetOf(options.preset ?? "mmu-700-like");
@@ -46,6 +55,6 @@ export function smmuv3(options: Smmuv3Options = {}): IommuPlugin {
 function presetOf(preset: Smmuv3PresetName | Smmuv3Preset): Smmuv3Preset {
   if (typeof preset !== "string") return preset;
   if (!Object.hasOwn(PRESETS, preset))
-    throw new RangeError(`no preset "${preset}"; there are ${Object.keys(PRESETS).join(", ")}`);
+    throw new IommuError("EINVAL", `no preset "${preset}"; there are ${Object.keys(PRESETS).join(", ")}`);
   return PRESETS[preset];
 }

@@ -1,5 +1,14 @@
 /** VT-d as a plugin: the one place where the unit and its driver meet. */
-import { ChipPorts, ChipSocket, type EntryKind, type IommuPlugin, Mmio, Variants } from "@iommukit/core";
+import {
+  ChipPorts,
+  ChipSocket,
+  type EntryKind,
+  IommuError,
+  type IommuPlugin,
+  Mmio,
+  Variants,
+  variants,
+} from "@iommukit/core";
 import { VtdDriverOptions } from "./driver/options.js";
 import { VtdDriver } from "./driver/vtd-driver.js";
 import { VtdHardware } from "./hardware/vtd-hardware.js";
@@ -37,7 +46,7 @@ const ENTRIES: readonly EntryKind[] = [
 
 /**
  * A remapping unit with its driver: `createPlatform({ iommus: [vtd()] })`.
- * @throws RangeError no preset has that name
+ * @throws IommuError EINVAL no preset has that name
  */
 export function vtd(options: VtdOptions = {}): IommuPlugin {
   const preset = presetOf(options.preset ?? sapphireRapidsLike);
@@ -48,7 +57,7 @@ export function vtd(options: VtdOptions = {}): IommuPlugin {
       const hardware = new VtdHardware(container.resolve(ChipPorts), { name, preset });
       const chip = container.resolve(ChipSocket).chip(hardware);
       const shared = container.resolve(Variants);
-      const own = new Set(options.variants);
+      const own = variants(options.variants);
       container.registerInstance<Variants>(Variants, { has: (variant) => own.has(variant) || shared.has(variant) });
       container.registerInstance<Mmio>(Mmio, chip);
       container.registerInstance<VtdDriverOptions>(VtdDriverOptions, { ...options, name, index: indexOf(name) });
@@ -60,8 +69,8 @@ export function vtd(options: VtdOptions = {}): IommuPlugin {
 
 function presetOf(preset: VtdPreset | string): VtdPreset {
   if (typeof preset !== "string") return preset;
-  const named = presets[preset];
-  if (!named) throw new RangeError(`no preset "${preset}"; there are ${Object.keys(presets).join(", ")}`);
+  const named = Object.hasOwn(presets, preset) ? presets[preset] : undefined;
+  if (!named) throw new IommuError("EINVAL", `no preset "${preset}"; there are ${Object.keys(presets).join(", ")}`);
   return named;
 }
 

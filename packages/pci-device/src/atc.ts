@@ -5,7 +5,7 @@
  * Translations that are being fetched or used while an invalidation arrives are tracked apart: the fetched ones are
  * discarded, and the invalidation is complete only when the used ones are done (10.3.1).
  */
-import { Access, type AtsCompletion, type CachedEntry, hex, join64, NO_PASID } from "@iommukit/core";
+import { Access, type AtsCompletion, type CachedEntry, hex, IommuError, join64, NO_PASID } from "@iommukit/core";
 
 export interface AtcGeometry {
   /** A power of two. */
@@ -60,8 +60,8 @@ export class Atc {
 
   constructor(readonly geometry: AtcGeometry) {
     const { sets, ways } = geometry;
-    if (sets < 1 || (sets & (sets - 1)) !== 0 || ways < 1)
-      throw new RangeError(`an ATC of ${sets} sets and ${ways} ways`);
+    if (!(sets >= 1 && ways >= 1 && Number.isInteger(ways)) || (sets & (sets - 1)) !== 0)
+      throw new IommuError("EINVAL", `an ATC of ${sets} sets and ${ways} ways: sets are a power of two`);
     this.#words = new Int32Array(sets * ways * WORDS);
   }
 

@@ -2,7 +2,14 @@
  * Root ports, switch ports and bridges to conventional PCI: a type 1 header, bus numbers, ACS, and the reset of what is
  * behind. Requests from below pass while Bus Master Enable is set.
  */
-import { PCI_EXPRESS_CAPABILITY, type PciBar, type PortType, type RequesterPort, TYPE1_HEADER } from "@iommukit/core";
+import {
+  IommuError,
+  PCI_EXPRESS_CAPABILITY,
+  type PciBar,
+  type PortType,
+  type RequesterPort,
+  TYPE1_HEADER,
+} from "@iommukit/core";
 import { addCapabilities, identity } from "./build-config.js";
 import { type ConfigReset, ConfigSpace } from "./config-space.js";
 import type { FunctionOptions } from "./function-options.js";
@@ -85,7 +92,10 @@ export class PciBridge extends PciFunctionBase {
     config.lock(0x30, -1);
     super(options.bdf, config, addCapabilities(config, description), upstream);
     this.type = options.type;
-    this.setBusNumbers(options.secondary, options.subordinate ?? options.secondary);
+    const { secondary, subordinate = secondary } = options;
+    if (!(secondary > 0 && secondary <= subordinate && subordinate <= 0xff))
+      throw new IommuError("EINVAL", `${options.bdf}: buses ${secondary} to ${subordinate} behind it; 1 to 255 rising`);
+    this.setBusNumbers(secondary, subordinate);
     config.onWrite(0x18, () => this.#renumber());
     config.onWrite(0x3c, () => {
       if (TYPE1_HEADER.SecondaryBusReset.get(config.words) === 1) this.resetBelow("hot");

@@ -1,5 +1,5 @@
 /** VFIO as a service plugin: device nodes, drivers bound, hot plug, leak check. */
-import { isErrno, type Platform, type ServicePlugin } from "@iommukit/core";
+import { IommuError, isErrno, type Platform, type ServicePlugin } from "@iommukit/core";
 import { CONTAINER_PATH, containerNode } from "./container.js";
 import { PROFILES, type ProfileName } from "./profile.js";
 import { Vfio, type VfioParams } from "./vfio.js";
@@ -35,9 +35,14 @@ export function vfioType1(options: VfioOptions = {}): ServicePlugin {
   return {
     name: "vfio-type1",
     async install(platform) {
+      const { profile = "iommukit" } = options;
+      if (!Object.hasOwn(PROFILES, profile))
+        throw new IommuError("EINVAL", `no profile "${profile}"; there are ${Object.keys(PROFILES).join(", ")}`);
+      if (platform.kernel.nodes.has(CONTAINER_PATH))
+        throw new IommuError("EEXIST", `there is a ${CONTAINER_PATH} already`);
       platform.container.registerSingleton(Vfio);
       const vfio = vfioOf(platform);
-      vfio.profile = PROFILES[options.profile ?? "iommukit"];
+      vfio.profile = PROFILES[profile];
       vfio.dynamicMsix = options.dynamicMsix ?? true;
       Object.assign(vfio.params, options.params);
       platform.kernel.nodes.set(CONTAINER_PATH, containerNode(vfio));

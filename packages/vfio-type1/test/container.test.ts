@@ -10,6 +10,7 @@ import {
   VfioExtension,
   VfioGroup,
   vfioOf,
+  vfioType1,
 } from "../src/index.js";
 import { A, B, closeClean, containerWith, errnoOf, machine, memory, PAGE } from "./support/machine.js";
 
@@ -224,6 +225,46 @@ describe("hot unplug", () => {
       expect(m.platform.sva.inUse()).toMatchObject({ bonds: 0, pasids: 0 });
       expect(await errnoOf(container.info())).toBe("EINVAL");
     });
+    await closeClean(m);
+  });
+});
+
+describe("numbers that C has no room for", () => {
+  it("are EINVAL before they become bytes", async () => {
+    const m = await machine();
+    await m.run(async (task) => {
+      const container = await containerWith(m, task, [A]);
+      const at = await memory(task, 1);
+      const map = (values: object) => container.mapDma({ iova: 0n, vaddr: at, size: PAGE, ...values });
+      for (const values of [
+        { size: 2n ** 64n },
+        { size: Number.NaN },
+        { size: 1.5 },
+        { iova: 2n ** 64n },
+        { flags: 2 ** 32 },
+      ])
+        expect(await errnoOf(map(values))).toBe("EINVAL");
+      expect(await errnoOf(container.unmapDma({ iova: 0n, size: 2n ** 64n }))).toBe("EINVAL");
+      expect(await errnoOf(container.unmapAll({ iova: 0n, size: 0.5 }))).toBe("EINVAL");
+      expect(await errnoOf(container.bind({ pid: 2 ** 40 }))).toBe("EINVAL");
+      expect(await errnoOf(container.bind({ pid: Number.NaN }))).toBe("EINVAL");
+      expect(await errnoOf(container.setIommu(Number.NaN))).toBe("EINVAL");
+      expect(await errnoOf(task.pread(container.fd, new Uint8Array(4), -4))).toBe("EINVAL");
+      expect(await errnoOf(task.pwrite(container.fd, new Uint8Array(4), Number.NaN))).toBe("EINVAL");
+    });
+    await closeClean(m);
+  });
+});
+
+describe("vfioType1", () => {
+  it("refuses a profile that is none, and a second VFIO", async () => {
+    const m = await machine();
+    await expect(
+      m.platform.run(() => m.platform.addService(vfioType1({ profile: "linux-9" as "iommukit" }))),
+    ).rejects.toThrow('EINVAL: no profile "linux-9"; there are iommukit, seed, linux-6.1');
+    await expect(m.platform.run(() => m.platform.addService(vfioType1()))).rejects.toThrow(
+      "EEXIST: there is a /dev/vfio/vfio already",
+    );
     await closeClean(m);
   });
 });

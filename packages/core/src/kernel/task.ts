@@ -89,19 +89,23 @@ export class Task {
     }
   }
 
+  /** @throws IommuError EINVAL a number that is none of C's */
   pointer(arg: Uint8Array | bigint | number): UserPointer {
+    if (typeof arg === "number" && !Number.isInteger(arg)) throw new IommuError("EINVAL", `${arg} is no whole number`);
     return arg instanceof Uint8Array ? userBuffer(this.mm, arg) : userAddress(this.mm, BigInt.asUintN(64, BigInt(arg)));
   }
 
   /** pread / pwrite on a descriptor. */
   async pread(fd: number, into: Uint8Array, position: number): Promise<number> {
     const { ops } = this.#fds.get(fd);
+    checkPosition(position);
     if (!ops.read) throw new IommuError("EINVAL", `${ops.name} cannot be read`);
     return ops.read(this, into, position);
   }
 
   async pwrite(fd: number, bytes: Uint8Array, position: number): Promise<number> {
     const { ops } = this.#fds.get(fd);
+    checkPosition(position);
     if (!ops.write) throw new IommuError("EINVAL", `${ops.name} cannot be written`);
     return ops.write(this, bytes, position);
   }
@@ -135,4 +139,10 @@ export class Task {
     await this.#fds.closeAll();
     if (this.kernel.trace.enabled) this.kernel.trace.emit("task:exited", { pid: this.pid, task: this.name });
   }
+}
+
+/** Positions in a file have 63 bits; a number is exact to 53. */
+function checkPosition(position: number): void {
+  if (!Number.isSafeInteger(position) || position < 0)
+    throw new IommuError("EINVAL", `${position} is no position in a file`);
 }

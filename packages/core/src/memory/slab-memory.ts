@@ -2,7 +2,8 @@
  * Simulated RAM in buffers that are allocated when first touched, and written to only here: one for a single region of up
  * to 4 GiB, otherwise a one-level array of 1 GiB slabs, whose `view` takes longer.
  */
-import { hiOf, loOf } from "./address.js";
+import { IommuError } from "../kernel/errno.js";
+import { hex, hiOf, loOf } from "./address.js";
 import { type MemoryRegion, type MemoryWindow, type PhysicalMemory, WINDOW_MASK } from "./physical-memory.js";
 
 const SLAB_SHIFT = 30;
@@ -10,6 +11,28 @@ const SLAB_SIZE = 2 ** SLAB_SHIFT;
 const SLAB_MASK = SLAB_SIZE - 1;
 /** The largest region that one buffer holds. */
 const WHOLE_SIZE = 2 ** 32;
+
+const PAGE = 4096;
+
+function checkRegions(regions: readonly MemoryRegion[]): void {
+  if (regions.length === 0) throw new IommuError("EINVAL", "no RAM: at least one region is wanted");
+  const text = ({ base, size }: MemoryRegion) => `RAM ${hex(base)} + ${hex(size)}`;
+  for (const [index, region] of regions.entries()) {
+    const { base, size } = region;
+    if (
+      !Number.isSafeInteger(base) ||
+      !Number.isSafeInteger(size) ||
+      base % PAGE !== 0 ||
+      size % PAGE !== 0 ||
+      size <= 0
+    )
+      throw new IommuError("EINVAL", `${text(region)} is not whole pages`);
+    if (base < 0 || base + size > 2 ** 52)
+      throw new IommuError("EINVAL", `${text(region)} leaves the 52-bit physical address space`);
+    const other = regions.slice(0, index).find((each) => base < each.base + each.size && each.base < base + size);
+    if (other) throw new IommuError("EINVAL", `${text(region)} overlaps ${text(other)}`);
+  }
+}
 
 export class SlabMemory implements PhysicalMemory {
   viewAt = 0;
@@ -32,15 +55,15 @@ export class SlabMemory implements PhysicalMemory {
   /** Nothing has been written from here up: it is zero, and the host has no memory for it yet. */
   #untouched = 0;
 
+  /** @throws IommuError EINVAL regions that are not whole pages, that overlap, or that 52 bits do not address */
   constructor(readonly regions: readonly MemoryRegion[]) {
+    checkRegions(regions);
     const whole = regions.length === 1 && regions[0].size <= WHOLE_SIZE;
     this.#origin = whole ? regions[0].base : 0;
     this.#slabSize = whole ? WHOLE_SIZE : SLAB_SIZE;
     this.#wholeHi = hiOf(this.#origin);
     this.#wholeAt = loOf(this.#origin) >>> 2;
     for (const { base, size } of regions) {
-      if (base % 4096 !== 0 || size % 4096 !== 0 || size <= 0)
-        throw new RangeError(`RAM 0x${base.toString(16)}+0x${size.toString(16)} is not whole pages`);
       const end = base + size - this.#origin;
       for (let slab = this.#indexOf(base); slab * this.#slabSize < end; slab++) {
         const limit = Math.min(this.#slabSize, end - slab * this.#slabSize);

@@ -1,4 +1,5 @@
 /** PCI addresses as text: "0000:01:00.0" is segment, bus, device, function. */
+import { IommuError } from "../kernel/errno.js";
 
 export interface PciAddress {
   readonly segment: number;
@@ -6,10 +7,10 @@ export interface PciAddress {
   readonly rid: number;
 }
 
-/** @throws RangeError when the text is no address; the segment may be left out */
+/** @throws IommuError EINVAL the text is no address; the segment may be left out */
 export function parseBdf(text: string): PciAddress {
   const match = /^(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([01][0-9a-f])\.([0-7])$/i.exec(text);
-  if (!match) throw new RangeError(`"${text}" is no PCI address such as 0000:01:00.0`);
+  if (!match) throw new IommuError("EINVAL", `"${text}" is no PCI address such as 0000:01:00.0`);
   const [segment, bus, device, fn] = match.slice(1).map((part) => Number.parseInt(part ?? "0", 16));
   return { segment, rid: (bus << 8) | (device << 3) | fn };
 }

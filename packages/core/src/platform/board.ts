@@ -4,10 +4,12 @@ import { ChipSocket, PLAIN_SOCKET } from "../bus/chip-socket.js";
 import type { RequesterDirectory, RequesterPort } from "../bus/ports.js";
 import { AddressDecoder, doorbell, SystemBus } from "../bus/system-bus.js";
 import { Groups } from "../iommu/groups.js";
+import { IommuError } from "../kernel/errno.js";
 import { BoardInterrupts, DOORBELL_BASE, DOORBELL_SIZE, InterruptController } from "../kernel/interrupts.js";
 import { Kernel } from "../kernel/kernel.js";
 import { type HardwareUnit, Scheduler } from "../kernel/scheduler.js";
 import { VirtualTimeScheduler } from "../kernel/virtual-time-scheduler.js";
+import { hex } from "../memory/address.js";
 import { FirstFitPages, PageAllocator, type PageAllocatorOptions } from "../memory/page-allocator.js";
 import { type MemoryRegion, PhysicalMemory } from "../memory/physical-memory.js";
 import { SlabMemory } from "../memory/slab-memory.js";
@@ -41,6 +43,9 @@ export interface BoardOptions {
 
 export const DEFAULT_RAM: readonly MemoryRegion[] = [{ base: 0x1_0000_0000, size: 0x1000_0000 }];
 
+const CORES = { seed: SvaCore, mainline: MainlineSva } as const;
+
+/** @throws IommuError EINVAL RAM, variants or SVA core that cannot be */
 export function createBoard(options: BoardOptions): DependencyContainer {
   const board = root.createChildContainer();
   const scheduler = options.scheduler ?? new VirtualTimeScheduler();
@@ -51,9 +56,13 @@ export function createBoard(options: BoardOptions): DependencyContainer {
   const interrupts = new BoardInterrupts(interruptDelay(scheduler, options.interruptLatency));
   const spaces = new AddressSpaces(memory, bus, pages, scheduler, trace, options.mm);
   const kernel = new Kernel(scheduler, trace, spaces);
+  if (memory.regions.some(({ base, size }) => base < DOORBELL_BASE + DOORBELL_SIZE && DOORBELL_BASE < base + size))
+    throw new IommuError("EINVAL", `RAM lies over the interrupt messages' doorbell at ${hex(DOORBELL_BASE)}`);
   bus.attach(doorbell("msi", DOORBELL_BASE, DOORBELL_SIZE, (address, data) => interrupts.deliver(address, data)));
   const enabled = variants(options.variants);
-  const Core = options.sva === "mainline" ? MainlineSva : SvaCore;
+  const { sva = "seed" } = options;
+  if (!Object.hasOwn(CORES, sva))
+    throw new IommuError("EINVAL", `no SVA core "${sva}"; there are ${Object.keys(CORES).join(", ")}`);
   board.registerInstance(Variants, enabled);
   board.registerInstance<ChipSocket>(ChipSocket, options.socket ?? PLAIN_SOCKET);
   board.registerInstance(Scheduler, scheduler);
@@ -64,7 +73,7 @@ export function createBoard(options: BoardOptions): DependencyContainer {
   board.registerInstance<InterruptController>(InterruptController, interrupts);
   board.registerInstance(AddressSpaces, spaces);
   board.registerInstance(Kernel, kernel);
-  board.registerInstance<Sva>(Sva, new Core(scheduler, trace, kernel, enabled));
+  board.registerInstance<Sva>(Sva, new CORES[sva](scheduler, trace, kernel, enabled));
   board.registerInstance(Groups, new Groups(scheduler, trace, options.passthrough ? "identity" : "dma"));
   return board;
 }
@@ -95,8 +104,9 @@ export class Requesters implements RequesterDirectory {
     return this.#ports.get(rid);
   }
 
+  /** @throws IommuError EEXIST */
   add(rid: number, port: RequesterPort): void {
-    if (this.#ports.has(rid)) throw new Error(`two functions have requester id 0x${rid.toString(16)}`);
+    if (this.#ports.has(rid)) throw new IommuError("EEXIST", `two functions have requester id ${hex(rid)}`);
     this.#ports.set(rid, port);
   }
 

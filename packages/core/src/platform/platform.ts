@@ -6,7 +6,7 @@ import { ChipPorts, TranslationPort } from "../bus/ports.js";
 import { SystemBus } from "../bus/system-bus.js";
 import { Device } from "../iommu/device.js";
 import { Groups } from "../iommu/groups.js";
-import { isErrno } from "../kernel/errno.js";
+import { IommuError, isErrno } from "../kernel/errno.js";
 import { InterruptController } from "../kernel/interrupts.js";
 import { Kernel } from "../kernel/kernel.js";
 import { Scheduler } from "../kernel/scheduler.js";
@@ -72,10 +72,11 @@ export class Platform {
     return this.scheduler.run(body, name);
   }
 
-  /** @throws Error when no device has that bdf */
+  /** @throws IommuError ENODEV no device has that bdf */
   device(bdf: string): Device {
     const device = this.devices.get(bdf);
-    if (!device) throw new Error(`no device ${bdf}; there are ${[...this.devices.keys()].join(", ") || "none"}`);
+    if (!device)
+      throw new IommuError("ENODEV", `no device ${bdf}; there are ${[...this.devices.keys()].join(", ") || "none"}`);
     return device;
   }
 
@@ -108,7 +109,7 @@ export class Platform {
 
   /**
    * Inside of the machine: hot-plugs a device, behind the IOMMU of its segment if there is one. All of its functions, or none.
-   * @throws IommuError as the IOMMU driver's probeDevice refuses
+   * @throws IommuError EEXIST another device has the address; or as the IOMMU driver's probeDevice refuses
    */
   async plug(plugin: DevicePlugin): Promise<readonly Device[]> {
     const segment = this.#segments[plugin.segment];
@@ -130,6 +131,7 @@ export class Platform {
   }
 
   async #probe(segment: Segment | undefined, pci: PciFunction): Promise<Device> {
+    if (this.devices.has(pci.bdf)) throw new IommuError("EEXIST", `there is a device ${pci.bdf} already`);
     const device = new Device(pci.bdf, pci.requesterId ?? pci.rid, pci);
     if (!segment) {
       this.devices.set(pci.bdf, device);
@@ -184,7 +186,12 @@ export class Platform {
 
   async addService(service: ServicePlugin): Promise<void> {
     this.#services.push(service);
-    await service.install(this);
+    try {
+      await service.install(this);
+    } catch (error) {
+      this.#services.splice(this.#services.indexOf(service), 1);
+      throw error;
+    }
   }
 
   /** Ends every task, takes everything off, and says what was left behind: an empty list when nothing leaked. */
@@ -206,7 +213,7 @@ export class Platform {
   }
 }
 
-/** Composes a machine and brings it up. `run` its programs, `close` it in the end. */
+/** Composes a machine and brings it up. `run` its programs, `close` it in the end. @throws IommuError a machine that cannot be */
 export async function createPlatform(options: PlatformOptions): Promise<Platform> {
   const platform = new Platform(createBoard(options));
   await platform.run(async () => {

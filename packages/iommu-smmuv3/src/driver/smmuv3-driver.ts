@@ -76,7 +76,7 @@ export class Smmuv3Driver implements IommuOps {
   }
 
   async stop(): Promise<void> {
-    await this.#smmu.stop();
+    await this.#unit?.stop();
     this.#unit = undefined;
   }
 

@@ -89,7 +89,8 @@ export function mustShare(unit: Unit, info: DeviceInfo, faults: boolean): void {
   const { ecap } = unit.features;
   const { pci } = info.device;
   const missing = [...missingForSva(unit.features), ...info.refusals];
-  if (pasidBitsOf(unit, info) === 0 && ecap.PASID) missing.push("the function has no PASID capability");
+  if (pasidBitsOf(unit, info) === 0 && unit.features.pasidBits > 0)
+    missing.push("the function has no PASID capability");
   if (!pciAtsSupported(pci)) missing.push("the function has no ATS capability that may be trusted");
   else if (!pciAtsPageAligned(pci))
     missing.push("its translation requests are not always page-aligned (ATS capability, bit 5)");

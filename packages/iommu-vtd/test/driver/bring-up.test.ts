@@ -152,6 +152,7 @@ describe("bring-up", () => {
   it("refuses a unit without what it needs, and a preset that does not exist", async () => {
     await expect(machine({ preset: withFields(qemu11Q35, { ecap: { QI: 0 } }) })).rejects.toThrow(IommuError);
     expect(() => vtd({ preset: "pentium" })).toThrow('no preset "pentium"; there are qemu-11-q35');
+    expect(() => vtd({ preset: "toString" })).toThrow('EINVAL: no preset "toString"');
   });
 
   it("tells two units of one platform apart", async () => {

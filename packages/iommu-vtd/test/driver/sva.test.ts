@@ -45,6 +45,17 @@ describe("svaDeviceInit", () => {
     expect(await m.platform.close()).toEqual([]);
   });
 
+  it("names what keeps a unit in legacy mode, and nothing that the function has", async () => {
+    const m = await machine({ mode: "legacy" });
+    await m.run(async () => {
+      const { dev } = await m.plug();
+      await expect(m.platform.sva.iommuSvaDeviceInit(dev, 1, 0)).rejects.toThrow(
+        /cannot share address spaces: the unit is kept in legacy mode$/,
+      );
+    });
+    expect(await m.platform.close()).toEqual([]);
+  });
+
   it("tells the context entry", async () => {
     const m = await machine();
     await m.run(async () => {

@@ -18,7 +18,7 @@ import {
   VFIO_SET_IOMMU,
   VfioExtension,
 } from "../uapi/ioctls.js";
-import { decodeStruct, encodeStruct } from "../uapi/struct.js";
+import { decodeStruct } from "../uapi/struct.js";
 import {
   Bitmap,
   DirtyBitmap,
@@ -29,6 +29,7 @@ import {
   DmaUnmap,
   DmaUnmapFlags,
 } from "../uapi/type1-structs.js";
+import { argument, bytes64 } from "./argument.js";
 import { parseIommuInfo, type Type1Info } from "./type1-info.js";
 import { VfioGroupClient } from "./vfio-group.js";
 
@@ -100,31 +101,32 @@ export class VfioContainerClient {
   }
 
   async mapDma({ iova, vaddr, size, flags = DmaMapFlags.READ | DmaMapFlags.WRITE }: DmaMapping): Promise<void> {
-    const arg = encodeStruct(DmaMap, { argsz: DmaMap.bytes, flags, vaddr, iova, size: BigInt(size) });
+    const arg = argument(DmaMap, { argsz: DmaMap.bytes, flags, vaddr, iova, size: bytes64(size) });
     await this.task.ioctl(this.fd, VFIO_IOMMU_MAP_DMA, arg);
   }
 
   /** @returns bytes unmapped */
-  async unmapDma({ iova, size }: IovaSpan, bitmap?: UserBitmap): Promise<bigint> {
+  async unmapDma(span: IovaSpan, bitmap?: UserBitmap): Promise<bigint> {
     const flags = bitmap ? DmaUnmapFlags.GET_DIRTY_BITMAP : 0;
-    return this.#unmap(flags, iova, BigInt(size), bitmap);
+    return this.#unmap(flags, span, bitmap);
   }
 
   /** Everything. A range other than none is refused with EINVAL. */
-  unmapAll({ iova, size }: IovaSpan = { iova: 0n, size: 0n }): Promise<bigint> {
-    return this.#unmap(DmaUnmapFlags.ALL, iova, BigInt(size));
+  unmapAll(span: IovaSpan = { iova: 0n, size: 0n }): Promise<bigint> {
+    return this.#unmap(DmaUnmapFlags.ALL, span);
   }
 
   /** The memory behind the range will come back at another address. */
-  invalidateVaddr({ iova, size }: IovaSpan): Promise<bigint> {
-    return this.#unmap(DmaUnmapFlags.VADDR, iova, BigInt(size));
+  invalidateVaddr(span: IovaSpan): Promise<bigint> {
+    return this.#unmap(DmaUnmapFlags.VADDR, span);
   }
 
-  async #unmap(flags: number, iova: bigint, size: bigint, bitmap?: UserBitmap): Promise<bigint> {
+  async #unmap(flags: number, span: IovaSpan, bitmap?: UserBitmap): Promise<bigint> {
     const tail = bitmap
-      ? encodeStruct(Bitmap, { pgsize: bitmap.pgsize ?? 4096, size: BigInt(bitmap.bytes), data: bitmap.data })
+      ? argument(Bitmap, { pgsize: bitmap.pgsize ?? 4096, size: bytes64(bitmap.bytes), data: bitmap.data })
       : new Uint8Array(0);
-    const arg = concat(encodeStruct(DmaUnmap, { argsz: DmaUnmap.bytes + tail.length, flags, iova, size }), tail);
+    const range = { iova: span.iova, size: bytes64(span.size) };
+    const arg = concat(argument(DmaUnmap, { argsz: DmaUnmap.bytes + tail.length, flags, ...range }), tail);
     await this.task.ioctl(this.fd, VFIO_IOMMU_UNMAP_DMA, arg);
     return decodeStruct(DmaUnmap, arg).size;
   }
@@ -139,11 +141,11 @@ export class VfioContainerClient {
 
   /** Fills a bitmap in the program's memory, one bit a page. */
   async getDirtyBitmap({ iova, size }: IovaSpan, bitmap: UserBitmap): Promise<void> {
-    const range = encodeStruct(DirtyBitmapGet, {
+    const range = argument(DirtyBitmapGet, {
       iova,
-      size: BigInt(size),
+      size: bytes64(size),
       pgsize: bitmap.pgsize ?? 4096,
-      bitmap_size: BigInt(bitmap.bytes),
+      bitmap_size: bytes64(bitmap.bytes),
       data: bitmap.data,
     });
     await this.#dirty(DirtyPagesFlags.GET_BITMAP, range);
@@ -151,7 +153,7 @@ export class VfioContainerClient {
 
   async #dirty(flags: number, tail: Uint8Array = new Uint8Array(0)): Promise<void> {
     const argsz = DirtyBitmap.bytes + tail.length;
-    await this.task.ioctl(this.fd, VFIO_IOMMU_DIRTY_PAGES, concat(encodeStruct(DirtyBitmap, { argsz, flags }), tail));
+    await this.task.ioctl(this.fd, VFIO_IOMMU_DIRTY_PAGES, concat(argument(DirtyBitmap, { argsz, flags }), tail));
   }
 
   /** Binds an address space to every device of the container. @returns its PASID */
@@ -172,7 +174,7 @@ export class VfioContainerClient {
 
 function bindArgument({ pid }: BindTarget): Uint8Array {
   return concat(
-    encodeStruct(Bind, { argsz: Bind.bytes + BindProcess.bytes, flags: VFIO_IOMMU_BIND_PROCESS }),
-    encodeStruct(BindProcess, { flags: pid === undefined ? 0 : VFIO_IOMMU_BIND_PID, pid: (pid ?? 0) >>> 0 }),
+    argument(Bind, { argsz: Bind.bytes + BindProcess.bytes, flags: VFIO_IOMMU_BIND_PROCESS }),
+    argument(BindProcess, { flags: pid === undefined ? 0 : VFIO_IOMMU_BIND_PID, pid: pid ?? 0 }),
   );
 }

@@ -9,7 +9,8 @@ import {
   VFIO_DEVICE_RESET,
   VFIO_DEVICE_SET_IRQS,
 } from "../uapi/ioctls.js";
-import { decodeStruct, encodeStruct } from "../uapi/struct.js";
+import { decodeStruct } from "../uapi/struct.js";
+import { argument } from "./argument.js";
 
 /** VFIO_PCI_CONFIG_REGION_INDEX, and what is in the command register of configuration space. */
 const CONFIG_REGION = 7;
@@ -27,14 +28,14 @@ export class VfioDeviceClient {
   ) {}
 
   async info(): Promise<{ readonly flags: number; readonly numRegions: number; readonly numIrqs: number }> {
-    const arg = encodeStruct(DeviceInfo, { argsz: DeviceInfo.bytes });
+    const arg = argument(DeviceInfo, { argsz: DeviceInfo.bytes });
     await this.task.ioctl(this.fd, VFIO_DEVICE_GET_INFO, arg);
     const { flags, num_regions, num_irqs } = decodeStruct(DeviceInfo, arg);
     return { flags, numRegions: num_regions, numIrqs: num_irqs };
   }
 
   async regionInfo(index: number): Promise<{ readonly flags: number; readonly size: bigint; readonly offset: bigint }> {
-    const arg = encodeStruct(RegionInfo, { argsz: RegionInfo.bytes, index });
+    const arg = argument(RegionInfo, { argsz: RegionInfo.bytes, index });
     await this.task.ioctl(this.fd, VFIO_DEVICE_GET_REGION_INFO, arg);
     const { flags, size, offset } = decodeStruct(RegionInfo, arg);
     return { flags, size, offset };
@@ -81,7 +82,7 @@ export class VfioDeviceClient {
 
   /** @returns IrqInfoFlags, and how many there are */
   async irqInfo(index: number): Promise<{ readonly flags: number; readonly count: number }> {
-    const arg = encodeStruct(IrqInfo, { argsz: IrqInfo.bytes, index });
+    const arg = argument(IrqInfo, { argsz: IrqInfo.bytes, index });
     await this.task.ioctl(this.fd, VFIO_DEVICE_GET_IRQ_INFO, arg);
     const { flags, count } = decodeStruct(IrqInfo, arg);
     return { flags, count };
@@ -92,19 +93,19 @@ export class VfioDeviceClient {
     const flags = IrqSetFlags.DATA_EVENTFD | IrqSetFlags.ACTION_TRIGGER;
     const data = new Uint8Array(Int32Array.from(eventFds).buffer);
     const head = { argsz: IrqSet.bytes + data.length, flags, index, start, count: eventFds.length };
-    await this.task.ioctl(this.fd, VFIO_DEVICE_SET_IRQS, concat(encodeStruct(IrqSet, head), data));
+    await this.task.ioctl(this.fd, VFIO_DEVICE_SET_IRQS, concat(argument(IrqSet, head), data));
   }
 
   /** Signals one interrupt's eventfd, as the device would. */
   async triggerIrq(index: number, start = 0): Promise<void> {
     const flags = IrqSetFlags.DATA_NONE | IrqSetFlags.ACTION_TRIGGER;
     const head = { argsz: IrqSet.bytes, flags, index, start, count: 1 };
-    await this.task.ioctl(this.fd, VFIO_DEVICE_SET_IRQS, encodeStruct(IrqSet, head));
+    await this.task.ioctl(this.fd, VFIO_DEVICE_SET_IRQS, argument(IrqSet, head));
   }
 
   async disableIrqs(index: number): Promise<void> {
     const flags = IrqSetFlags.DATA_NONE | IrqSetFlags.ACTION_TRIGGER;
-    await this.task.ioctl(this.fd, VFIO_DEVICE_SET_IRQS, encodeStruct(IrqSet, { argsz: IrqSet.bytes, flags, index }));
+    await this.task.ioctl(this.fd, VFIO_DEVICE_SET_IRQS, argument(IrqSet, { argsz: IrqSet.bytes, flags, index }));
   }
 
   async unmaskIntx(): Promise<void> {
@@ -112,7 +113,7 @@ export class VfioDeviceClient {
     await this.task.ioctl(
       this.fd,
       VFIO_DEVICE_SET_IRQS,
-      encodeStruct(IrqSet, { argsz: IrqSet.bytes, flags, index: PciIrq.INTX, count: 1 }),
+      argument(IrqSet, { argsz: IrqSet.bytes, flags, index: PciIrq.INTX, count: 1 }),
     );
   }
 
