@@ -121,6 +121,39 @@ describe.each(BACKENDS)("PCI hierarchies behind %s", (_name, iommu) => {
     expect(await platform.close()).toEqual([]);
   });
 
+  it("show a program virtual functions with ids, BARs and a memory space bit of its own", async () => {
+    const bdf = "0000:01:00.0";
+    const platform = await createPlatform({
+      iommus: [iommu()],
+      devices: [accelerator({ bdf, totalVfs: 4 })],
+      services: [vfioType1()],
+    });
+    const pf = platform.device(bdf).pci as PhysicalFunction;
+    await platform.run(async () => {
+      const [, vf] = await enableVirtualFunctions(platform, pf, 2);
+      const task = platform.kernel.spawn();
+      const container = await VfioContainer.open(task);
+      const group = await container.attach(vf.group?.id ?? 0);
+      await container.setIommu();
+      const device = await group.device(vf.name);
+      const config = async (at: number) => new DataView((await device.read(7, at, 4)).buffer).getUint32(0, true);
+      expect([await config(0), (await config(4)) & 0xffff]).toEqual([0x5a01_1234, 2]);
+      const capability = await device.read(0, 0x10, 8);
+      expect(capability.some((byte) => byte !== 0xff)).toBe(true);
+      await device.write(7, 0x10, Uint8Array.of(0xff, 0xff, 0xff, 0xff));
+      expect((await config(0x10)) & ~15).toBe(-pf.bars[0].size);
+      await device.write(7, 4, Uint8Array.of(4, 0));
+      expect([(await config(4)) & 0xffff, vf.pci.readConfig(4, 2)]).toEqual([4, 4]);
+      // It is the physical function's VF MSE that counts.
+      expect(await device.read(0, 0x10, 8)).toEqual(capability);
+      await device.reset();
+      expect([await config(0), (await config(4)) & 0xffff]).toEqual([0x5a01_1234, 4]);
+      await task.exit();
+      await disableVirtualFunctions(platform, pf);
+    });
+    expect(await platform.close()).toEqual([]);
+  });
+
   it("give virtual functions domains of their own", async () => {
     const bdf = "0000:01:00.0";
     const platform = await createPlatform({

@@ -1,13 +1,13 @@
-/** Puts a function's memory BARs on the system bus where software has placed them, while Memory Space Enable is set. */
-import { type PciBar, type SystemBus, TYPE0_HEADER } from "@iommukit/core";
-import { FIRST_BAR_WORD } from "./build-config.js";
-import type { ConfigSpace } from "./config-space.js";
+/** Puts a function's memory BARs on the system bus where software has placed them, while its memory space is enabled. */
+import type { PciBar, SystemBus } from "@iommukit/core";
 
 export interface BarTarget {
   readonly bdf: string;
   readonly bars: readonly PciBar[];
   readonly present: boolean;
-  readonly config: ConfigSpace;
+  readonly memorySpaceEnabled: boolean;
+  /** Where a BAR is now; 0 when it has not been placed. */
+  addressOf(bar: PciBar): number;
   readBar(bar: number, offset: number, into: Uint8Array): boolean;
   writeBar(bar: number, offset: number, bytes: Uint8Array): boolean;
 }
@@ -25,11 +25,11 @@ export class BarDecoder {
 
   /** Follows the command register and the BARs. A range that something else decodes stays the other's. */
   update(): void {
-    const { bars, present, config } = this.target;
-    const enabled = present && TYPE0_HEADER.MemorySpaceEnable.get(config.words) === 1;
+    const { bars, present, memorySpaceEnabled } = this.target;
+    const enabled = present && memorySpaceEnabled;
     for (const bar of bars) {
       if (bar.kind === "io" || bar.index === 6) continue;
-      const base = enabled ? this.addressOf(bar) : 0;
+      const base = enabled ? this.target.addressOf(bar) : 0;
       const current = this.#attached.get(bar.index);
       if ((current?.base ?? 0) === base) continue;
       current?.detach();
@@ -48,12 +48,10 @@ export class BarDecoder {
       write: (offset, bytes) => this.target.writeBar(index, offset, bytes),
     });
   }
+}
 
-  /** Where the BAR is now; 0 when it has not been placed. */
-  addressOf(bar: PciBar): number {
-    const { words } = this.target.config;
-    const index = FIRST_BAR_WORD + bar.index;
-    const low = (words[index] & (bar.kind === "io" ? ~3 : ~15)) >>> 0;
-    return bar.kind === "mem64" ? (words[index + 1] >>> 0) * 2 ** 32 + low : low;
-  }
+/** The address in a base address register. @param index word index */
+export function barAddress(words: Int32Array, index: number, { kind }: PciBar): number {
+  const low = (words[index] & (kind === "io" ? ~3 : ~15)) >>> 0;
+  return kind === "mem64" ? (words[index + 1] >>> 0) * 2 ** 32 + low : low;
 }

@@ -7,6 +7,7 @@ import {
   MSI64_CAPABILITY,
   MSI64_MASKED_CAPABILITY,
   MSIX_CAPABILITY,
+  PAGE_SIZE,
   PASID_CAPABILITY,
   PCI_EXPRESS_CAPABILITY,
   PCI_EXPRESS_CAPABILITY_V1,
@@ -25,7 +26,8 @@ export type CapabilityOffsets = Readonly<
 
 export const FIRST_BAR_WORD = 4;
 const ROM_WORD = 0x30 / 4;
-const VF_BARS = 0x24;
+/** Byte offset of the VF BARs in the SR-IOV capability. */
+export const VF_BARS = 0x24;
 const MSI_MASK_BITS = 0x10;
 
 /** Vendor, device, class: what both header types begin with. */
@@ -40,9 +42,11 @@ export function identity(options: FunctionOptions, multiFunction: boolean) {
   };
 }
 
+/** @param virtual a VF's: without identity, BARs and what is set once for all VFs in the physical function */
 export function buildEndpointConfig(
   options: FunctionOptions,
   multiFunction: boolean,
+  virtual = false,
 ): [ConfigSpace, CapabilityOffsets] {
   const config = new ConfigSpace(options.conventional ? 256 : 4096);
   config.place(TYPE0_HEADER, 0, {
@@ -52,11 +56,32 @@ export function buildEndpointConfig(
   });
   for (let index = 0; index < 6; index++) config.removeBar(FIRST_BAR_WORD + index);
   config.removeBar(ROM_WORD);
+  if (virtual) {
+    const offsets = addCapabilities(config, options);
+    hardwireVirtual(config, offsets);
+    return [config, offsets];
+  }
   for (const bar of options.bars ?? []) {
     if (bar.index === 6) config.placeRom(ROM_WORD, bar.size);
     else config.placeBar(FIRST_BAR_WORD + bar.index, bar);
   }
   return [config, addCapabilities(config, options)];
+}
+
+/** Command bits of a VF: Bus Master Enable only. */
+const VF_COMMAND = 4;
+const FLR = 0x8000;
+
+/** Fields that a VF does not have read as zero, its ids as all ones: software takes both from the physical function (9.3.4.1). */
+function hardwireVirtual(config: ConfigSpace, { pcie }: CapabilityOffsets): void {
+  config.hardwire(TYPE0_HEADER, 0, { VendorID: 0xffff, DeviceID: 0xffff, InterruptPin: 0 });
+  config.lock(4, 0xffff & ~VF_COMMAND);
+  for (const at of [0xc, 0x3c]) config.lock(at, -1);
+  // Payload and request sizes, ordering, error reporting, the link: Device Control, Link Control, Device Control 2.
+  config.lock(pcie + 8, 0xffff & ~FLR);
+  config.lock(pcie + 0x10, 0xffff);
+  config.lock(pcie + 0x28, 0xffff);
+  config.hardwire(PCI_EXPRESS_CAPABILITY, pcie, { EnableRelaxedOrdering: 0, EnableNoSnoop: 0, MaxReadRequestSize: 0 });
 }
 
 /** Adds every capability that the options name. */
@@ -98,8 +123,10 @@ export function addCapabilities(config: ConfigSpace, options: FunctionOptions): 
       VFDeviceID: sriov.device ?? options.device,
       SupportedPageSizes: 0x553,
     });
-    // The VFs have their BARs where firmware put them, not in a row behind the physical function's.
-    for (let bar = 0; bar < 6; bar++) config.removeBar((offsets.sriov + VF_BARS) / 4 + bar);
+    const vfBars = (offsets.sriov + VF_BARS) / 4;
+    for (let bar = 0; bar < 6; bar++) config.removeBar(vfBars + bar);
+    for (const bar of sriov.bars ?? [])
+      config.placeBar(vfBars + bar.index, { ...bar, size: Math.max(bar.size, PAGE_SIZE) });
   }
   return offsets;
 }

@@ -178,6 +178,16 @@ export class ConfigSpace {
     this.#write[index] = 0;
   }
 
+  /** Fields of the structure at byte offset `at` that have these values, whatever the table says, and keep them. */
+  hardwire<F extends FieldSpecs>(table: Layout<F>, at: number, values: Readonly<Record<string, number>>): void {
+    for (const [name, value] of Object.entries(values)) {
+      const field = table.field(name);
+      field.set(this.words, at / 4, value);
+      field.set(this.#reset, at / 4, value);
+      field.setPair(this.#write, at / 4, 0, 0);
+    }
+  }
+
   /** Bits of the dword at `at` that software cannot change, whatever the table says. */
   lock(at: number, bits: number): void {
     this.#write[at >> 2] &= ~bits;

@@ -24,6 +24,8 @@ export interface FurtherCapability {
 
 export interface SriovOptions {
   readonly totalVfs: number;
+  /** Memory BARs of each VF. */
+  readonly bars?: readonly PciBar[];
   /** Device ID of the VFs; the function's own when absent. */
   readonly device?: number;
   /** Routing id of VF n: the PF's + firstOffset + (n - 1) × stride. Defaults: 1, 1. */

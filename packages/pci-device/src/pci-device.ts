@@ -13,18 +13,19 @@ import {
   TYPE0_HEADER,
 } from "@iommukit/core";
 import { AtsUnit } from "./ats-unit.js";
-import { BarDecoder } from "./bar-decoder.js";
-import { buildEndpointConfig } from "./build-config.js";
+import { BarDecoder, barAddress } from "./bar-decoder.js";
+import { buildEndpointConfig, FIRST_BAR_WORD } from "./build-config.js";
 import type { ConfigReset } from "./config-space.js";
 import type { DevicePorts } from "./device-ports.js";
 import { DmaEngine, type DmaEngineOptions } from "./dma-engine.js";
 import type { DmaRequester } from "./dma-transfer.js";
-import type { FunctionOptions, MsixOptions } from "./function-options.js";
+import type { FunctionOptions, MsixOptions, SriovOptions } from "./function-options.js";
 import { Interrupts } from "./interrupts.js";
 import { MmioWindow } from "./mmio-window.js";
 import { PageRequestInterface } from "./page-requests.js";
 import { PasidState } from "./pasid-state.js";
 import { PciFunctionBase } from "./pci-function-base.js";
+import { placeVirtualBars, virtualBarAddress, virtualMemoryEnabled } from "./sriov-bars.js";
 import { priStatus, wireAts, wirePasid, wirePri } from "./translation-services.js";
 
 /** Where a device sits and how it behaves: what users of every device may choose. */
@@ -60,6 +61,7 @@ export abstract class PciDevice extends PciFunctionBase implements RequesterPort
   /** Set on a VF: the function whose PRI and PASID capabilities it shares (PCIe 9.3.7). */
   readonly physicalFunction: PciDevice | undefined;
   readonly #msix: MsixOptions | undefined;
+  readonly #sriov: SriovOptions | undefined;
   readonly #decoder: BarDecoder;
   /** Not in D3hot. */
   /** PowerState of the power management capability. */
@@ -72,13 +74,18 @@ export abstract class PciDevice extends PciFunctionBase implements RequesterPort
     physicalFunction?: PciDevice,
   ) {
     const portType = ports.upstream.length > 0 ? "endpoint" : "root complex integrated endpoint";
-    const [config, capabilities] = buildEndpointConfig({ portType, ...options }, placement.multiFunction ?? false);
+    const [config, capabilities] = buildEndpointConfig(
+      { portType, ...options },
+      placement.multiFunction ?? false,
+      physicalFunction !== undefined,
+    );
     super(placement.bdf, config, capabilities, ports.upstream);
     const { port, bus, scheduler, trace } = ports;
     this.bars = options.bars ?? [];
     this.untrusted = placement.untrusted ?? false;
     this.physicalFunction = physicalFunction;
     this.#msix = options.msix;
+    this.#sriov = options.sriov;
     this.pasid = physicalFunction?.pasid ?? new PasidState(options.pasid ? 2 ** (options.pasid.width ?? 20) : 0);
     if (options.ats) {
       const { sets = 64, ways = 4, completions = 1, completionDelay = 0, globalInvalidate = true } = options.ats;
@@ -116,6 +123,8 @@ export abstract class PciDevice extends PciFunctionBase implements RequesterPort
     { bars, command, interruptLine }: NonNullable<PlacementOptions["firmware"]>,
     window: MmioWindow,
   ): void {
+    if (this.physicalFunction) return;
+    if (this.#sriov) placeVirtualBars(this, this.#sriov.bars ?? [], window);
     for (const bar of this.bars) {
       const address = bars?.[bar.index] ?? (bar.index === 6 ? 0 : window.allocate(bar));
       const at = bar.index === 6 ? 0x30 : 0x10 + 4 * bar.index;
@@ -129,7 +138,25 @@ export abstract class PciDevice extends PciFunctionBase implements RequesterPort
   /** Physical address of a BAR; 0 when it has not been placed. */
   barAddress(index: number): number {
     const bar = this.bars.find((candidate) => candidate.index === index);
-    return bar ? this.#decoder.addressOf(bar) : 0;
+    return bar ? this.addressOf(bar) : 0;
+  }
+
+  addressOf(bar: PciBar): number {
+    return this.physicalFunction
+      ? virtualBarAddress(this.physicalFunction, this.rid, bar)
+      : barAddress(this.config.words, FIRST_BAR_WORD + bar.index, bar);
+  }
+
+  get memorySpaceEnabled(): boolean {
+    const { config, physicalFunction } = this;
+    return physicalFunction
+      ? virtualMemoryEnabled(physicalFunction)
+      : TYPE0_HEADER.MemorySpaceEnable.get(config.words) === 1;
+  }
+
+  /** What decides about its BARs has changed elsewhere. */
+  updateBars(): void {
+    this.#decoder.update();
   }
 
   get requester(): RequesterPort {
@@ -212,8 +239,7 @@ export abstract class PciDevice extends PciFunctionBase implements RequesterPort
     const bar = this.bars.find((candidate) => candidate.index === index);
     if (bar === undefined || !this.present || this.#powerState === D3HOT || offset < 0 || offset + length > bar.size)
       return false;
-    const enable = bar.kind === "io" ? TYPE0_HEADER.IOSpaceEnable : TYPE0_HEADER.MemorySpaceEnable;
-    return enable.get(this.config.words) === 1;
+    return bar.kind === "io" ? TYPE0_HEADER.IOSpaceEnable.get(this.config.words) === 1 : this.memorySpaceEnabled;
   }
 
   #msixPart(

@@ -81,6 +81,14 @@ export abstract class PciFunctionBase implements PciFunction {
     this.readCommand();
   }
 
+  /** The function is there, as after power-on. */
+  appear(): void {
+    if (this.present) return;
+    this.present = true;
+    this.upstream[0]?.connect(this);
+    this.reset("cold");
+  }
+
   /** Surprise removal: the function is gone from one moment to the next. */
   remove(): void {
     this.present = false;

@@ -6,21 +6,27 @@ import {
   type Device,
   type DevicePlugin,
   formatBdf,
+  type PciBar,
   type Platform,
   SRIOV_CAPABILITY,
-  TYPE0_HEADER,
   writeField,
 } from "@iommukit/core";
+import { VF_BARS } from "./build-config.js";
 import type { PciDevice } from "./pci-device.js";
+import { virtualBarSize } from "./sriov-bars.js";
 
 /** @param bdf where the VF is. @param index 1 … NumVFs */
 export type MakeVirtualFunction = (bdf: string, index: number) => PciDevice;
 
 export class VirtualFunctions {
-  #functions: readonly PciDevice[] = [];
+  /** Every VF that has ever been enabled: it is the same one when it is enabled again. */
+  readonly #made: PciDevice[] = [];
+  #count = 0;
 
+  /** @param bars of each VF */
   constructor(
     private readonly physical: PciDevice,
+    bars: readonly PciBar[],
     private readonly make: MakeVirtualFunction,
   ) {
     const { config, capabilities } = physical;
@@ -29,27 +35,36 @@ export class VirtualFunctions {
     // NumVFs is locked while the VFs exist (9.3.3.5).
     config.guard(at + 0x10, () => (enabled() ? 0 : -1));
     config.onWrite(at + 8, () => this.update());
+    for (const bar of bars) {
+      const low = at + VF_BARS + 4 * bar.index;
+      config.guard(low, () => -Math.min(virtualBarSize(physical, bar), 2 ** 31));
+      for (const half of bar.kind === "mem64" ? [low, low + 4] : [low]) config.onWrite(half, () => this.#updateBars());
+    }
   }
 
   /** The VFs that exist now. */
   get functions(): readonly PciDevice[] {
-    return this.#functions;
+    return this.#made.slice(0, this.#count);
   }
 
   /** Follows VF Enable and VF Memory Space Enable. */
   update(): void {
     const { config, capabilities, present } = this.physical;
-    const { VFEnable, VFMSE, NumVFs, TotalVFs } = SRIOV_CAPABILITY;
+    const { VFEnable, NumVFs, TotalVFs } = SRIOV_CAPABILITY;
     const at = capabilities.sriov / 4;
     const enabled = present && VFEnable.get(config.words, at) === 1;
     const wanted = enabled ? Math.min(NumVFs.get(config.words, at), TotalVFs.get(config.words, at)) : 0;
-    if (wanted !== this.#functions.length) {
-      for (const vf of this.#functions) vf.remove();
-      this.#functions = Array.from({ length: wanted }, (_, n) => this.make(this.#bdf(n), n + 1));
+    if (wanted !== this.#count) {
+      for (const vf of this.functions) vf.remove();
+      for (let n = this.#made.length; n < wanted; n++) this.#made.push(this.make(this.#bdf(n), n + 1));
+      this.#count = wanted;
+      for (const vf of this.functions) vf.appear();
     }
-    for (const vf of this.#functions) {
-      TYPE0_HEADER.MemorySpaceEnable.set(vf.config.words, 0, VFMSE.get(config.words, at));
-    }
+    this.#updateBars();
+  }
+
+  #updateBars(): void {
+    for (const vf of this.functions) vf.updateBars();
   }
 
   #bdf(n: number): string {

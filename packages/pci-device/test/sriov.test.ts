@@ -5,6 +5,7 @@ import {
   pciEnablePasid,
   pciEnablePri,
   pciPrgRespPasidRequired,
+  pciResetFunction,
 } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import { Accelerator } from "../src/devices/accelerator/accelerator.js";
@@ -31,6 +32,79 @@ describe("SR-IOV", () => {
     expect(pf.readConfig(sriov + 0x10, 2)).toBe(3);
     pf.writeConfig(sriov + 8, 2, 0);
     expect(pf.virtualFunctions?.functions).toEqual([]);
+  });
+
+  it("has VFs without ids, memory space enable, BARs and link settings of their own (PCIe 9.3.4.1, 9.3.5)", () => {
+    const { pf, enable } = setUp();
+    const [vf] = enable(1);
+    for (let at = 0; at < 0x40; at += 4) vf.writeConfig(at, 4, 0xffff_ffff);
+    const header = Array.from({ length: 16 }, (_, word) => vf.readConfig(word * 4, 4));
+    expect(header).toEqual([
+      0xffff_ffff,
+      0x0010_0004, // Bus Master Enable
+      pf.readConfig(8, 4),
+      ...new Array(8).fill(0),
+      pf.readConfig(0x2c, 4),
+      0,
+      pf.readConfig(0x34, 4),
+      0,
+      0,
+    ]);
+    const { pcie } = vf.capabilities;
+    for (const at of [8, 0x10, 0x28]) {
+      vf.writeConfig(pcie + at, 2, 0x7fff);
+      expect(vf.readConfig(pcie + at, 2)).toBe(0);
+    }
+  });
+
+  it("has the BARs of its VFs in a row, while VF MSE is set (PCIe 9.2.1.1.1)", () => {
+    const { bench, pf, sriov, enable } = setUp();
+    const vfs = enable(4);
+    const answers = (at: number) => !bench.bus.isFree(at, 4);
+    const [bar0, bar2] = pf.bars;
+    for (const [bar, at] of [[bar0, 0x24] as const, [bar2, 0x2c] as const]) {
+      const base = pf.readConfig(sriov + at + 4, 4) * 2 ** 32 + (pf.readConfig(sriov + at, 4) & ~15);
+      expect(vfs.map((vf) => vf.barAddress(bar.index) - base)).toEqual([0, 1, 2, 3].map((n) => n * bar.size));
+      expect(base % (4 * bar.size)).toBe(0);
+      // Writing ones tells the size of one VF's.
+      pf.writeConfig(sriov + at, 4, 0xffff_ffff);
+      expect((pf.readConfig(sriov + at, 4) & ~15) >>> 0).toBe(2 ** 32 - bar.size);
+      pf.writeConfig(sriov + at, 4, base % 2 ** 32);
+    }
+    const addresses = vfs.map((vf) => vf.barAddress(0));
+    expect(addresses.map(answers)).toEqual([true, true, true, true]);
+    pf.writeConfig(sriov + 8, 2, 1);
+    expect(addresses.map(answers)).toEqual([false, false, false, false]);
+    expect(vfs[0].readBar(0, 0x10, new Uint8Array(4))).toBe(false);
+    pf.writeConfig(sriov + 8, 2, 9);
+    // A larger page of the system moves them apart.
+    pf.writeConfig(sriov + 8, 2, 0);
+    pf.writeConfig(sriov + 0x20, 4, 0x400);
+    const [, second] = enable(2);
+    expect(second.barAddress(0) - vfs[0].barAddress(0)).toBe(0x40_0000);
+  });
+
+  it("loses its VFs by a reset, and has them back with what was saved (pci_restore_iov_state)", async () => {
+    const { bench, pf, sriov, enable } = setUp();
+    const [first] = enable(3);
+    first.writeConfig(4, 2, 4);
+    const address = first.barAddress(0);
+    pf.reset("function");
+    expect([pf.virtualFunctions?.functions.length, first.present]).toEqual([0, false]);
+    expect(first.readConfig(4, 4)).toBe(0xffff_ffff);
+    pf.writeConfig(sriov + 0x24, 4, address % 2 ** 32);
+    pf.writeConfig(sriov + 0x28, 4, Math.floor(address / 2 ** 32));
+    expect(enable(3)[0]).toBe(first);
+    await bench.run(async () => {
+      await pciResetFunction(pf, bench.scheduler);
+      expect(pf.virtualFunctions?.functions.map(({ present }) => present)).toEqual([true, true, true]);
+      expect([first.barAddress(0), first.readConfig(4, 2)]).toEqual([address, 0]);
+      first.writeConfig(4, 2, 4);
+      await pciResetFunction(first, bench.scheduler);
+      expect(first.readConfig(4, 2)).toBe(4);
+    });
+    pf.remove();
+    expect([pf.virtualFunctions?.functions.length, first.present]).toEqual([0, false]);
   });
 
   it("shares PASID and PRI of the physical function, which must enable them first (I3)", () => {

@@ -52,6 +52,14 @@ export function pciSaveState(pci: PciFunction): SavedPciState {
   if (msix !== 0) save(msix + 2, 2);
   save(0x3c, 2);
   save(4, 2);
+  // Last: the VFs come back when everything else is set up.
+  const sriov = at(ExtendedCapabilityId.SRIOV);
+  if (sriov !== 0) {
+    save(sriov + 0x20, 4);
+    for (let offset = 0x24; offset < 0x3c; offset += 4) save(sriov + offset, 4);
+    save(sriov + 0x10, 2);
+    save(sriov + 8, 2);
+  }
   return { registers };
 }
 
@@ -110,9 +118,9 @@ async function busReset(pci: PciFunction, scheduler: Scheduler): Promise<void> {
   await waitReady(pci, scheduler);
 }
 
-/** @throws IommuError ETIMEDOUT when it does not answer; ENODEV when it is gone */
+/** Looks at the Command register, as a VF's ids read as all ones. @throws IommuError ETIMEDOUT when it does not answer; ENODEV when it is gone */
 async function waitReady(pci: PciFunction, scheduler: Scheduler): Promise<void> {
-  for (let waited = 0, step = MS; pci.readConfig(0, 4) === 0xffff_ffff; waited += step, step *= 2) {
+  for (let waited = 0, step = MS; pci.readConfig(4, 4) === 0xffff_ffff; waited += step, step *= 2) {
     if (!pci.present) throw new IommuError("ENODEV", `${pci.bdf} is gone`);
     if (waited > READY_TIMEOUT)
       throw new IommuError("ETIMEDOUT", `${pci.bdf} is not ready ${waited / MS} ms after reset`);

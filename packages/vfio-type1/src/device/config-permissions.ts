@@ -33,7 +33,7 @@ function permissions(table: AnyLayout, rules: Readonly<Record<string, Rule>>): P
 
 const NEXT = { NextCapabilityPointer: "virtual" } as const;
 
-export const HEADER_PERMISSIONS = permissions(TYPE0_HEADER, {
+const HEADER: Readonly<Record<string, Rule>> = {
   VendorID: "virtual",
   DeviceID: "virtual",
   IOSpaceEnable: "write",
@@ -62,7 +62,12 @@ export const HEADER_PERMISSIONS = permissions(TYPE0_HEADER, {
   CapabilitiesPointer: "virtual",
   InterruptLine: "virtual-write",
   InterruptPin: "virtual",
-});
+};
+
+export const HEADER_PERMISSIONS = permissions(TYPE0_HEADER, HEADER);
+
+/** A VF's memory space is its physical function's to enable; the program has a bit of its own. */
+export const VF_HEADER_PERMISSIONS = permissions(TYPE0_HEADER, { ...HEADER, MemorySpaceEnable: "virtual-write" });
 
 /** MSI is VFIO's to enable and to aim; the program sees what it wrote. */
 const MSI: Readonly<Record<string, Rule>> = {

@@ -4,12 +4,21 @@
  */
 import {
   CapabilityId,
+  ExtendedCapabilityId,
+  findExtendedCapability,
   MSI64_MASKED_CAPABILITY,
   PCI_EXPRESS_CAPABILITY,
   type PciFunction,
+  readField,
+  SRIOV_CAPABILITY,
   TYPE0_HEADER,
 } from "@iommukit/core";
-import { CAPABILITY_PERMISSIONS, HEADER_PERMISSIONS, type Permissions } from "./config-permissions.js";
+import {
+  CAPABILITY_PERMISSIONS,
+  HEADER_PERMISSIONS,
+  type Permissions,
+  VF_HEADER_PERMISSIONS,
+} from "./config-permissions.js";
 import { structuresOf } from "./config-structures.js";
 import type { Resource } from "./resources.js";
 
@@ -50,7 +59,9 @@ export class VirtualConfig {
     this.#words = new Int32Array(pci.configSize / 4);
     this.#map = new Array(pci.configSize / 4).fill(undefined);
     for (let word = 0; word < this.#words.length; word++) this.#words[word] = pci.readConfig(word * 4, 4) | 0;
-    const header = { id: -1, word: 0, permissions: HEADER_PERMISSIONS };
+    const { physicalFunction } = pci;
+    if (physicalFunction) this.#identify(physicalFunction);
+    const header = { id: -1, word: 0, permissions: physicalFunction ? VF_HEADER_PERMISSIONS : HEADER_PERMISSIONS };
     this.#map.fill(header, 0, 16);
     for (const { id, extended, start, bytes } of structuresOf(pci)) {
       const permissions = extended ? undefined : CAPABILITY_PERMISSIONS.get(id);
@@ -60,6 +71,15 @@ export class VirtualConfig {
         Math.ceil((start + bytes) / 4),
       );
     }
+  }
+
+  /** A VF has no ids of its own and no Memory Space Enable; the program sees both (vfio_config_init). */
+  #identify(physical: PciFunction): void {
+    const { VendorID, DeviceID, MemorySpaceEnable } = TYPE0_HEADER;
+    const at = findExtendedCapability(physical, ExtendedCapabilityId.SRIOV);
+    VendorID.set(this.#words, 0, readField(physical, 0, VendorID));
+    DeviceID.set(this.#words, 0, readField(physical, at, at === 0 ? DeviceID : SRIOV_CAPABILITY.VFDeviceID));
+    MemorySpaceEnable.set(this.#words, 0, 1);
   }
 
   get size(): number {
@@ -107,16 +127,17 @@ export class VirtualConfig {
     const bits = (value & lane) << shift;
     const lanes = lane << shift;
     const before = this.#words[word];
+    const disablesMemory = this.#disablesMemory(word, bits, lanes);
     this.#words[word] = (before & ~(virt & write & lanes)) | (bits & virt & write & lanes);
     const toDevice = () => this.#toDevice(offset, width, bits, lanes & write & ~virt, shift);
-    if (this.#disablesMemory(word, bits, lanes)) await this.actions.memoryDisabled(toDevice);
+    if (disablesMemory) await this.actions.memoryDisabled(toDevice);
     else toDevice();
     await this.#sideEffects(word, before, lanes);
   }
 
   #disablesMemory(word: number, bits: number, lanes: number): boolean {
     const enable = TYPE0_HEADER.MemorySpaceEnable.lowMask;
-    return word === COMMAND_WORD && (lanes & enable) !== 0 && (bits & enable) === 0 && this.memoryEnabled;
+    return word === COMMAND_WORD && (lanes & enable) !== 0 && (bits & enable) === 0 && this.#showsMemory;
   }
 
   /** Bits that the program may not write keep what the device shows. */
@@ -179,7 +200,13 @@ export class VirtualConfig {
     this.#words[ROM_WORD] = resource ? this.#words[ROM_WORD] & (-resource.bar.size | 1) : 0;
   }
 
+  /** Its BARs answer: those of a VF always, as far as the program can tell. */
   get memoryEnabled(): boolean {
-    return (this.pci.readConfig(COMMAND_WORD * 4, 4) & TYPE0_HEADER.MemorySpaceEnable.lowMask) !== 0;
+    return this.pci.physicalFunction !== undefined || this.#showsMemory;
+  }
+
+  get #showsMemory(): boolean {
+    const words = this.pci.physicalFunction ? this.#words[COMMAND_WORD] : this.pci.readConfig(COMMAND_WORD * 4, 4);
+    return (words & TYPE0_HEADER.MemorySpaceEnable.lowMask) !== 0;
   }
 }

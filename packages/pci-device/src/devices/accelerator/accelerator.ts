@@ -72,7 +72,7 @@ function acceleratorFunction(options: AcceleratorOptions, virtual: boolean): Fun
     ats: ats ?? undefined,
     pri: virtual ? undefined : (pri ?? undefined),
     pasid: virtual ? undefined : (pasid ?? undefined),
-    sriov: virtual || totalVfs === 0 ? undefined : { totalVfs },
+    sriov: virtual || totalVfs === 0 ? undefined : { totalVfs, bars },
   };
 }
 
@@ -93,7 +93,11 @@ export class Accelerator extends PciDevice {
     super(acceleratorFunction(options, physicalFunction !== undefined), options, ports, physicalFunction);
     const { workQueues = 8, engines = 4, vectors = 9, totalSize = 128 } = options;
     if (this.capabilities.sriov !== 0) {
-      this.virtualFunctions = new VirtualFunctions(this, (bdf) => new Accelerator({ ...options, bdf }, ports, this));
+      this.virtualFunctions = new VirtualFunctions(
+        this,
+        this.bars,
+        (bdf) => new Accelerator({ ...options, bdf }, ports, this),
+      );
     }
     this.#queues = Array.from({ length: workQueues }, (_, index) => new WorkQueueUnit(index));
     this.#file = new RegisterFile(this.bdf, REGISTERS_SIZE, REGISTER_LISTS[workQueues]);
@@ -238,6 +242,11 @@ export class Accelerator extends PciDevice {
   #showQueue(queue: WorkQueueUnit): void {
     const status = WQSTS[queue.index].encode({ Enabled: queue.enabled, Occupancy: queue.waiting.length });
     this.#file.set(WQSTS[queue.index], status[0]);
+  }
+
+  override remove(): void {
+    super.remove();
+    this.virtualFunctions?.update();
   }
 
   protected override resetDevice(_kind: ConfigReset): void {
