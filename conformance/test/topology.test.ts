@@ -116,7 +116,14 @@ describe.each(BACKENDS)("PCI hierarchies behind %s", (_name, iommu) => {
       };
       await expect(enableVirtualFunctions(platform, pf as PhysicalFunction, 4)).rejects.toThrow("ENOMEM");
       expect([...platform.devices.keys()]).toEqual([bdf]);
-      expect((await enableVirtualFunctions(platform, pf as PhysicalFunction, 2)).length).toBe(2);
+      for (const count of [-1, 5])
+        await expect(enableVirtualFunctions(platform, pf as PhysicalFunction, count)).rejects.toThrow("EINVAL");
+      const vfs = await enableVirtualFunctions(platform, pf as PhysicalFunction, 2);
+      await expect(enableVirtualFunctions(platform, pf as PhysicalFunction, 2)).rejects.toThrow("EINVAL");
+      expect(vfs.map(({ name, pci }) => [name, pci.present])).toEqual([
+        ["0000:01:00.1", true],
+        ["0000:01:00.2", true],
+      ]);
     });
     expect(await platform.close()).toEqual([]);
   });

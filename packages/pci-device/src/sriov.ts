@@ -6,8 +6,10 @@ import {
   type Device,
   type DevicePlugin,
   formatBdf,
+  IommuError,
   type PciBar,
   type Platform,
+  readField,
   SRIOV_CAPABILITY,
   writeField,
 } from "@iommukit/core";
@@ -80,13 +82,20 @@ export interface PhysicalFunction extends PciDevice {
   readonly virtualFunctions: VirtualFunctions;
 }
 
-/** pci_enable_sriov: makes `count` VFs and plugs them into the platform, all or none. Inside of the machine. */
+/**
+ * pci_enable_sriov: makes `count` VFs and plugs them into the platform, all or none. Inside of the machine.
+ * @throws IommuError EINVAL for more than TotalVFs, or when there are VFs already; and as the IOMMU driver refuses one
+ */
 export async function enableVirtualFunctions(
   platform: Platform,
   pf: PhysicalFunction,
   count: number,
 ): Promise<readonly Device[]> {
   const at = pf.capabilities.sriov;
+  const total = readField(pf, at, SRIOV_CAPABILITY.TotalVFs);
+  if (readField(pf, at, SRIOV_CAPABILITY.VFEnable) === 1) throw new IommuError("EINVAL", `${pf.bdf} has VFs already`);
+  if (!(count >= 0 && count <= total))
+    throw new IommuError("EINVAL", `${pf.bdf} has at most ${total} VFs, not ${count}`);
   writeField(pf, at, SRIOV_CAPABILITY.NumVFs, count);
   pf.writeConfig(at + 8, 2, VF_ENABLE | VF_MSE);
   const devices: Device[] = [];
