@@ -91,7 +91,7 @@ export class PageRequests {
     return PrgResponseCode.RESPONSE_FAILURE;
   }
 
-  /** Drops a request; answers it when it closes a group (a Stop Marker never does). */
+  /** Drops a request. A failure answers every one, a full queue those that close a group (8.1, 8.2); a Stop Marker neither. */
   #refuse(request: PageRequest, code: number, withPasid: boolean, reason: string): void {
     const { name, ports } = this.chip;
     const { rid, prgi } = request;
@@ -99,7 +99,8 @@ export class PageRequests {
       const address = (BigInt(request.hi >>> 0) << 32n) | BigInt(request.lo >>> 0);
       ports.trace.emit("pri:dropped", { unit: name, rid, pasid: request.pasid, address, prgi, reason });
     }
-    if (!answered(request)) return;
+    const answers = code === PrgResponseCode.RESPONSE_FAILURE ? !isStopMarker(request) : answered(request);
+    if (!answers) return;
     this.respond(rid, withPasid ? request.pasid : -1, prgi, code);
   }
 
@@ -122,7 +123,12 @@ export class PageRequests {
 
 const RESPONSE_NAMES: Readonly<Record<number, string>> = { 0: "success", 1: "invalid", 15: "failure" };
 
-/** A group's last request. LRW = 100b with a PASID is a Stop Marker; without one it is a request like any other. */
+/** A group's last request. */
 function answered(request: PageRequest): boolean {
-  return request.last && (request.read || request.write || request.pasid < 0);
+  return request.last && !isStopMarker(request);
+}
+
+/** LRW = 100b with a PASID. Without one it is a request like any other. */
+function isStopMarker({ last, read, write, pasid }: PageRequest): boolean {
+  return last && !read && !write && pasid >= 0;
 }

@@ -67,13 +67,14 @@ describe("page request queue (8.1, G34)", () => {
     expect(m.pageRequests()).toMatchObject([{ R: false, W: false, Last: true, SSV: true, SubstreamID: 5 }]);
   });
 
-  it("refuses groups with Response Failure while PRIQEN or SMMUEN is 0 (8.1)", () => {
+  it("refuses every request with Response Failure and no PASID while PRIQEN or SMMUEN is 0 (8.2)", () => {
     for (const off of [{ PRIQEN: false }, { SMMUEN: false }] as Fields[]) {
       const m = new Machine().start(off);
       const device = m.endpoint(0);
       m.pageRequest({ rid: 0, last: false, prgi: 3 });
-      m.pageRequest({ rid: 0, last: true, prgi: 3 });
-      expect(device.responses).toEqual([{ rid: 0, pasid: -1, prgi: 3, code: RESPONSE_FAILURE }]);
+      m.pageRequest({ rid: 0, pasid: 5, last: true, prgi: 4 });
+      m.pageRequest({ rid: 0, pasid: 5, read: false, last: true });
+      expect(device.responses).toEqual([3, 4].map((prgi) => ({ rid: 0, pasid: -1, prgi, code: RESPONSE_FAILURE })));
       expect(read(m, s.PRIQ_PROD)).toBe(0);
     }
   });
@@ -83,8 +84,8 @@ describe("page request queue (8.1, G34)", () => {
     m.set(s.PRIQ_BASE, { ADDR: HOLE, LOG2SIZE: 2 });
     m.set(s.CR0, { SMMUEN: true, PRIQEN: true });
     const device = m.endpoint(0);
-    m.pageRequest({ rid: 0, prgi: 1 });
-    m.pageRequest({ rid: 0, prgi: 2 });
+    m.pageRequest({ rid: 0, prgi: 1, last: false });
+    m.pageRequest({ rid: 0, prgi: 2, last: false });
     expect(active(m)).toMatchObject({ PRIQ_ABT_ERR: true });
     expect(device.responses.map(({ code }) => code)).toEqual([RESPONSE_FAILURE, RESPONSE_FAILURE]);
   });
