@@ -3,6 +3,7 @@
  * Guard every emit with `enabled`: with no listener nothing is built and nothing is called.
  */
 import { EventEmitter } from "eventemitter3";
+import { hex } from "../memory/address.js";
 import type { TraceEvents } from "./events.js";
 
 export type TraceName = keyof TraceEvents & string;
@@ -150,10 +151,14 @@ export class Tracer {
   }
 }
 
-/** One line of NDJSON: bigints and addresses as hex strings. */
+/** One line of NDJSON: bigints, addresses and words as hex strings. */
 export function traceLine(record: TraceRecord): string {
   const { time, name, ...payload } = record;
-  return JSON.stringify({ time, name, ...payload }, (_key, value) =>
-    typeof value === "bigint" ? `0x${value.toString(16)}` : value,
-  );
+  return JSON.stringify({ time, name, ...payload }, hexValues);
+}
+
+function hexValues(key: string, value: unknown): unknown {
+  if (typeof value === "bigint") return hex(value);
+  if (typeof value === "number" && (key === "address" || key === "pa")) return hex(value);
+  return key === "words" && Array.isArray(value) ? value.map((word: number) => hex(word >>> 0, 8)) : value;
 }

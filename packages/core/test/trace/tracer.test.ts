@@ -85,9 +85,13 @@ describe("Tracer", () => {
     const trace = new Tracer(() => 3);
     const lines: string[] = [];
     trace.subscribe((record) => lines.push(traceLine(record)));
-    trace.emit("tlb:hit", { ...LOOKUP });
+    trace.emit("tlb:filled", { ...LOOKUP, pa: 0x1_0000_2000, size: 4096 });
+    trace.emit("table:updated", { unit: "vtd", table: "FS L1", address: 0x1_0000_3008, value: 0x63n });
+    trace.emit("command:consumed", { unit: "vtd", command: "inv_wait_dsc", words: [0x25, -1] });
     expect(lines).toEqual([
-      '{"time":3,"name":"tlb:hit","unit":"smmuv3","cache":"TLB","rid":8,"pasid":1,"address":"0x1000"}',
+      '{"time":3,"name":"tlb:filled","unit":"smmuv3","cache":"TLB","rid":8,"pasid":1,"address":"0x1000","pa":"0x100002000","size":4096}',
+      '{"time":3,"name":"table:updated","unit":"vtd","table":"FS L1","address":"0x100003008","value":"0x63"}',
+      '{"time":3,"name":"command:consumed","unit":"vtd","command":"inv_wait_dsc","words":["0x00000025","0xffffffff"]}',
     ]);
   });
 });
