@@ -32,7 +32,7 @@ export async function createProgram(words: readonly string[] = []): Promise<Comm
   return program;
 }
 
-/** A suggestion stands on a line of its own otherwise. */
+/** Suggestions, and messages of others, have line ends in them. */
 function oneLine(text: string): string {
   return `${text.trim().replaceAll(/\s*\n\s*/g, " ")}\n`;
 }
@@ -45,7 +45,7 @@ export async function main(words: readonly string[]): Promise<number> {
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     if (!(error instanceof UsageError)) throw error;
-    process.stderr.write(`iommukit: ${error.message}\n`);
+    process.stderr.write(oneLine(`iommukit: ${error.message}`));
     return 2;
   }
 }

@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { gunzipSync } from "node:zlib";
-import { createPlatform, type Device, type Platform } from "@iommukit/core";
+import { createPlatform, type Device, isErrno, type Platform } from "@iommukit/core";
 import { vtd } from "@iommukit/iommu-vtd";
 import { accelerator, edu } from "@iommukit/pci-device";
 import { CONTAINER_PATH, vfioType1 } from "@iommukit/vfio-type1";
@@ -60,7 +60,7 @@ async function fromModule(path: string, request: MachineRequest): Promise<Platfo
   const { default: factory } = await imported(path);
   if (typeof factory !== "function")
     throw new UsageError(`${path} has no default export that is a function; it has to return a platform`);
-  const platform: unknown = await factory(request);
+  const platform: unknown = await attempt(path, () => factory(request));
   if (!isPlatform(platform)) throw new UsageError(`the default export of ${path} returned no platform`);
   if (!platform.kernel.nodes.has(CONTAINER_PATH))
     throw new UsageError(`the platform of ${path} has no VFIO: add vfioType1() to its services`);
@@ -68,13 +68,22 @@ async function fromModule(path: string, request: MachineRequest): Promise<Platfo
 }
 
 async function imported(path: string): Promise<{ readonly default?: MachineFactory }> {
+  const url = pathToFileURL(resolve(path)).href;
+  return attempt(path, async () => (await import(url)) as { default?: MachineFactory });
+}
+
+/** @throws UsageError what code of the user's threw, and where */
+async function attempt<T>(path: string, body: () => T | Promise<T>): Promise<T> {
   try {
-    return (await import(pathToFileURL(resolve(path)).href)) as { default?: MachineFactory };
+    return await body();
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ERR_UNKNOWN_FILE_EXTENSION") throw error;
-    throw new UsageError(
-      `Node ${process.version} does not load TypeScript: compile ${path}, or use Node 22.18 or newer`,
-    );
+    if ((error as NodeJS.ErrnoException | null)?.code === "ERR_UNKNOWN_FILE_EXTENSION")
+      throw new UsageError(
+        `Node ${process.version} does not load TypeScript: compile ${path}, or use Node 22.18 or newer`,
+      );
+    const { message = String(error), stack = "" } = (error ?? {}) as Partial<Error>;
+    const [place] = /file:\/\/[^\s)]+/.exec(stack) ?? [];
+    throw new UsageError(`${path}: ${message}${place === undefined ? "" : ` (${place})`}`, { cause: error });
   }
 }
 
@@ -85,7 +94,7 @@ async function fromTranscript(path: string, { variants }: MachineRequest): Promi
   try {
     return { ...(await transcriptMachine(header, variants)), kernel: { release: kernel, version, machine } };
   } catch (error) {
-    if (error instanceof UnknownMachine) throw new UsageError(`${path}: ${error.message}`);
+    if (error instanceof UnknownMachine || isErrno(error)) throw new UsageError(`${path}: ${error.message}`);
     throw error;
   }
 }

@@ -26,6 +26,11 @@ export function isHeader(record: unknown): record is TranscriptHeader {
     header.format === "vfio-transcript/1" &&
     [header.kernel, header.version, header.machine, header.config].every((text) => typeof text === "string") &&
     typeof header.devices === "object" &&
-    header.devices !== null
+    header.devices !== null &&
+    Object.values<Partial<TranscriptDevice> | null>(header.devices).every(isDevice)
   );
+}
+
+function isDevice(device: Partial<TranscriptDevice> | null): boolean {
+  return [device?.bdf, device?.driver, device?.vendor, device?.device].every((text) => typeof text === "string");
 }

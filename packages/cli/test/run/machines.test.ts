@@ -5,9 +5,11 @@ import { join } from "node:path";
 import { groupType, reservedRegions } from "@iommukit/host-linux";
 import { vfioOf } from "@iommukit/vfio-type1";
 import { afterAll, describe, expect, it } from "vitest";
+import { UsageError } from "../../src/errors.js";
 import { loadMachine } from "../../src/machines/load-machine.js";
 
 const folder = mkdtempSync(join(tmpdir(), "iommukit-machines-"));
+let modules = 0;
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const edu = (bdf: string, group: number) => ({ bdf, group, driver: "vfio-pci", vendor: "0x1234", device: "0x11e8" });
@@ -105,4 +107,36 @@ describe("a transcript's header", () => {
     writeFileSync(path, text);
     await expect(loadMachine(path)).rejects.toThrow(reason);
   });
+});
+
+describe("a module of the user's", () => {
+  it.each([
+    [
+      "throws at import",
+      'throw new Error("no\\nway");',
+      /^\S+module-\d\.mjs: no\nway \(file:\/\/\S+:\d+:\d+\)$/,
+    ],
+    ["is no JavaScript", "export default ( {", /^\S+module-\d\.mjs: \S/],
+    [
+      "fails",
+      'export default async () => { throw new Error("no luck") };',
+      /module-\d\.mjs: no luck \(file:\/\/\S+\)$/,
+    ],
+    ["throws nothing to speak of", "export default () => { throw undefined };", /module-\d\.mjs: undefined$/],
+    ["returns nothing", "export default () => {};", /returned no platform$/],
+    ["exports nothing", "export const machine = 1;", /has no default export that is a function/],
+  ])("that %s is bad input", async (_what, code, says) => {
+    const path = join(folder, `module-${modules++}.mjs`);
+    writeFileSync(path, code);
+    const error = await loadMachine(path).catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(UsageError);
+    expect((error as Error).message).toMatch(says);
+  });
+});
+
+it("a transcript whose devices have no address is none, and one at an address that is none is refused", async () => {
+  await expect(machine("intel-cm39", "6.12.117", { A: null })).rejects.toThrow("nor a vfio-transcript/1");
+  await expect(machine("intel-cm39", "6.12.117", { A: edu("zz", 0) })).rejects.toThrow(
+    'EINVAL: "zz" is no PCI address',
+  );
 });
