@@ -5,6 +5,9 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { main } from "../src/program.js";
 
+// The first use of a command loads its code, most of the packages with it.
+vi.setConfig({ testTimeout: 30_000 });
+
 let out = "";
 let err = "";
 let folder = "";

@@ -111,11 +111,7 @@ describe("a transcript's header", () => {
 
 describe("a module of the user's", () => {
   it.each([
-    [
-      "throws at import",
-      'throw new Error("no\\nway");',
-      /^\S+module-\d\.mjs: no\nway \(file:\/\/\S+:\d+:\d+\)$/,
-    ],
+    ["throws at import", 'throw new Error("no\\nway");', /^\S+module-\d\.mjs: no\nway \(file:\/\/\S+:\d+:\d+\)$/],
     ["is no JavaScript", "export default ( {", /^\S+module-\d\.mjs: \S/],
     [
       "fails",
