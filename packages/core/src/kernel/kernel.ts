@@ -92,23 +92,32 @@ export class Kernel {
     throw new IommuError("ESRCH", `no process has pid ${pid}`);
   }
 
-  /** The ptrace rule with real credentials: all of the target's ids equal the caller's uid and it is dumpable, or CAP_SYS_PTRACE. */
-  #mmOfTask(caller: Task, task: Task): Mm {
-    const target = task.credentials;
-    const { uid, gid, capabilities } = caller.credentials;
-    const same = target.uid === uid && target.euid === uid && target.suid === uid && target.gid === gid;
-    if (caller !== task && !(same && task.dumpable) && !capabilities.has("CAP_SYS_PTRACE")) {
-      throw new IommuError(
-        "EACCES",
-        `pid ${caller.pid} (uid ${uid}) may not trace pid ${task.pid} (uid ${target.uid}${task.dumpable ? "" : ", not dumpable"})`,
-      );
-    }
-    if (!task.mm?.mmgetNotZero()) throw new IommuError("ESRCH", `process ${task.pid} has no address space`);
-    return task.mm;
+  /** mm_access: without an address space nobody asks who the caller is, and its own it may always have. */
+  async #mmOfTask(caller: Task, task: Task): Promise<Mm> {
+    const { mm } = task;
+    if (!mm?.mmgetNotZero()) throw new IommuError("ESRCH", `process ${task.pid} has no address space`);
+    if (mm === caller.mm || mayTrace(caller, task)) return mm;
+    await mm.mmput();
+    const ids = (of: Task) => `uid ${of.credentials.uid}, gid ${of.credentials.gid}`;
+    throw new IommuError(
+      "EACCES",
+      `pid ${caller.pid} (${ids(caller)}) may not trace pid ${task.pid} (${ids(task)}${task.dumpable ? "" : ", not dumpable"})`,
+    );
   }
 
   printk(line: string): void {
     this.log.push(line);
     if (this.trace.enabled) this.trace.emit("log:printed", { line });
   }
+}
+
+/**
+ * __ptrace_may_access with PTRACE_MODE_REALCREDS: the caller's real ids are all of the target's, which is dumpable and can
+ * do nothing that the caller cannot (cap_ptrace_access_check); or CAP_SYS_PTRACE.
+ */
+function mayTrace({ credentials: caller }: Task, { credentials: target, dumpable }: Task): boolean {
+  if (caller.capabilities.has("CAP_SYS_PTRACE")) return true;
+  const { uid, gid } = caller;
+  const same = [target.uid, target.euid, target.suid].every((id) => id === uid) && target.gid === gid;
+  return same && dumpable && [...target.capabilities].every((each) => caller.capabilities.has(each));
 }

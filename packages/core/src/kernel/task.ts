@@ -12,7 +12,7 @@ export interface TaskOptions {
   readonly name?: string;
   readonly credentials?: Credentials;
   readonly limits?: Partial<ResourceLimits>;
-  /** The address space; undefined for a kernel thread. */
+  /** The address space, with a user reference that is the task's; a new one when absent. */
   readonly mm?: Mm;
   readonly pid?: number;
   /** The descriptors; its own, empty, when absent. */
@@ -120,10 +120,11 @@ export class Task {
     return child;
   }
 
-  /** A new, empty address space; O_CLOEXEC descriptors close. */
+  /** A new, empty address space, which is dumpable; O_CLOEXEC descriptors close. */
   async exec(mm: Mm): Promise<void> {
     const old = this.mm;
     this.mm = mm;
+    this.dumpable = true;
     await old?.mmput();
     await this.#fds.closeAll((closeOnExec) => closeOnExec);
   }

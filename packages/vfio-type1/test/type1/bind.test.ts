@@ -95,6 +95,49 @@ describe("VFIO_IOMMU_BIND", () => {
     await closeClean(m);
   });
 
+  it("asks who the caller is only where an address space is that is not its own (F28)", async () => {
+    const m = await machine();
+    await m.run(async (root) => {
+      const container = await containerWith(m, root);
+      const child = await root.fork("child");
+      child.credentials = user(1000);
+      const bindTo = (pid: number) => errnoOf(child.ioctl(container.fd, VFIO_IOMMU_BIND, bindPid(pid)));
+      const kthread = m.kernel.spawn({ name: "kthread" });
+      await kthread.mm?.mmput();
+      kthread.mm = undefined;
+      expect(await bindTo(kthread.pid)).toBe("ESRCH");
+      // Itself, and a task of another user that shares its address space (CLONE_VM), dumpable or not.
+      child.dumpable = false;
+      child.mm?.mmget();
+      const sharer = m.kernel.spawn({ name: "sharer", mm: child.mm });
+      sharer.dumpable = false;
+      expect(await bindTo(sharer.pid)).toBe("success");
+      expect(await bindTo(child.pid)).toBe("success");
+      expect(m.platform.sva.inUse()).toMatchObject({ bonds: 1, pasids: 1 });
+    });
+    await closeClean(m);
+  });
+
+  it("lets nobody trace who can do more than he (F28, cap_ptrace_access_check)", async () => {
+    const m = await machine();
+    await m.run(async (root) => {
+      const container = await containerWith(m, root);
+      const child = await root.fork("child");
+      child.credentials = user(0, ["CAP_IPC_LOCK"]);
+      const bindTo = (pid: number) => errnoOf(child.ioctl(container.fd, VFIO_IOMMU_BIND, bindPid(pid)));
+      const strong = m.kernel.spawn({ credentials: user(0, ["CAP_IPC_LOCK", "CAP_SYS_RAWIO"]) });
+      const weak = m.kernel.spawn({ credentials: user(0, ["CAP_IPC_LOCK"]) });
+      expect([await bindTo(strong.pid), await bindTo(weak.pid)]).toEqual(["EACCES", "success"]);
+      expect(strong.mm?.mmUsers).toBe(1);
+      // What a program was before it ran another one does not count.
+      weak.dumpable = false;
+      expect(await bindTo(weak.pid)).toBe("EACCES");
+      await weak.exec(m.kernel.createMm("image"));
+      expect(await bindTo(weak.pid)).toBe("success");
+    });
+    await closeClean(m);
+  });
+
   it("refuses a process without an address space: ESRCH by pid, EINVAL for itself (F28)", async () => {
     const m = await machine();
     await m.run(async (task) => {
