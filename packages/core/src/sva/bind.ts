@@ -61,18 +61,29 @@ export class Binder {
     flags: number,
     drvdata: unknown,
   ): Promise<number> {
-    for (let earlier = this.#bondOf(dev, mm); earlier && !earlier.settled; earlier = this.#bondOf(dev, mm))
-      await this.bonds.settle(earlier);
-    const bond = await this.lock.with(() => this.#link(dev, domain, param, mm, flags, drvdata));
+    let bond: BondRecord | undefined;
+    while (!bond) {
+      const earlier = this.#bondOf(dev, mm);
+      if (earlier && !earlier.settled) await this.bonds.settle(earlier);
+      else bond = await this.lock.with(() => this.#link(dev, domain, param, mm, flags, drvdata));
+    }
     if (!bond.ready) await this.bonds.attach(bond);
     return bond.ioMm.pasid;
   }
 
-  /** Under iommu_sva_lock: a new bond, in its lists, or the one that is there. */
-  #link(dev: Device, domain: IommuDomain, param: SvaDeviceParam, mm: Mm, flags: number, drvdata: unknown): BondRecord {
+  /** Under iommu_sva_lock: a new bond, in its lists, or the one that is there; undefined when that one has to settle first. */
+  #link(
+    dev: Device,
+    domain: IommuDomain,
+    param: SvaDeviceParam,
+    mm: Mm,
+    flags: number,
+    drvdata: unknown,
+  ): BondRecord | undefined {
     checkReady(dev, param);
     const existing = this.#bondOf(dev, mm);
     if (existing) {
+      if (!existing.settled) return undefined;
       this.rules.again(existing);
       return existing;
     }
@@ -101,8 +112,14 @@ export class Binder {
   bound(dev: Device, pasid: number): BondRecord {
     const param = this.devices.param(dev);
     if (!param || !dev.group?.domain) throw new IommuError("EINVAL", `SVA of ${dev.name} is not initialised`);
+    const bond = this.withPasid(dev, pasid);
+    if (!bond) throw new IommuError("ESRCH", `no process with PASID ${pasid} is bound to ${dev.name}`);
+    return bond;
+  }
+
+  withPasid(dev: Device, pasid: number): BondRecord | undefined {
     for (const bond of this.ioMms.withPasid(pasid)?.devices ?? []) if (bond.device === dev) return bond;
-    throw new IommuError("ESRCH", `no process with PASID ${pasid} is bound to ${dev.name}`);
+    return undefined;
   }
 }
 

@@ -43,6 +43,27 @@ describe("iommu_sva_bind_device in mainline", () => {
     });
   });
 
+  it("never counts a user of a handle that its last one is giving back (A13)", async () => {
+    const { run, sva, svaDevice, ops, scheduler, mm } = mainline();
+    await run(async () => {
+      const dev = await svaDevice();
+      const process = mm();
+      const pasid = await sva.bindDeviceLocked(dev, process, IOPF);
+      // The binder has looked, and waits for iommu_sva_lock, when the other thread unbinds.
+      const point = scheduler.point.bind(scheduler);
+      scheduler.point = (name) => (name === "lock iommu_sva_lock" ? scheduler.sleep(100) : point(name));
+      const binder = scheduler.spawn("bind", async () => void (await sva.bindDeviceLocked(dev, process, IOPF)));
+      await scheduler.sleep(10);
+      scheduler.point = point;
+      ops.delays.mmDetach = 1000;
+      await sva.unbindDeviceLocked(dev, pasid);
+      await scheduler.sleep(1000);
+      expect(binder.done).toBe(true);
+      expect(sva.inUse().bonds).toBe(1);
+      expect(ops.calls.filter((call) => call.startsWith("mmAttach"))).toHaveLength(2);
+    });
+  });
+
   it("serves callers that bind by PASID, as VFIO does (A13)", async () => {
     const { run, sva, svaDevice, mm } = mainline();
     await run(async () => {
