@@ -2,6 +2,7 @@
  * The end of a bound process (C4, C5): for each bond the device driver stops the device (mm_exit), the IOMMU driver
  * makes the entry silent, the queues are flushed, and the bond goes. Runs before the first page of the process is freed.
  */
+import { isErrno } from "../kernel/errno.js";
 import type { Kernel } from "../kernel/kernel.js";
 import { unfailing } from "../kernel/unfailing.js";
 import type { Variants } from "../platform/variants.js";
@@ -30,10 +31,10 @@ export class MmExit {
   }
 
   async #exitBond(bond: BondRecord): Promise<void> {
-    const { ioMm, device, domain, param } = bond;
+    const { ioMm, device, domain } = bond;
     bond.leaving = true;
     bond.mmExitActive = true;
-    const result = (await param.mmExit?.(device, ioMm.pasid, bond.drvdata)) ?? 0;
+    const result = await this.#stopDevice(bond);
     bond.mmExitActive = false;
     bond.wakeAll();
     const { trace } = this.kernel;
@@ -45,5 +46,16 @@ export class MmExit {
       if (bond.attached) await unfailing(this.kernel, `${device.name}: mm_exit`, silence);
     });
     await this.bonds.detach(bond);
+  }
+
+  /** @returns what the handler returns; one that throws a refusal instead could not stop its device either */
+  async #stopDevice({ ioMm, device, param, drvdata }: BondRecord): Promise<number> {
+    try {
+      return (await param.mmExit?.(device, ioMm.pasid, drvdata)) ?? 0;
+    } catch (error) {
+      if (!isErrno(error)) throw error;
+      this.kernel.printk(`${device.name}: the mm_exit handler failed: ${error.message}`);
+      return -error.errno;
+    }
   }
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { DeadlockError, Mutex } from "../../src/index.js";
+import { DeadlockError, IommuError, Mutex } from "../../src/index.js";
 import { IOPF, machine } from "./machine.js";
 
 describe("mmu_notifier release", () => {
@@ -61,6 +61,30 @@ describe("mmu_notifier release", () => {
       await scheduler.idle();
       expect(sva.inUse()).toEqual({ bonds: 0, pasids: 0, partials: 0 });
       expect(process.mmCount).toBe(0);
+    });
+  });
+
+  it("takes a handler that throws for a device that cannot be stopped, and goes on with the others (C4)", async () => {
+    const { run, sva, svaDevice, kernel, ops, scheduler, mm } = machine();
+    await run(async () => {
+      const refuse = async () => {
+        throw new IommuError("EIO", "the card does not answer");
+      };
+      const [first, second] = [await svaDevice("0000:01:00.0"), await svaDevice("0000:02:00.0", { mmExit: refuse })];
+      const process = mm();
+      const pasid = await sva.bindDeviceLocked(first, process, IOPF);
+      await sva.bindDeviceLocked(second, process, IOPF);
+      await process.mmput();
+      expect(ops.calls.filter((call) => call.startsWith("mmDetach"))).toHaveLength(2);
+      expect(kernel.log).toEqual([
+        "0000:02:00.0: the mm_exit handler failed: EIO: the card does not answer",
+        "0000:02:00.0: possible leak of PASID 1",
+      ]);
+      expect(sva.inUse()).toEqual({ bonds: 0, pasids: 1, partials: 0 });
+      await expect(sva.unbindDeviceLocked(second, pasid)).rejects.toThrow("ESRCH");
+      await sva.iommuSvaDeviceShutdown(second);
+      await scheduler.idle();
+      expect(sva.inUse().pasids).toBe(0);
     });
   });
 
