@@ -1,19 +1,20 @@
 /** One I/O page fault of a bound process, handled by its address space as a CPU's fault would be (E7, E8). */
 import { NO_PASID } from "../bus/transaction.js";
+import type { Device } from "../iommu/device.js";
 import type { Mm } from "../mm/mm.js";
 import type { Variants } from "../platform/variants.js";
 import { FaultPerm, type IopfFault, type IopfResponseCode } from "./fault.js";
 
 export class MmFaultHandler {
-  /** @param find the address space with a PASID, with a user reference taken */
+  /** @param find the address space that the device is bound to with a PASID, with a user reference taken */
   constructor(
-    private readonly find: (pasid: number) => Mm | undefined,
+    private readonly find: (device: Device, pasid: number) => Mm | undefined,
     private readonly variants: Variants,
   ) {}
 
-  async handle(fault: IopfFault): Promise<IopfResponseCode> {
+  async handle(device: Device, fault: IopfFault): Promise<IopfResponseCode> {
     if (fault.pasid === NO_PASID) return "invalid";
-    const mm = this.find(fault.pasid);
+    const mm = this.find(device, fault.pasid);
     if (!mm) return "invalid";
     try {
       return await this.#handleMm(mm, fault);

@@ -24,7 +24,7 @@ export class IopfQueues implements FaultSink {
 
   constructor(
     private readonly kernel: Kernel,
-    private readonly handle: (fault: IopfFault) => Promise<IopfResponseCode>,
+    private readonly handle: (device: Device, fault: IopfFault) => Promise<IopfResponseCode>,
     private readonly variants: Variants,
   ) {}
 
@@ -82,7 +82,7 @@ export class IopfQueues implements FaultSink {
     const { trace } = this.kernel;
     let code: IopfResponseCode = "success";
     for (const fault of group.faults) {
-      code = await this.handle(fault);
+      code = await this.handle(state.device, fault);
       const { pasid, address, perm } = fault;
       if (trace.enabled) trace.emit("iopf:handled", { device: state.device.name, pasid, address, access: perm, code });
       if (code !== "success") break;

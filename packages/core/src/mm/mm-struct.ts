@@ -131,6 +131,8 @@ export abstract class MmStruct implements Mm {
   async #handleFault(address: bigint, access: number): Promise<FaultResult> {
     const vma = this.findVma(address);
     if (!vma || !permits(vma, access)) return "segv";
+    // Who asks for no right gets none: the page of a PROT_NONE mapping could be made resident, but no entry would show it.
+    if (!vma.read && !vma.write && !vma.exec) return "ok";
     return this.faultIn(vma, pageOf(address), (access & Access.WRITE) !== 0);
   }
 

@@ -44,10 +44,13 @@ export class SvaCore implements Sva {
     private readonly pasids: PasidPolicy = new PasidPerBond(trace),
   ) {
     const lock = new Mutex(scheduler, trace, "iommu_sva_lock", "spin");
-    const handler = new MmFaultHandler((pasid) => this.iommuSvaFind(pasid), variants);
-    const handle = (fault: IopfFault) => {
+    // iommu_attach_handle_get: what others are bound to is not the device's to fault in.
+    const find = (dev: Device, pasid: number) =>
+      this.binder.withPasid(dev, pasid) ? this.iommuSvaFind(pasid) : undefined;
+    const handler = new MmFaultHandler(find, variants);
+    const handle = (dev: Device, fault: IopfFault) => {
       const mutex = variants.has("L-5") ? this.ioMms.withPasid(fault.pasid)?.mutex : undefined;
-      return mutex ? mutex.with(() => handler.handle(fault)) : handler.handle(fault);
+      return mutex ? mutex.with(() => handler.handle(dev, fault)) : handler.handle(dev, fault);
     };
     this.#iopf = new IopfQueues(kernel, handle, variants);
     this.#devices = new SvaDevices(kernel, this.#iopf, variants);

@@ -94,6 +94,19 @@ describe("device fault in a process", () => {
     });
   });
 
+  it("that asks for no right shows it no page of a mapping without any (E7)", async () => {
+    await bound(async ({ mm, sva, devices, pasid, fault }) => {
+      const at = await mm.mmap({ length: PAGE, prot: "none" });
+      sva.report(devices[0], { pasid, grpid: 99, address: at, perm: 0, last: false, responseNeedsPasid: true });
+      sva.report(devices[0], { pasid, grpid: 99, address: at, perm: READ, last: true, responseNeedsPasid: true });
+      await sva.flushDevice(devices[0], pasid);
+      expect(mm.pageTable("x86-64").lookup(at)).toBeUndefined();
+      expect(await mm.read(at, new Uint8Array(1))).toBe(0);
+      await mm.mprotect(at, PAGE, "r");
+      expect(await fault(at, READ)).toBe("success");
+    });
+  });
+
   it("is answered INVALID where nothing is mapped, and after munmap (E7)", async () => {
     await bound(async ({ mm, fault }) => {
       const at = await mm.mmap({ length: PAGE });

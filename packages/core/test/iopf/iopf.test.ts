@@ -337,6 +337,18 @@ describe("I/O page fault of a process", () => {
     });
   });
 
+  it("is answered INVALID with a PASID that another device is bound to, whose process does not notice (E14)", async () => {
+    const { run, sva, scheduler, svaDevice, mm, fault, report, answers } = await bound();
+    await run(async () => {
+      const other = mm();
+      const pasid = await sva.bindDeviceLocked(await svaDevice("0000:02:00.0"), other, IOPF);
+      report(fault(1, RW, { pasid }));
+      await scheduler.idle();
+      expect(answers()).toEqual(["1 invalid"]);
+      expect(other.faults).toEqual([]);
+    });
+  });
+
   it("passes the access to handle_mm_fault, privilege included (E7) (E8)", async () => {
     expect(FaultPerm).toEqual({ READ: 1, WRITE: 2, EXEC: 4, PRIV: 8 });
     const { run, scheduler, process, fault, report } = await bound();
