@@ -1,7 +1,7 @@
 /** The backends that commands know, each with the presets that its package has: "smmuv3", "vtd:qemu-11-q35". */
 import type { IommuPlugin } from "@iommukit/core";
 import { PRESETS as SMMUV3_PRESETS, type Smmuv3PresetName, smmuv3 } from "@iommukit/iommu-smmuv3";
-import { presets as VTD_PRESETS, vtd } from "@iommukit/iommu-vtd";
+import { presets as VTD_PRESETS, type VtdPresetName, vtd } from "@iommukit/iommu-vtd";
 import { InvalidArgumentError } from "commander";
 
 export interface BackendOptions {
@@ -28,7 +28,7 @@ const KINDS: Readonly<Record<Backend["name"], Kind>> = {
   },
   vtd: {
     presets: Object.keys(VTD_PRESETS),
-    plugin: (preset, options) => vtd({ ...options, preset }),
+    plugin: (preset, options) => vtd({ ...options, preset: preset as VtdPresetName | undefined }),
   },
 };
 

@@ -12,13 +12,13 @@ import {
 import { VtdDriverOptions } from "./driver/options.js";
 import { VtdDriver } from "./driver/vtd-driver.js";
 import { VtdHardware } from "./hardware/vtd-hardware.js";
-import { presets, sapphireRapidsLike, type VtdPreset } from "./presets.js";
+import { presets, sapphireRapidsLike, type VtdPreset, type VtdPresetName } from "./presets.js";
 import { PASID_ENTRY } from "./spec/pasid-table.js";
 import { CONTEXT_ENTRY, SM_CONTEXT_ENTRY } from "./spec/root-context.js";
 
 export interface VtdOptions extends Omit<VtdDriverOptions, "name" | "index"> {
   /** A preset or its name; "sapphire-rapids-like" when absent. */
-  readonly preset?: VtdPreset | string;
+  readonly preset?: VtdPresetName | VtdPreset;
   /** Known bugs to switch on in this unit's driver, beside those of the platform: names of VTD_VARIANTS. */
   readonly variants?: readonly string[];
 }
@@ -67,11 +67,11 @@ export function vtd(options: VtdOptions = {}): IommuPlugin {
   };
 }
 
-function presetOf(preset: VtdPreset | string): VtdPreset {
+function presetOf(preset: VtdPresetName | VtdPreset): VtdPreset {
   if (typeof preset !== "string") return preset;
-  const named = Object.hasOwn(presets, preset) ? presets[preset] : undefined;
-  if (!named) throw new IommuError("EINVAL", `no preset "${preset}"; there are ${Object.keys(presets).join(", ")}`);
-  return named;
+  if (!Object.hasOwn(presets, preset))
+    throw new IommuError("EINVAL", `no preset "${preset}"; there are ${Object.keys(presets).join(", ")}`);
+  return presets[preset];
 }
 
 /** "vtd" is dmar0, "vtd.1" is dmar1. */

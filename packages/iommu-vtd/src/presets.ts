@@ -118,7 +118,10 @@ export const everything: VtdPreset = {
   invalidationTimeout: 60 * SECOND,
 };
 
-/** By name. */
-export const presets: Readonly<Record<string, VtdPreset>> = Object.fromEntries(
-  [qemu11Q35, sapphireRapidsLike, everything].map((preset) => [preset.name, preset]),
-);
+export type VtdPresetName = "qemu-11-q35" | "sapphire-rapids-like" | "everything";
+
+export const presets: Readonly<Record<VtdPresetName, VtdPreset>> = {
+  "qemu-11-q35": qemu11Q35,
+  "sapphire-rapids-like": sapphireRapidsLike,
+  everything,
+};

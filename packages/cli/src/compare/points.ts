@@ -8,7 +8,7 @@ import {
   type Smmuv3PresetName,
   smmuv3,
 } from "@iommukit/iommu-smmuv3";
-import { sapphireRapidsLike, presets as VTD_PRESETS, type VtdPreset, vtd } from "@iommukit/iommu-vtd";
+import { presets as VTD_PRESETS, type VtdPreset, type VtdPresetName, vtd } from "@iommukit/iommu-vtd";
 import type { AcceleratorOptions } from "@iommukit/pci-device";
 import type { Backend } from "../backends.js";
 import { UsageError } from "../errors.js";
@@ -96,7 +96,7 @@ function onlyGranule(label: string, idr5: number, granule: number): number {
 }
 
 function tunedVtd(backend: Backend, { tlb, walk }: Tuning): IommuPlugin {
-  const preset: VtdPreset = VTD_PRESETS[presetNameOf(backend) ?? sapphireRapidsLike.name];
+  const preset: VtdPreset = VTD_PRESETS[(presetNameOf(backend) ?? "sapphire-rapids-like") as VtdPresetName];
   const { caches } = preset;
   return vtd({
     preset: {

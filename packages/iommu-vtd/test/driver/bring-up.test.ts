@@ -3,7 +3,7 @@ import { describe, expect, it, vi } from "vitest";
 import { missingForSva, probe } from "../../src/driver/probe.js";
 import { VtdHardware } from "../../src/hardware/vtd-hardware.js";
 import { vtd } from "../../src/plugin.js";
-import { everything, qemu11Q35, sapphireRapidsLike, type VtdPreset } from "../../src/presets.js";
+import { everything, qemu11Q35, sapphireRapidsLike, type VtdPreset, type VtdPresetName } from "../../src/presets.js";
 import { CAP, ECAP, GCMD, GSTS, IQA, PLMLIMIT, PMEN, RTADDR } from "../../src/spec/registers.js";
 import { machine, withFields } from "./machine.js";
 
@@ -151,8 +151,10 @@ describe("bring-up", () => {
 
   it("refuses a unit without what it needs, and a preset that does not exist", async () => {
     await expect(machine({ preset: withFields(qemu11Q35, { ecap: { QI: 0 } }) })).rejects.toThrow(IommuError);
-    expect(() => vtd({ preset: "pentium" })).toThrow('no preset "pentium"; there are qemu-11-q35');
-    expect(() => vtd({ preset: "toString" })).toThrow('EINVAL: no preset "toString"');
+    for (const name of ["pentium", "toString"])
+      expect(() => vtd({ preset: name as VtdPresetName })).toThrow(
+        `EINVAL: no preset "${name}"; there are qemu-11-q35`,
+      );
   });
 
   it("tells two units of one platform apart", async () => {
