@@ -200,7 +200,8 @@ export class TableWalk {
         const writable = stage1Perms(dLo & ~AP_READ_ONLY, dHi, hierarchy, context);
         dirties =
           (want & writable & (UW | PW)) !== 0 && (need & ~writable) === 0 && !panForbids(context, want, writable);
-        if (dirties) perms = writable;
+        // What a write would make writable is executed no more than what is (3.13.8).
+        perms = dirties ? writable : perms & writable;
       }
       if ((need & ~perms) !== 0 || panForbids(context, need, perms)) return fault.stage1(EVENT.F_PERMISSION);
       const updatedLo = ((context.ha ? dLo | AF : dLo) & ~(dirties ? AP_READ_ONLY : 0)) | 0;

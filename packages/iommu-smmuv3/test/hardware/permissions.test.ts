@@ -54,6 +54,18 @@ describe("WXN and UWXN (5.4)", () => {
     expect(rights(page({ AP: "readOnly" }, { WXN: true }))).toBe("r-x r-x");
   });
 
+  it("takes a page that a write would make writable for writable (3.13.8, Arm ARM D8.4.2)", () => {
+    const execution = (leaf: Fields, cd: Fields) => {
+      const m = page({ DBM: true, ...leaf }, { HA: true, HD: true, ...cd });
+      return [0, PRIV].map((priv) => m.translate(VA, EXEC | priv) === TranslationStatus.OK);
+    };
+    expect(execution({ AP: "readOnly" }, {})).toEqual([true, false]);
+    expect(execution({ AP: "readOnly" }, { WXN: true })).toEqual([false, false]);
+    expect(execution({ AP: "el1ReadOnly" }, { WXN: true })).toEqual([true, false]);
+    expect(execution({ AP: "readOnly" }, { WXN: true, HD: false })).toEqual([true, true]);
+    expect(execution({ AP: "readOnly", DBM: false }, { WXN: true })).toEqual([true, true]);
+  });
+
   it("ignores UWXN in VMSAv8-64: what EL0 writes is never executed at EL1 anyway", () => {
     expect(rights(page({ AP: "readWrite" }, { UWXN: true }))).toBe("rwx rw-");
   });
