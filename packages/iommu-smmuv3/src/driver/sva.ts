@@ -9,6 +9,7 @@ import {
   type IoMm,
   IommuError,
   type IommuOps,
+  isErrno,
   type Mm,
   type PageTable,
   pciDisablePri,
@@ -109,7 +110,12 @@ export class SmmuSva {
       );
     }
     const context = new SvaContext(mm, table, this.#mmContexts.get(mm));
-    await this.#shareAsid(context);
+    try {
+      await this.#shareAsid(context);
+    } catch (error) {
+      this.mmFree(context);
+      throw error;
+    }
     return context;
   }
 
@@ -117,10 +123,11 @@ export class SmmuSva {
   async #shareAsid(context: SvaContext): Promise<void> {
     await this.attachment.lock.with(async () => {
       const owner = this.asids.owner(context.asid);
+      const moved = owner === undefined || owner instanceof SvaContext ? undefined : this.asids.alloc(owner);
       this.asids.take(context.asid, context);
-      if (owner === undefined || owner instanceof SvaContext) return;
+      if (moved === undefined || owner === undefined || owner instanceof SvaContext) return;
       const before = owner.tagItem;
-      owner.tag = this.asids.alloc(owner);
+      owner.tag = moved;
       for (const master of owner.masters) {
         owner.invalidations.merge([owner.tagItem]);
         if (master.domain === owner) await this.attachment.writeCd(master, owner);
@@ -147,7 +154,22 @@ export class SmmuSva {
     const tag = { type: InvalidationType.S1_ASID, id: context.asid, ssid: 0 };
     array.merge(master.ats ? [tag, { type: InvalidationType.ATS, id: master.sid, ssid: ioMm.pasid }] : [tag]);
     context.bonds.set(master, array);
-    await cdTable.write(ioMm.pasid, processCd(this.#process(master, context), context.table));
+    try {
+      await cdTable.write(ioMm.pasid, processCd(this.#process(master, context), context.table));
+    } catch (error) {
+      // The command queue is stuck, but the entry may be in memory already.
+      await this.#takeBack(device, ioMm, context);
+      throw error;
+    }
+  }
+
+  async #takeBack(device: Device, ioMm: IoMm, context: SvaContext): Promise<void> {
+    try {
+      await this.mmDetach(device, ioMm, context);
+    } catch (error) {
+      if (!isErrno(error)) throw error;
+      this.context.print(`${device.name}: the CD of PASID ${ioMm.pasid} is gone, and may still be cached`);
+    }
   }
 
   #process(master: Master, { asid }: SvaContext): ProcessContext {
@@ -156,11 +178,16 @@ export class SmmuSva {
     return { asid, ips: PHYSICAL_SIZES.indexOf(Math.min(oas, 48)), httu, stall, stallForce };
   }
 
+  /**
+   * After an exit the CD stays, without tables, until the PASID is bound again: VFIO did not tell its device to stop, and what it
+   * still sends must not flood the event queue (S-10).
+   */
   async mmDetach(device: Device, ioMm: IoMm, context: SvaContext): Promise<void> {
     const master = masterOf(device);
     const array = context.bonds.get(master);
     if (!array) return;
-    await master.cdTable?.clear(ioMm.pasid);
+    const { cdTable } = master;
+    if (cdTable && !(await cdTable.isQuiet(ioMm.pasid))) await cdTable.clear(ioMm.pasid);
     await this.invalidation.ranges(array, [EVERYTHING]);
     context.bonds.delete(master);
   }

@@ -2,13 +2,15 @@ import {
   Access,
   type AddressSpace,
   AtsStatus,
+  IommuError,
   IommuProt,
   NO_PASID,
   PrgResponseCode,
   TranslationStatus,
 } from "@iommukit/core";
-import { describe, expect, it } from "vitest";
-import { MmContexts } from "../../src/driver/asid.js";
+import { describe, expect, it, vi } from "vitest";
+import { Identifiers, MmContexts } from "../../src/driver/asid.js";
+import { CommandQueue } from "../../src/driver/command-queue.js";
 import { PRESETS } from "../../src/presets.js";
 import { CD } from "../../src/spec/context-descriptor.js";
 import { IDR0, IDR1 } from "../../src/spec/registers.js";
@@ -200,6 +202,80 @@ describe("process exit with DMA in flight (C9)", () => {
 
   it("floods with C_BAD_CD when the variant takes the CD away (L-9)", async () => {
     expect((await eventsAfterExit(["L-9"]))[2]).toBe("C_BAD_CD");
+  });
+});
+
+describe("a device that nobody has told to stop (S-10)", () => {
+  it("stays silent after the process is gone, and what it sends reaches the next one with the PASID", async () => {
+    const m = await machine();
+    const records = await m.run(async () => {
+      const device = await m.plug();
+      const task = m.platform.kernel.spawn({ name: "first" });
+      const address = await task.memory.mmap({ length: 0x1000, populate: true });
+      const pasid = await m.share(device, task.memory);
+      const records = await m.trace(async () => {
+        await task.exit();
+        expect(m.platform.sva.inUse()).toEqual({ bonds: 0, pasids: 0, partials: 0 });
+        expect(m.translate(device, address, READ, pasid)[0]).toBe(FAULT);
+      });
+      const identity = m.ops.domainAlloc("identity", device.dev);
+      const domain = m.domainOf(device);
+      await m.ops.attachDev(identity, device.dev);
+      await m.ops.attachDev(domain, device.dev);
+      m.ops.domainFree(identity);
+      const next = m.process("next");
+      const at = await next.mmap({ length: 0x1000, populate: true });
+      expect(await m.platform.sva.iommuSvaBindDevice(device.dev, next, 1)).toBe(pasid);
+      expect(m.translate(device, at, READ, pasid)[0]).toBe(OK);
+      await m.platform.sva.iommuSvaUnbindDevice(device.dev, pasid);
+      return records;
+    });
+    expect(records.filter(({ name }) => name === "fault:recorded")).toEqual([]);
+    expect(await m.platform.close()).toEqual([]);
+  });
+});
+
+describe("a bind that fails half-way", () => {
+  it("leaves no CD behind when the command queue is stuck after it was written", async () => {
+    const m = await machine();
+    await m.run(async () => {
+      const device = await m.plug();
+      const mm = m.process();
+      const address = await mm.mmap({ length: 0x1000, populate: true });
+      const pasid = await m.share(device, m.process("other"));
+      // Everything but CD.V is in memory after the first, CD.V after the second.
+      const issueSync = vi.spyOn(CommandQueue.prototype, "issueSync");
+      issueSync
+        .mockResolvedValueOnce(undefined)
+        .mockRejectedValueOnce(new IommuError("ETIMEDOUT", "the queue is full"));
+      await expect(m.platform.sva.iommuSvaBindDevice(device.dev, mm, 1)).rejects.toThrow("ETIMEDOUT");
+      issueSync.mockRestore();
+      expect(m.translate(device, address, READ, pasid + 1)[0]).toBe(FAULT);
+      expect(await m.platform.sva.iommuSvaBindDevice(device.dev, mm, 1)).toBe(pasid + 1);
+      expect(m.translate(device, address, READ, pasid + 1)[0]).toBe(OK);
+    });
+    expect(await m.platform.close()).toEqual([]);
+  });
+
+  it("leaves the ASID to the domain that has it when there is no other, and pins none", async () => {
+    const m = await machine({ cpuAsidBits: 8 });
+    await m.run(async () => {
+      const device = await m.plug();
+      await m.platform.sva.iommuSvaDeviceInit(device.dev, 1, 0);
+      const domain = m.domainOf(device) as unknown as { tag: number };
+      const alloc = vi.spyOn(Identifiers.prototype, "alloc");
+      alloc
+        .mockImplementationOnce(() => domain.tag)
+        .mockImplementationOnce(() => {
+          throw new IommuError("ENOSPC", "all ASIDs are in use");
+        });
+      await expect(m.platform.sva.iommuSvaBindDevice(device.dev, m.process(), 1)).rejects.toThrow("ENOSPC");
+      alloc.mockRestore();
+      expect(MmContexts.of(m.platform.kernel, 8).pinned).toBe(0);
+      m.ops.map(m.domainOf(device), 0x1000n, 0x1_0800_0000, 0x1000, 1, IommuProt.READ);
+      expect(m.translate(device, 0x1000n, READ)[0]).toBe(OK);
+    });
+    expect(await m.platform.close()).toEqual([]);
   });
 });
 
