@@ -56,8 +56,8 @@ export class ProcessBinding {
 
   async #enablePageRequests(info: DeviceInfo): Promise<void> {
     const credits = this.pageRequests.reserve();
-    await this.attachment.setPageRequests(info, credits);
     try {
+      await this.attachment.setPageRequests(info, credits);
       enablePri(info, credits);
     } catch (error) {
       this.pageRequests.release(credits);
@@ -87,8 +87,14 @@ export class ProcessBinding {
 
   async attach(dev: Device, ioMm: IoMm): Promise<void> {
     const { table } = ioMm.contexts.get(this.ops) as ProcessTable;
-    await pasidTableOf(infoOf(dev)).create(ioMm.pasid, this.attachment.processEntry(table.root, table.levels));
-    await this.invalidation.pasidEntryCreated(FLPT_DEFAULT_DID, ioMm.pasid);
+    const info = infoOf(dev);
+    await pasidTableOf(info).create(ioMm.pasid, this.attachment.processEntry(table.root, table.levels));
+    try {
+      await this.invalidation.pasidEntryCreated(FLPT_DEFAULT_DID, ioMm.pasid);
+    } catch (error) {
+      await this.attachment.tearDownPasid(info, ioMm.pasid, false);
+      throw error;
+    }
   }
 
   /**

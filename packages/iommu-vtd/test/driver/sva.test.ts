@@ -1,5 +1,6 @@
-import { Access, AtsStatus, type IommuError, type MmExitHandler, TranslationStatus } from "@iommukit/core";
-import { describe, expect, it } from "vitest";
+import { Access, AtsStatus, IommuError, type MmExitHandler, TranslationStatus } from "@iommukit/core";
+import { describe, expect, it, vi } from "vitest";
+import { Invalidation } from "../../src/driver/invalidation.js";
 import { qemu11Q35, sapphireRapidsLike } from "../../src/presets.js";
 import { PASID_ENTRY } from "../../src/spec/pasid-table.js";
 import { SM_CONTEXT_ENTRY } from "../../src/spec/root-context.js";
@@ -52,6 +53,23 @@ describe("svaDeviceInit", () => {
       await expect(m.platform.sva.iommuSvaDeviceInit(dev, 1, 0)).rejects.toThrow(
         /cannot share address spaces: the unit is kept in legacy mode$/,
       );
+    });
+    expect(await m.platform.close()).toEqual([]);
+  });
+
+  it("gives the credits back when the unit refuses the change of the context entry (L-16)", async () => {
+    const m = await machine();
+    await m.run(async () => {
+      const { dev, pci } = await m.plug();
+      const changed = vi.spyOn(Invalidation.prototype, "scalableContextChanged");
+      for (let i = 0; i < 100; i++) {
+        changed.mockRejectedValueOnce(new IommuError("EINVAL", "refused"));
+        await expect(m.platform.sva.iommuSvaDeviceInit(dev, 1, 0)).rejects.toThrow("EINVAL");
+      }
+      changed.mockRestore();
+      expect(pci.pri).toBe(false);
+      await m.platform.sva.iommuSvaDeviceInit(dev, 1, 0);
+      expect(pci.pri).toBe(true);
     });
     expect(await m.platform.close()).toEqual([]);
   });
@@ -260,6 +278,24 @@ describe("a process on a device", () => {
       if (!domain) throw new Error("no domain");
       await expect(m.ops.mmAlloc(domain, m.process())).rejects.toThrow("EOPNOTSUPP");
     });
+  });
+
+  it("leaves no entry behind when the unit does not hear of it", async () => {
+    const m = await machine();
+    await m.run(async () => {
+      const { dev } = await m.plug();
+      await m.platform.sva.iommuSvaDeviceInit(dev, 1, 0);
+      const mm = m.process();
+      const created = vi.spyOn(Invalidation.prototype, "pasidEntryCreated");
+      created.mockRejectedValueOnce(new IommuError("EINVAL", "refused"));
+      const entry = await entryAfter(m, async () => {
+        await expect(m.platform.sva.iommuSvaBindDevice(dev, mm, 1)).rejects.toThrow("EINVAL");
+      });
+      created.mockRestore();
+      expect(entry).toMatchObject({ P: false, FSPTPTR: 0n });
+      await m.platform.sva.iommuSvaBindDevice(dev, mm, 1);
+    });
+    expect(await m.platform.close()).toEqual([]);
   });
 
   it("leaves nothing behind after many binds, exits and unbinds (L-21)", async () => {
