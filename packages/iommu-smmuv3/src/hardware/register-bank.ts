@@ -58,6 +58,16 @@ export function createRegisters(chip: ChipContext): RegisterFile {
     return features.msi ? -1 : r.PRIQ_IRQ_CFG2.LO.lowMask;
   });
 
+  // Above the wrap bit the indexes read as zero, also when the queue has become smaller (6.3.27 and the other indexes).
+  for (const [base, max, ...indexes] of [
+    [r.CMDQ_BASE, features.cmdqs, r.CMDQ_PROD, r.CMDQ_CONS],
+    [r.EVENTQ_BASE, features.eventqs, r.EVENTQ_PROD, r.EVENTQ_CONS],
+    [r.PRIQ_BASE, features.priqs, r.PRIQ_PROD, r.PRIQ_CONS],
+  ] as const) {
+    file.onWrite(base, () => {
+      for (const { index } of indexes) words[index] &= indexMask(words, base, max) | ~INDEX;
+    });
+  }
   file.onWrite(r.IRQ_CTRL, () => file.set(r.IRQ_CTRLACK, file.get(r.IRQ_CTRL)));
   resetRegisters(file, chip);
   return file;
@@ -114,6 +124,9 @@ function gerrorBits(f: Features): number {
   }
   return mask;
 }
+
+/** Where index and wrap bit of the largest queue are; ERR and the overflow flags lie above. */
+const INDEX = 0xf_ffff;
 
 /** Index and wrap bit of a queue of the configured size. */
 function indexMask(words: Int32Array, base: typeof r.CMDQ_BASE | typeof r.EVENTQ_BASE, max: number): number {

@@ -62,6 +62,24 @@ describe("acknowledgements", () => {
   });
 });
 
+describe("queue indexes", () => {
+  it.each([
+    [s.CMDQ_BASE, s.CMDQ_PROD, s.CMDQ_CONS],
+    [s.EVENTQ_BASE, s.EVENTQ_PROD, s.EVENTQ_CONS],
+    [s.PRIQ_BASE, s.PRIQ_PROD, s.PRIQ_CONS],
+  ] as const)("of a queue that becomes smaller are cut above the wrap bit (%#)", (base, prod, cons) => {
+    const m = new Machine();
+    m.set(base, { ADDR: 0x4000_0000, LOG2SIZE: 7 });
+    for (const register of [prod, cons]) m.chip.write32(register.offset, 0x8000_00f5);
+    const flag = base === s.CMDQ_BASE ? 0 : 0x8000_0000;
+    expect([prod, cons].map(({ offset }) => m.chip.read32(offset))).toEqual([flag + 0xf5, flag + 0xf5]);
+    m.set(base, { ADDR: 0x4000_0000, LOG2SIZE: 3 });
+    expect([prod, cons].map(({ offset }) => m.chip.read32(offset))).toEqual([flag + 5, flag + 5]);
+    m.set(base, { ADDR: 0x4000_0000, LOG2SIZE: 0 });
+    expect([prod, cons].map(({ offset }) => m.chip.read32(offset))).toEqual([flag + 1, flag + 1]);
+  });
+});
+
 describe("messages (3.18)", () => {
   it("of global errors carry GERROR_IRQ_CFG1.DATA", () => {
     const m = new Machine();
