@@ -40,15 +40,19 @@ export class PageRequests {
   }
 
   #enqueue(request: PageRequest): void {
-    const { interrupts, registers } = this;
+    const { interrupts } = this;
     const wasEmpty = this.#queue.empty;
     if (!this.#queue.write(this.#fill(request))) {
       interrupts.activate(r.GERROR.PRIQ_ABT_ERR.lowMask);
       this.#refuse(request, PrgResponseCode.RESPONSE_FAILURE, false, "queue write aborted");
       return;
     }
-    const onLast = (registers.words[r.PRIQ_IRQ_CFG2.index] & r.PRIQ_IRQ_CFG2.LO.lowMask) !== 0;
-    if (onLast ? request.last : wasEmpty) interrupts.raise("priq");
+    if (this.#onLast ? request.last : wasEmpty) interrupts.raise("priq");
+  }
+
+  /** PRIQ_IRQ_CFG2.LO: the interrupt tells of a group's last request, also of one that found the queue full (6.3.36). */
+  get #onLast(): boolean {
+    return (this.registers.words[r.PRIQ_IRQ_CFG2.index] & r.PRIQ_IRQ_CFG2.LO.lowMask) !== 0;
   }
 
   #fill(request: PageRequest): Int32Array {
@@ -81,6 +85,7 @@ export class PageRequests {
       else code = this.#noStream(event, request);
     }
     this.#refuse(request, code, withPasid, "queue full");
+    if (this.#onLast && request.last) this.interrupts.raise("priq");
   }
 
   /** PPAR cannot be checked: the response is a failure; recorded only where CR2.REC_CFG_ATS asks for it. */

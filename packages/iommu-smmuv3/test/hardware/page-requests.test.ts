@@ -59,6 +59,12 @@ describe("page request queue (8.1, G34)", () => {
     onLast.start();
     for (const last of [false, true, true]) onLast.pageRequest({ rid: 0, last });
     expect(onLast.wires).toEqual(["priq", "priq"]);
+    for (const last of [true, false, true]) onLast.pageRequest({ rid: 0, last });
+    // The fourth entry fills the queue. A last one that is lost is told as well.
+    expect(onLast.wires).toEqual(["priq", "priq", "priq", "priq"]);
+    onLast.set(s.CR0, { SMMUEN: true });
+    onLast.pageRequest({ rid: 0, last: true });
+    expect(onLast.wires.length).toBe(4);
   });
 
   it("keeps stop markers like other requests, and lets software see them (8.1)", () => {
