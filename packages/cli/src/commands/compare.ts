@@ -4,7 +4,7 @@ import { Command, Option } from "commander";
 import { BACKEND_HELP, BACKEND_NAMES, type Backend, collectBackends, parseBackend } from "../backends.js";
 import { chartOf } from "../compare/chart.js";
 import { type CompareOptions, type Comparison, compare, compareWorkload } from "../compare/compare.js";
-import { LiveSource } from "../compare/live-subject.js";
+import { hasEnded, LiveSource } from "../compare/live-subject.js";
 import { PARAMETERS, parseSweep } from "../compare/parameters.js";
 import { pointsOf } from "../compare/points.js";
 import { renderJson, renderMarkdown, renderNdjson, renderText } from "../compare/render.js";
@@ -104,12 +104,28 @@ async function run(options: Options): Promise<void> {
   };
   const comparison = await (source === undefined
     ? compareWorkload(workload as NamedWorkload, settings)
-    : compare(source, settings)
+    : compareLasting(source, settings, options.pid)
   ).finally(() => trace?.close());
   if (process.stderr.isTTY) process.stderr.write("\r\u001b[K");
   const render = FORMATS[options.json ? "json" : options.ndjson ? "ndjson" : format];
   process.stdout.write(`${await render(comparison)}\n`);
   if (comparison.backends.some(({ verified, leaks }) => !verified || leaks.length > 0)) process.exitCode = 1;
+}
+
+/** @throws UsageError the user's process ended meanwhile, so that nothing can be said */
+async function compareLasting(
+  source: SubjectSource,
+  settings: CompareOptions,
+  pid: number | undefined,
+): Promise<Comparison> {
+  const ended = () => pid !== undefined && hasEnded(pid);
+  try {
+    const comparison = await compare(source, settings);
+    if (comparison.backends.every(({ verified }) => verified) || !ended()) return comparison;
+  } catch (error) {
+    if (!ended()) throw error;
+  }
+  throw new UsageError(`process ${pid} ended meanwhile`);
 }
 
 async function sourceOf({ pid, simulated, seed }: Options, machines: number): Promise<SubjectSource> {

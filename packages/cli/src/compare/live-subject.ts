@@ -85,6 +85,16 @@ function open(pid: number): ProcessFiles {
   return files;
 }
 
+/** Also of one that nobody has waited for: it has a pid, and no program any more. */
+export function hasEnded(pid: number): boolean {
+  try {
+    readlinkSync(`/proc/${pid}/exe`);
+    return false;
+  } catch {
+    return true;
+  }
+}
+
 function commandOf(pid: number): string {
   return readFileSync(`/proc/${pid}/comm`, "utf8").trim();
 }

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { LiveProcesses } from "@iommukit/host-linux";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { Comparison } from "../../src/compare/compare.js";
 import { main } from "../../src/program.js";
@@ -90,6 +91,23 @@ describe("iommukit compare", () => {
       for (const { exit } of backends) expect(exit).toBeUndefined();
       expect(child.kill(0)).toBe(true);
       child.kill("SIGKILL");
+    },
+    60_000,
+  );
+
+  it.runIf(linux)(
+    "says in one line that the user's process ended meanwhile",
+    async () => {
+      const child = spawn("sleep", ["1000"], { stdio: "ignore" });
+      await once(child, "spawn");
+      const bind = vi.spyOn(LiveProcesses.prototype, "install");
+      bind.mockImplementationOnce(async function (this: LiveProcesses, platform) {
+        child.kill("SIGKILL");
+        await once(child, "exit");
+        await LiveProcesses.prototype.install.call(this, platform);
+      });
+      expect(await main(["compare", "--mib", "1", "--pid", `${child.pid}`])).toBe(2);
+      expect([out, err]).toEqual(["", `iommukit: process ${child.pid} ended meanwhile\n`]);
     },
     60_000,
   );
