@@ -157,6 +157,11 @@ describe("every command", () => {
     [["explore", "--list", "--all"], "--list and --all exclude each other"],
     [["explore", "--shipped", "--variant", "S-2"], "--shipped and --variant exclude each other"],
     [["explore", "--all", "--replay", "1:1"], "--all and --replay exclude each other"],
+    [
+      ["explore", "exit-detach", "--backend", "vtd", "--replay", "1:99"],
+      'schedule "1:99": there is no 1:99, choice 1 has ',
+    ],
+    [["explore", "exit-detach", "--backend", "vtd", "--replay", "99999:1"], "there is no 99999:1, the run has "],
     [["explore", "exit-detach", "--bound", "1000000"], "a whole number from 0 to 64"],
     [["explore", "exit-detach", "--threads", "1e9"], "a whole number from 1 to 1024"],
   ])("refuses what contradicts itself or cannot be, in one line: %j", async (words, says) => {

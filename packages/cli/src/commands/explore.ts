@@ -1,7 +1,7 @@
 /** `iommukit explore`: interleavings of exit, unbind, fault, invalidation and reset, searched and replayed. */
 import { availableParallelism } from "node:os";
 import { KNOWN_VARIANTS } from "@iommukit/core";
-import { findingLines, parseSchedule, renderTimeline, type Shard } from "@iommukit/explore";
+import { findingLines, parseSchedule, type RunResult, renderTimeline, type Shard } from "@iommukit/explore";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { UsageError } from "../errors.js";
 import { BACKEND_NAMES, type BackendName } from "../explore/backends.js";
@@ -168,6 +168,7 @@ async function replay(
   { replay: text = "", variant: variants, json }: Options,
 ): Promise<void> {
   const { result, timeline } = await show({ scenario, backend: on, variants }, text);
+  if (result.findings.length === 0) checkFits(text, result);
   if (json)
     console.log(
       JSON.stringify({ scenario, backend: on, variants, schedule: text, ...result, timeline }, wordsAsHex, 2),
@@ -177,6 +178,16 @@ async function replay(
     console.log(result.findings.length === 0 ? "\nnothing is wrong" : `\n${findingLines(result.findings).join("\n")}`);
   }
   process.exitCode = result.findings.length > 0 ? 1 : 0;
+}
+
+/** @throws UsageError a choice of the schedule was not there: it belongs to another machine, and its run says nothing */
+function checkFits(text: string, { taken, counts }: RunResult): void {
+  for (const [at, possibility] of parseSchedule(text)) {
+    if (taken[at] === possibility) continue;
+    const there =
+      at < counts.length ? `choice ${at} has ${counts[at]} possibilities` : `the run has ${counts.length} choices`;
+    throw new UsageError(`schedule "${text}": there is no ${at}:${possibility}, ${there}`);
+  }
 }
 
 /** The runs are shared out evenly over all machines. */
