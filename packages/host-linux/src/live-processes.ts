@@ -5,7 +5,7 @@
 import { AddressSpaces, type Mm, type Platform, type ServicePlugin, SystemBus, type Task } from "@iommukit/core";
 import { LiveFrames, type LiveFramesOptions } from "./live-frames.js";
 import { LiveMm } from "./live-mm.js";
-import { ProcessFiles } from "./process-files.js";
+import { ProcessFiles, threadGroupOf } from "./process-files.js";
 
 export class LiveProcesses implements ServicePlugin {
   readonly name = "live processes";
@@ -23,11 +23,17 @@ export class LiveProcesses implements ServicePlugin {
     platform.kernel.sources.push({ mmAccess: (_caller: Task, pid: number) => this.#mmAccess(pid) });
   }
 
-  async #mmAccess(pid: number): Promise<Mm | undefined> {
+  async #mmAccess(pidOrThread: number): Promise<Mm | null | undefined> {
+    const pid = threadGroupOf(pidOrThread);
+    if (pid === undefined) return undefined;
     const known = this.#mms.get(pid);
     if (known && (await known.refresh()) && known.mmgetNotZero()) return known;
     const files = ProcessFiles.open(pid);
     if (!files || !this.#platform) return undefined;
+    if (!files.hasMemory) {
+      files.close();
+      return null;
+    }
     const mm = new LiveMm(this.#platform.resolve(AddressSpaces), files, this.frames);
     this.#mms.set(pid, mm);
     mm.mmget();

@@ -62,6 +62,11 @@ export class ProcessFiles {
     }
   }
 
+  /** False for a kernel thread. */
+  get hasMemory(): boolean {
+    return this.maps().length > 0;
+  }
+
   maps(): MapsEntry[] {
     const chunks: Buffer[] = [];
     for (let position = 0; ; ) {
@@ -76,7 +81,7 @@ export class ProcessFiles {
 
   /** True while the process runs and still has the address space that was opened. */
   alive(): boolean {
-    return !this.#closed && startTimeOf(this.pid) === this.#startTime && this.maps().length > 0;
+    return !this.#closed && startTimeOf(this.pid) === this.#startTime && this.hasMemory;
   }
 
   /** Bytes read from `address` on; less than asked at an unmapped page, 0 when the address space is gone. */
@@ -129,6 +134,17 @@ function startTimeOf(pid: number): string | undefined {
   const text = optional(() => readFileSync(`/proc/${pid}/stat`, "latin1"));
   const fields = text?.slice(text.lastIndexOf(")") + 2).split(" ");
   return fields && fields[0] !== "Z" && fields[0] !== "X" ? fields[19] : undefined;
+}
+
+/** The process that a thread belongs to: they share one address space. Undefined when nobody has that pid. */
+export function threadGroupOf(pid: number): number | undefined {
+  const tgid = optional(() => statusOf(pid, "Tgid"));
+  return tgid === undefined ? undefined : Number(tgid);
+}
+
+/** A line of /proc/PID/status. @throws as the file system does */
+export function statusOf(pid: number, name: string): string | undefined {
+  return new RegExp(`^${name}:\\s+(.*)`, "m").exec(readFileSync(`/proc/${pid}/status`, "latin1"))?.[1];
 }
 
 function optional<T>(body: () => T): T | undefined {

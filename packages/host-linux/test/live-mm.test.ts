@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { setTimeout } from "node:timers/promises";
 import { Access, createPlatform, PageFlag, type Platform, user } from "@iommukit/core";
 import { afterEach, describe, expect, it } from "vitest";
@@ -196,6 +196,18 @@ describe.runIf(linux)("LiveMm", () => {
       expect(await mm.fault(at, Access.WRITE)).toBe("segv");
       expect(live.frames.used).toBe(1);
       await mm.mmput();
+    });
+  });
+
+  it("is one for all threads of a process, whichever is named", async () => {
+    const { platform, find } = await machine();
+    const threads = readdirSync("/proc/self/task").map(Number);
+    expect(threads.length).toBeGreaterThan(1);
+    await inWorld(platform, async () => {
+      const found = [];
+      for (const tid of threads) found.push(await find(tid));
+      expect(new Set(found).size).toBe(1);
+      for (const mm of found) await mm.mmput();
     });
   });
 

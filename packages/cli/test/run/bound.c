@@ -153,12 +153,44 @@ static void child(void) {
   CHECK(memory[0] == 0x55 && record->status == SUCCESS);
 }
 
+static int other(unsigned request, pid_t pid) {
+  bound.process.flags = VFIO_IOMMU_BIND_PID;
+  bound.process.pid = pid;
+  int result = ioctl(container, request, &bound);
+  bound.process.flags = 0;
+  return result == 0 ? 0 : errno;
+}
+
+/* A child is bound by its pid, whether it has made a call before or not, whoever it is: until it has exited. */
+static void foreign(void) {
+  uint32_t own = bound.process.pasid;
+  int hold[2], status;
+  CHECK(pipe(hold) == 0);
+  pid_t pid = fork();
+  if (pid == 0) _exit(read(hold[0], &status, 1) == 1 ? 0 : 1);
+  CHECK(other(VFIO_IOMMU_BIND, pid) == 0 && bound.process.pasid != own);
+  CHECK(other(VFIO_IOMMU_UNBIND, pid) == 0 && other(VFIO_IOMMU_UNBIND, pid) == ESRCH);
+  CHECK(other(VFIO_IOMMU_BIND, pid) == 0 && bound.process.pasid != own);
+  CHECK(write(hold[1], "x", 1) == 1 && waitpid(pid, &status, 0) == pid && status == 0);
+  CHECK(other(VFIO_IOMMU_BIND, pid) == ESRCH && other(VFIO_IOMMU_UNBIND, pid) == ESRCH);
+  pid = fork();
+  if (pid == 0) {
+    /* Another user may not have root's memory; where nobody is root there is no other user. */
+    if (getuid() != 0) _exit(0);
+    _exit(setresuid(1000, 1000, 1000) == 0 && other(VFIO_IOMMU_BIND, getppid()) == EACCES ? 0 : 1);
+  }
+  CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+  CHECK(other(VFIO_IOMMU_BIND, getpid()) == 0 && bound.process.pasid == own);
+  CHECK(other(VFIO_IOMMU_BIND, gettid()) == 0 && other(VFIO_IOMMU_BIND, 0) == ESRCH && other(VFIO_IOMMU_BIND, -1) == ESRCH);
+}
+
 int main(int argc, char **argv) {
   const char *what = argc > 1 ? argv[1] : "";
   open_all();
   if (!strcmp(what, "unmap")) unmap();
   else if (!strcmp(what, "replace")) replace();
   else if (!strcmp(what, "child")) child();
+  else if (!strcmp(what, "foreign")) foreign();
   else if (!strcmp(what, "kill")) {
     char *memory = memory_of(SIZE);
     start_fill(memory, SIZE);

@@ -173,6 +173,7 @@ describe.runIf(possible)("a program under iommukit run", () => {
       ["unmaps what the device is about to reach", "unmap", 0],
       ["replaces and protects what the device has reached", "replace", 0],
       ["forks, and the device stays with the parent", "child", 0],
+      ["binds another process by its pid", "foreign", 0],
       ["is killed, and everything is given back", "kill", 137],
     ])("%s", async (_does, what, status) => {
       const slow = await machine(iommu(), 1);

@@ -4,8 +4,18 @@
  */
 import { chmodSync } from "node:fs";
 import { createServer, type Server } from "node:net";
-import { ERRNO, IommuError, isErrno, OpenFile, type Platform } from "@iommukit/core";
+import {
+  ERRNO,
+  IommuError,
+  isErrno,
+  type Mm,
+  OpenFile,
+  type Platform,
+  type ProcessSource,
+  type Task,
+} from "@iommukit/core";
 import { LiveFrames, type LiveFramesOptions } from "../live-frames.js";
+import { threadGroupOf } from "../process-files.js";
 import { Broker } from "./broker.js";
 import { Connection, type ConnectionHandler } from "./connection.js";
 import { kernelLogNode } from "./kernel-log.js";
@@ -43,6 +53,7 @@ export class Bridge implements ConnectionHandler {
   readonly #connections = new Set<Connection>();
   readonly #releasing = new Set<Promise<void>>();
   readonly #errors: unknown[] = [];
+  readonly #bystanders: ProcessSource = { mmAccess: (caller, pid) => this.#mmAccess(caller, pid) };
 
   private constructor(
     private readonly platform: Platform,
@@ -53,6 +64,7 @@ export class Bridge implements ConnectionHandler {
     this.#calls = new SystemCalls(platform);
     platform.bus.attach(this.#frames);
     platform.kernel.nodes.set("/dev/kmsg", kernelLogNode(platform.kernel));
+    platform.kernel.sources.push(this.#bystanders);
     this.#time = new RealTime(platform, (error) => this.#errors.push(error));
     const key = Buffer.from(options.key, "latin1");
     this.#server = createServer((socket) => this.#connections.add(new Connection(socket, key, this)));
@@ -70,7 +82,7 @@ export class Bridge implements ConnectionHandler {
 
   /** Programs that are connected. */
   get processes(): number {
-    return this.#processes.size;
+    return [...this.#processes.values()].filter(({ connections }) => connections.size > 0).length;
   }
 
   /** Errors that were nobody's answer: bugs of the platform's. */
@@ -82,6 +94,9 @@ export class Bridge implements ConnectionHandler {
   async close(): Promise<void> {
     for (const connection of [...this.#connections]) connection.close();
     await this.settle();
+    const { sources } = this.platform.kernel;
+    sources.splice(sources.indexOf(this.#bystanders), 1);
+    for (const bystander of [...this.#processes.values()]) await this.#time.run(() => this.#exit(bystander), "release");
     await new Promise<void>((resolve) => this.#server.close(() => resolve()));
     this.#time.stop();
     await this.broker.stop();
@@ -157,7 +172,11 @@ export class Bridge implements ConnectionHandler {
         return DONE;
     }
     const caller = this.#caller(request);
-    const reply = await this.#time.run(() => this.#calls.carryOut(caller, request), caller.task.name);
+    const carryOut = async () => {
+      await this.#lookAround();
+      return this.#calls.carryOut(caller, request);
+    };
+    const reply = await this.#time.run(carryOut, caller.task.name);
     return caller.mm.mappings.pages.size > 0 ? { ...reply, flags: (reply.flags ?? 0) | ReplyFlag.WATCH } : reply;
   }
 
@@ -169,13 +188,33 @@ export class Bridge implements ConnectionHandler {
       const create = async () =>
         BridgedProcess.create(this.platform, pid, this.#frames, this.broker, this.#calls.files);
       owner = await this.#time.run(create, `process ${pid}`);
-      const parent = this.#processes.get(Number(a));
-      if (parent) owner.mm.devices = parent.mm.devices.clone();
       this.#processes.set(pid, owner);
     }
+    const parent = this.#processes.get(Number(a));
+    if (parent && owner.connections.size === 0) owner.mm.devices = parent.mm.devices.clone();
     owner.connections.add(connection);
     this.#owners.set(connection, owner);
     return { payload: this.#utsname() };
+  }
+
+  /** find_get_task_by_vpid for a thread, or for a process that has made no call yet: another of the machine, bound by its pid. */
+  async #mmAccess(caller: Task, pidOrThread: number): Promise<Mm | undefined> {
+    const pid = threadGroupOf(pidOrThread);
+    if (pid === undefined) return undefined;
+    if (!this.platform.kernel.tasks.has(pid))
+      this.#processes.set(pid, BridgedProcess.create(this.platform, pid, this.#frames, this.broker, this.#calls.files));
+    return this.platform.kernel.mmAccess(caller, pid);
+  }
+
+  /** Who makes no calls does not tell that it has ended or changed its mappings. It is asked before the calls of others. */
+  async #lookAround(): Promise<void> {
+    for (const owner of [...this.#processes.values()]) {
+      if (owner.connections.size > 0) continue;
+      const { mm } = owner;
+      const inUse = mm.mmUsers > 1 || mm.mappings.notifiers.size > 0;
+      if (inUse && mm.files.alive()) await mm.refresh();
+      else await this.#exit(owner);
+    }
   }
 
   #utsname(): Uint8Array {

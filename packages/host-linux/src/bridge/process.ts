@@ -13,7 +13,7 @@ import {
 } from "@iommukit/core";
 import type { LiveFrames } from "../live-frames.js";
 import { LiveMm } from "../live-mm.js";
-import { ProcessFiles } from "../process-files.js";
+import { ProcessFiles, statusOf } from "../process-files.js";
 import type { Broker } from "./broker.js";
 import type { Connection } from "./connection.js";
 import { LiveFdTable } from "./live-fds.js";
@@ -28,7 +28,7 @@ export class BridgedProcess {
     readonly fds: LiveFdTable,
   ) {}
 
-  /** @throws IommuError ESRCH, EACCES the process cannot be looked into */
+  /** @throws IommuError ESRCH no such process, or a kernel thread; EACCES it cannot be looked into */
   static create(
     platform: Platform,
     pid: number,
@@ -38,10 +38,14 @@ export class BridgedProcess {
   ): BridgedProcess {
     const files = ProcessFiles.open(pid);
     if (!files) throw new IommuError("ESRCH", `no process has pid ${pid}`);
+    if (!files.hasMemory) {
+      files.close();
+      throw new IommuError("ESRCH", `process ${pid} has no address space`);
+    }
     const mm = new LiveMm(platform.resolve(AddressSpaces), files, frames);
     mm.lockedVm = lockedPages(pid);
     const fds = new LiveFdTable(pid, open, broker, platform.scheduler);
-    const task = platform.kernel.spawn({ pid, name: commandOf(pid), mm, fds });
+    const task = platform.kernel.spawn({ pid, name: commandOf(pid), mm, fds, credentials: credentialsOf(euidOf(pid)) });
     return new BridgedProcess(task, mm, fds);
   }
 
@@ -66,8 +70,12 @@ function credentialsOf(uid: number): Credentials {
 }
 
 function lockedPages(pid: number): number {
-  const kilobytes = /^VmLck:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"))?.[1] ?? "0";
-  return (Number(kilobytes) * 1024) / PAGE_SIZE;
+  return (Number.parseInt(statusOf(pid, "VmLck") ?? "0", 10) * 1024) / PAGE_SIZE;
+}
+
+/** Uid: real, effective, saved, file system. */
+function euidOf(pid: number): number {
+  return Number(statusOf(pid, "Uid")?.split("\t")[1]);
 }
 
 function commandOf(pid: number): string {
