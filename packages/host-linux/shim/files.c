@@ -261,10 +261,17 @@ EXPORT ssize_t __read_chk(int fd, void *into, size_t count, size_t room) {
   return read(fd, into, count);
 }
 
+/* A call with a position of its own: from 0 up. */
+static ssize_t no_position(void) {
+  errno = EINVAL;
+  return -1;
+}
+
 #define PREAD(name) \
   EXPORT ssize_t name(int fd, void *into, size_t count, off_t position) { \
     REAL(ssize_t, name, int, void *, size_t, off_t); \
     uint64_t file = file_of(fd); \
+    if (file && position < 0) return no_position(); \
     return file ? read_file(file, into, count, (uint64_t)position) : real(fd, into, count, position); \
   }
 PREAD(pread)
@@ -282,6 +289,7 @@ EXPORT ssize_t __pread64_chk(int fd, void *into, size_t count, off_t position, s
   EXPORT ssize_t name(int fd, const void *from, size_t count, off_t position) { \
     REAL(ssize_t, name, int, const void *, size_t, off_t); \
     uint64_t file = file_of(fd); \
+    if (file && position < 0) return no_position(); \
     return file ? write_file(file, from, count, (uint64_t)position) : real(fd, from, count, position); \
   }
 PWRITE(pwrite)
@@ -314,6 +322,7 @@ VECTOR(writev, true)
   EXPORT ssize_t name(int fd, const struct iovec *parts, int count, off_t position) { \
     REAL(ssize_t, name, int, const struct iovec *, int, off_t); \
     uint64_t file = file_of(fd); \
+    if (file && position < 0) return no_position(); \
     return file ? vector_file(file, parts, count, position, write) : real(fd, parts, count, position); \
   }
 PVECTOR(preadv, false)
@@ -321,10 +330,12 @@ PVECTOR(preadv64, false)
 PVECTOR(pwritev, true)
 PVECTOR(pwritev64, true)
 
+/* Here -1 is where the file stands. */
 #define PVECTOR2(name, write) \
   EXPORT ssize_t name(int fd, const struct iovec *parts, int count, off_t position, int flags) { \
     REAL(ssize_t, name, int, const struct iovec *, int, off_t, int); \
     uint64_t file = file_of(fd); \
+    if (file && position < -1) return no_position(); \
     return file ? vector_file(file, parts, count, position, write) : real(fd, parts, count, position, flags); \
   }
 PVECTOR2(preadv2, false)

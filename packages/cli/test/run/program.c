@@ -314,6 +314,9 @@ static void other_calls(void) {
   off_t config = region(VFIO_PCI_CONFIG_REGION_INDEX);
   struct iovec parts[2] = {{&vendor, 2}, {&id, 2}};
   CHECK(preadv(device, parts, 2, config) == 4 && vendor == 0x1234 && id == 0x11e8);
+  CHECK(preadv(device, parts, 2, -1) == -1 && errno == EINVAL);
+  CHECK(pread(device, &vendor, 2, -1) == -1 && errno == EINVAL);
+  CHECK(pwrite(device, &vendor, 2, -4096) == -1 && errno == EINVAL);
   CHECK(lseek(device, 0, SEEK_SET) == -1 && errno == ESPIPE);
   int limit = open("/sys/module/vfio_iommu_type1/parameters/dma_entry_limit", O_RDONLY);
   CHECK(readv(limit, parts, 2) == 4 && memcmp(&vendor, "65", 2) == 0 && memcmp(&id, "53", 2) == 0 && close(limit) == 0);
