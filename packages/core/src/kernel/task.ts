@@ -52,11 +52,20 @@ export class Task {
     return this.#fds;
   }
 
-  /** @throws IommuError ENOENT for a path without a node, and what the node's open refuses with */
+  /** @throws IommuError ENOENT for a path without a node, what the node's open refuses with, ESRCH when the task has exited */
   async open(path: string, flags: number): Promise<number> {
+    this.#mustRun();
     const node = this.kernel.nodes.get(path);
     if (!node) throw new IommuError("ENOENT", `${path} does not exist`);
-    return this.#fds.install(new OpenFile(await node.open(this, flags), flags));
+    const file = new OpenFile(await node.open(this, flags), flags);
+    // Nobody would close it any more.
+    if (this.exited) await file.put();
+    this.#mustRun();
+    return this.#fds.install(file);
+  }
+
+  #mustRun(): void {
+    if (this.exited) throw new IommuError("ESRCH", `task ${this.pid} (${this.name}) has exited`);
   }
 
   async close(fd: number): Promise<void> {
@@ -110,8 +119,9 @@ export class Task {
     return ops.write(this, bytes, position);
   }
 
-  /** Same descriptors and a copy-on-write copy of the address space. */
+  /** Same descriptors and a copy-on-write copy of the address space. @throws IommuError ESRCH the task has exited */
   async fork(name = `${this.name}-child`): Promise<Task> {
+    this.#mustRun();
     const pid = this.kernel.nextPid();
     const mm = this.mm ? await this.kernel.forkMm(this.mm, `pid ${pid} (${name})`) : undefined;
     const child = this.kernel.spawn({ pid, name, credentials: this.credentials, limits: this.limits, mm });
@@ -120,8 +130,9 @@ export class Task {
     return child;
   }
 
-  /** A new, empty address space, which is dumpable; O_CLOEXEC descriptors close. */
+  /** A new, empty address space, which is dumpable; O_CLOEXEC descriptors close. @throws IommuError ESRCH the task has exited */
   async exec(mm: Mm): Promise<void> {
+    this.#mustRun();
     const old = this.mm;
     this.mm = mm;
     this.dumpable = true;

@@ -2,7 +2,7 @@
  * A driver for the accelerator that knows nothing but its BARs: for programs over VFIO, where a BAR access is a read or
  * write of the device's descriptor, and for tests that hold the function itself.
  */
-import { NO_PASID } from "@iommukit/core";
+import { IommuError, NO_PASID } from "@iommukit/core";
 import { COMPLETION_RECORD, DESCRIPTOR } from "./descriptor.js";
 import { CMD, CMDSTS, type Command, INTCAUSE, PORTAL_SIZE, Portal, SWERROR, WQCFG } from "./registers.js";
 
@@ -44,14 +44,14 @@ export class AcceleratorClient {
   async read32(offset: number): Promise<number> {
     const bytes = new Uint8Array(4);
     if (!(await this.device.readBar(0, offset, bytes)))
-      throw new Error(`the accelerator does not answer at 0x${offset.toString(16)}`);
+      throw new IommuError("EIO", `the accelerator does not answer at 0x${offset.toString(16)}`);
     return new DataView(bytes.buffer).getUint32(0, true);
   }
 
   async write32(offset: number, value: number): Promise<void> {
     const bytes = new Uint8Array(Uint32Array.of(value).buffer);
     if (!(await this.device.writeBar(0, offset, bytes)))
-      throw new Error(`the accelerator does not answer at 0x${offset.toString(16)}`);
+      throw new IommuError("EIO", `the accelerator does not answer at 0x${offset.toString(16)}`);
   }
 
   /** Starts a command; `commandStatus` tells when it is done. */
@@ -63,12 +63,12 @@ export class AcceleratorClient {
     return CMDSTS.decode(Int32Array.of(await this.read32(CMDSTS.offset)));
   }
 
-  /** Carries out a command that does not have to wait. @throws Error with the device's error code */
+  /** Carries out a command that does not have to wait. @throws IommuError EIO with the device's error code */
   async command(command: keyof typeof Command, operand = 0): Promise<void> {
     await this.startCommand(command, operand);
     const { Active, ErrorCode } = await this.commandStatus();
     if (Active || ErrorCode !== "NONE")
-      throw new Error(`${command} ${operand}: ${Active ? "still active" : ErrorCode}`);
+      throw new IommuError("EIO", `${command} ${operand}: ${Active ? "still active" : ErrorCode}`);
   }
 
   /** Enables the device. */
@@ -89,6 +89,7 @@ export class AcceleratorClient {
       untaggedCompletion = false,
     } = config;
     const register = WQCFG[queue];
+    if (!register) throw new IommuError("EINVAL", `there is no queue ${queue}; 0 to ${WQCFG.length - 1}`);
     const words = register.encode({
       Size: size,
       Threshold: threshold,
@@ -109,7 +110,7 @@ export class AcceleratorClient {
   async submit(queue: number, descriptor: Uint8Array): Promise<boolean> {
     const portal = queue * PORTAL_SIZE;
     if (!(await this.device.writeBar(2, portal + Portal.DESCRIPTOR, descriptor)))
-      throw new Error(`queue ${queue} has no portal`);
+      throw new IommuError("EIO", `queue ${queue} has no portal`);
     return (await this.portalStatus(queue)) === 0;
   }
 
