@@ -36,6 +36,7 @@ export * from "./kernel/srcu.js";
 export * from "./kernel/task.js";
 export * from "./kernel/thread-scheduler.js";
 export * from "./kernel/timer-heap.js";
+export * from "./kernel/unfailing.js";
 export * from "./kernel/user-memory.js";
 export * from "./kernel/virtual-time-scheduler.js";
 export * from "./kernel/wait-queue.js";

@@ -1,13 +1,14 @@
 /**
  * The IOMMU core's groups: who is in which (pciDeviceGroup decides), which domain a group is attached to, and who owns
  * its DMA. iommu_attach_group, iommu_detach_group and the DMA owner functions of drivers/iommu/iommu.c. Each takes
- * group->mutex. Of a move between domains either every device takes part or none.
+ * group->mutex. Of a move into a domain either every device takes part or none; nothing
+ * keeps a group from leaving one.
  */
 import { IommuError } from "../kernel/errno.js";
+import type { Kernel } from "../kernel/kernel.js";
 import { Mutex } from "../kernel/mutex.js";
-import type { Scheduler } from "../kernel/scheduler.js";
+import { unfailing } from "../kernel/unfailing.js";
 import type { PciFunction } from "../pci/pci-function.js";
-import type { Tracer } from "../trace/tracer.js";
 import type { Device } from "./device.js";
 import type { IommuDomain } from "./domain.js";
 import { IommuGroup } from "./group.js";
@@ -19,8 +20,7 @@ export class Groups {
   #nextId = 0;
 
   constructor(
-    private readonly scheduler: Scheduler,
-    private readonly trace: Tracer,
+    private readonly kernel: Kernel,
     /** What kernel drivers get: translation, or with "iommu=pt" none. */
     private readonly defaultType: "dma" | "identity" = "dma",
   ) {}
@@ -53,7 +53,7 @@ export class Groups {
   /** iommu_group_alloc: a group for what no IOMMU stands in front of. */
   allocate(): IommuGroup {
     const id = this.#nextId++;
-    return new IommuGroup(id, new Mutex(this.scheduler, this.trace, `group ${id}->mutex`));
+    return new IommuGroup(id, new Mutex(this.kernel.scheduler, this.kernel.trace, `group ${id}->mutex`));
   }
 
   /** Takes the device out of its group; the last one takes the group and its default domain with it. */
@@ -61,7 +61,7 @@ export class Groups {
     const { group } = device;
     if (!group) return;
     await group.mutex.with(async () => {
-      if (group.domain) await this.#detachDevice(group.domain, device);
+      if (group.domain) await this.#takeOff(group.domain, device);
       this.#forget(group, device);
     });
   }
@@ -94,7 +94,7 @@ export class Groups {
   async releaseDmaOwner(group: IommuGroup): Promise<void> {
     await group.mutex.with(async () => {
       group.owner = undefined;
-      await this.#move(group, group.defaultDomain);
+      await this.#moveAnyway(group, group.defaultDomain);
     });
   }
 
@@ -109,7 +109,8 @@ export class Groups {
   /** iommu_detach_group: back to the default domain, or to none while somebody owns the group's DMA. */
   async detachGroup(domain: IommuDomain, group: IommuGroup): Promise<void> {
     await group.mutex.with(async () => {
-      if (group.domain === domain) await this.#move(group, group.owner === undefined ? group.defaultDomain : undefined);
+      if (group.domain === domain)
+        await this.#moveAnyway(group, group.owner === undefined ? group.defaultDomain : undefined);
     });
   }
 
@@ -136,17 +137,34 @@ export class Groups {
     group.domain = target;
   }
 
+  /** __iommu_group_set_domain_nofail: who leaves cannot be kept. A device that refuses its new domain is in none. */
+  async #moveAnyway(group: IommuGroup, target: IommuDomain | undefined): Promise<void> {
+    const before = group.domain;
+    if (target === before) return;
+    for (const device of group.devices) {
+      if (before) await this.#takeOff(before, device);
+      if (target) await unfailing(this.kernel, `${device.name}: attach_dev`, () => this.#attachDevice(target, device));
+    }
+    group.domain = target;
+  }
+
+  async #takeOff(domain: IommuDomain, device: Device): Promise<void> {
+    await unfailing(this.kernel, `${device.name}: detach_dev`, () => this.#detachDevice(domain, device));
+  }
+
   async #attachDevice(domain: IommuDomain, device: Device): Promise<void> {
     await domain.ops.attachDev(domain, device);
-    if (this.trace.enabled) {
-      this.trace.emit("domain:attached", { unit: device.iommu?.name ?? "", device: device.name, domain: domain.id });
+    const { trace } = this.kernel;
+    if (trace.enabled) {
+      trace.emit("domain:attached", { unit: device.iommu?.name ?? "", device: device.name, domain: domain.id });
     }
   }
 
   async #detachDevice(domain: IommuDomain, device: Device): Promise<void> {
     await domain.ops.detachDev(domain, device);
-    if (this.trace.enabled) {
-      this.trace.emit("domain:detached", { unit: device.iommu?.name ?? "", device: device.name, domain: domain.id });
+    const { trace } = this.kernel;
+    if (trace.enabled) {
+      trace.emit("domain:detached", { unit: device.iommu?.name ?? "", device: device.name, domain: domain.id });
     }
   }
 }

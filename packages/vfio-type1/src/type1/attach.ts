@@ -1,5 +1,5 @@
 /** Groups come to and leave a container (F21–F23, F35). */
-import { type Device, hex, type IommuDomain, IommuError, type IommuGroup, iommuUnmap, isErrno } from "@iommukit/core";
+import { type Device, hex, type IommuDomain, IommuError, type IommuGroup, isErrno } from "@iommukit/core";
 import { disableGroup, forget, replayBind } from "./bind-group.js";
 import { markAllDirty } from "./dirty-bitmap.js";
 import { stop } from "./dirty-pages.js";
@@ -8,7 +8,7 @@ import { allocDomain, protFor, VfioDomain, VfioIommuGroup } from "./domain.js";
 import { tryAttachGroup } from "./domain-match.js";
 import { takenAway } from "./iova-ranges.js";
 import { unmapDoorbells } from "./msi-cookie.js";
-import { mapRuns, pinAndMap, unmapAndUnpin } from "./pinning.js";
+import { mapRuns, pinAndMap, unmapAndUnpin, unmapAnyway } from "./pinning.js";
 import { invalid } from "./range-checks.js";
 import type { VfioIommu } from "./vfio-iommu.js";
 
@@ -110,16 +110,16 @@ function checkRegions(iommu: VfioIommu, group: VfioIommuGroup, mine: VfioDomain)
 /** vfio_iommu_replay and replay_bind on a domain that is new to the container. */
 async function replay(iommu: VfioIommu, group: VfioIommuGroup, mine: VfioDomain): Promise<void> {
   const undo: (() => Promise<unknown>)[] = [];
-  const options = { ...iommu.env.params, zeroPageUncharged: iommu.profile.zeroPageUncharged };
+  const options = { ...iommu.env.params, zeroPageUncharged: iommu.profile.zeroPageUncharged, log: iommu.env };
   try {
     for (const dma of iommu.dmas.all()) {
       if (dma.mapped) {
         await mapRuns(dma, mine, options);
-        undo.push(() => iommuUnmap(mine.domain, dma.iova, dma.size));
+        undo.push(() => unmapAnyway(iommu.env, mine, dma.iova, dma.size));
       } else {
         // The container's first domain: until now nothing but what drivers of emulated devices asked for was pinned.
         await pinAndMap(dma, dma.size, [mine], options);
-        undo.push(() => unmapAndUnpin(dma, [mine]));
+        undo.push(() => unmapAndUnpin(iommu.env, dma, [mine]));
       }
     }
     await replayBind(iommu, group);
@@ -160,10 +160,10 @@ async function dropDomain(iommu: VfioIommu, domain: VfioDomain): Promise<void> {
     await dropUnused(iommu, domain);
     await forgetUnreachable(iommu);
   } else {
-    for (const { iova, size } of iommu.dmas.all()) await iommuUnmap(domain.domain, iova, size);
+    for (const { iova, size } of iommu.dmas.all()) await unmapAnyway(iommu.env, domain, iova, size);
   }
   iommu.domains.splice(iommu.domains.indexOf(domain), 1);
-  await unmapDoorbells(domain);
+  await unmapDoorbells(iommu.env, domain);
   domain.domain.ops.domainFree(domain.domain);
 }
 
@@ -173,7 +173,7 @@ async function dropDomain(iommu: VfioIommu, domain: VfioDomain): Promise<void> {
  */
 async function dropUnused(iommu: VfioIommu, last?: VfioDomain): Promise<void> {
   if (iommu.emulatedGroups.size > 0) {
-    if (last) for (const dma of iommu.dmas.all()) await unmapAndUnpin(dma, [last]);
+    if (last) for (const dma of iommu.dmas.all()) await unmapAndUnpin(iommu.env, dma, [last]);
   } else if (last || iommu.domains.length === 0) {
     await removeAll(iommu);
   }

@@ -72,7 +72,7 @@ async function addMapping(
   owner.mm.mmgrab();
   try {
     const { zeroPageUncharged } = iommu.profile;
-    await pinAndMap(dma, size, iommu.domains, { ...iommu.env.params, zeroPageUncharged });
+    await pinAndMap(dma, size, iommu.domains, { ...iommu.env.params, zeroPageUncharged, log: iommu.env });
   } catch (error) {
     iommu.dmaAvail++;
     owner.mm.mmdrop();

@@ -130,7 +130,7 @@ export async function removeRun(
 ): Promise<void> {
   for (const dma of run) {
     if (report) await report(dma);
-    await unmapAndUnpin(dma, iommu.domains);
+    await unmapAndUnpin(iommu.env, dma, iommu.domains);
     dropExternal(iommu, dma);
     iommu.dmas.remove(dma);
     if (dma.vaddrInvalid) iommu.vaddrInvalid--;

@@ -2,8 +2,9 @@
  * The window for messages in an unmanaged domain: where an IOMMU translates message interrupts like any other write, the
  * doorbell is mapped into the IOVAs that the driver reserves for it (SW_MSI, F21). Elsewhere messages pass untranslated.
  */
-import { type IommuGroup, IommuProt, iommuMap, iommuUnmap, PAGE_SIZE } from "@iommukit/core";
+import { type IommuGroup, IommuProt, iommuMap, type KernelLog, PAGE_SIZE } from "@iommukit/core";
 import type { VfioDomain, VfioIommuGroup } from "./domain.js";
+import { unmapAnyway } from "./pinning.js";
 import type { VfioIommu } from "./vfio-iommu.js";
 
 const PAGE = BigInt(PAGE_SIZE);
@@ -33,7 +34,7 @@ async function mapDoorbell({ domain, doorbells }: VfioDomain, base: bigint, page
   return iova;
 }
 
-export async function unmapDoorbells({ domain, doorbells }: VfioDomain): Promise<void> {
-  for (const iova of doorbells.values()) await iommuUnmap(domain, iova, PAGE);
-  doorbells.clear();
+export async function unmapDoorbells(log: KernelLog, domain: VfioDomain): Promise<void> {
+  for (const iova of domain.doorbells.values()) await unmapAnyway(log, domain, iova, PAGE);
+  domain.doorbells.clear();
 }

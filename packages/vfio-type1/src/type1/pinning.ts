@@ -4,20 +4,24 @@
  */
 import {
   hex,
+  type IommuDomain,
   IommuProt,
   iommuMap,
   iommuUnmap,
   iommuUnmapFast,
+  type KernelLog,
   newGather,
   PAGE_SIZE,
   type PinnedPages,
   toBigint,
+  unfailing,
 } from "@iommukit/core";
 import { charge, uncharge } from "./accounting.js";
 import { NO_PAGES, type VfioDma } from "./dma.js";
 import type { VfioDomain } from "./domain.js";
 
 export interface PinOptions {
+  readonly log: KernelLog;
   /** Module parameter disable_hugepages: every page is a run of its own. */
   readonly disableHugepages: boolean;
   /** Memory that was never touched is read from the shared zero page, which nobody pays for. */
@@ -45,7 +49,7 @@ export async function pinAndMap(
         mapped.push(domain);
       }
     } catch (error) {
-      for (const domain of mapped.reverse()) await iommuUnmap(domain.domain, dma.iova, dma.size);
+      for (const domain of mapped.reverse()) await unmapAnyway(options.log, domain, dma.iova, dma.size);
       throw error;
     }
   } catch (error) {
@@ -96,7 +100,7 @@ function costOf({ external }: VfioDma, first: number, { pages, reserved }: Pinne
 export async function mapRuns(
   { iova, pages, prot }: VfioDma,
   domain: VfioDomain,
-  { disableHugepages }: PinOptions,
+  { disableHugepages, log }: PinOptions,
 ): Promise<void> {
   let done = 0;
   try {
@@ -111,22 +115,31 @@ export async function mapRuns(
       }
     }
   } catch (error) {
-    if (done > 0) await iommuUnmap(domain.domain, iova, toBigint(done));
+    if (done > 0) await unmapAnyway(log, domain, iova, toBigint(done));
     throw error;
   }
+}
+
+/** iommu_unmap as Linux has it: the tables are cleared, and a unit that does not hear of it goes to the log. */
+export async function unmapAnyway(log: KernelLog, { domain }: VfioDomain, iova: bigint, size: bigint): Promise<void> {
+  await unfailing(log, syncOf(domain), async () => void (await iommuUnmap(domain, iova, size)));
+}
+
+function syncOf({ id }: IommuDomain): string {
+  return `domain ${id}: iotlb_sync`;
 }
 
 /**
  * Out of every domain, then out of every TLB and ATC, and only then unpinned: never the other way round (F18). What drivers
  * hold stays theirs, and charged.
  */
-export async function unmapAndUnpin(dma: VfioDma, domains: readonly VfioDomain[]): Promise<void> {
+export async function unmapAndUnpin(log: KernelLog, dma: VfioDma, domains: readonly VfioDomain[]): Promise<void> {
   if (!dma.mapped) return;
   for (const { domain } of domains) {
     const gather = newGather();
     const unmapped = iommuUnmapFast(domain, dma.iova, dma.size, gather);
     const synced = domain.ops.iotlbSync(domain, gather);
-    if (synced) await synced;
+    if (synced) await unfailing(log, syncOf(domain), () => synced);
     if (unmapped !== dma.size)
       throw new Error(
         `domain ${domain.id}: ${hex(unmapped)} of ${hex(dma.size)} bytes were mapped at ${hex(dma.iova)}`,
