@@ -55,6 +55,19 @@ describe.each(Object.keys(suites))("the suite %s", (suite) => {
   });
 });
 
+it("scripts for an SMMUv3 are known by their StreamIDs too, whatever their config says", async () => {
+  const translate = { op: "translate", iova: "0x0", expect: "ANY_ERROR" };
+  const file = (step: object) => {
+    const document = { cases: [{ name: "one", config: { colour: 1 }, steps: [step] }] };
+    return { path: "f", name: "f", document, records: [document] };
+  };
+  const { recognises } = await runnerOf("smmu-script");
+  expect([recognises(file({ ...translate, sid: 1 })), recognises(file({ ...translate, rid: 1 }))]).toEqual([
+    true,
+    false,
+  ]);
+});
+
 it("a file of another suite is refused in one line", async () => {
   const path = `${VECTORS}peers/pci_caps.json.gz`;
   await expect(conformance(["ste", path], suites as never)).rejects.toThrow(

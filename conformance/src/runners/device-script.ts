@@ -220,13 +220,16 @@ export const COMMON_CONFIG: readonly string[] = ["note", "mmio_base"];
 /** Steps that only device scripts have. */
 const SCRIPTED = /^(mem|mmio|dma)_|^translate$/;
 
-/** Whether there are scripts in the file, and their `config` speaks of the unit whose keys these are, or of none. */
-export function holdsScripts(file: LoadedFile, own: readonly string[]): boolean {
+/**
+ * Whether there are scripts in the file, and they speak of this unit or of none.
+ * @param own keys of `config` that only this unit has; @param isOwn a step that only this unit knows
+ */
+export function holdsScripts(file: LoadedFile, own: readonly string[], isOwn: (step: Step) => boolean): boolean {
   const cases = listIn<ScriptCase>(file, "cases");
   const keys = cases.flatMap((each) => Object.keys(each?.config ?? {})).filter((key) => !COMMON_CONFIG.includes(key));
   return (
     cases.some((each) => each?.steps?.some?.((step) => SCRIPTED.test(step?.op))) &&
-    (keys.length === 0 || keys.some((key) => own.includes(key)))
+    (keys.length === 0 || keys.some((key) => own.includes(key)) || cases.some((each) => each?.steps?.some?.(isOwn)))
   );
 }
 

@@ -222,7 +222,7 @@ const CONFIG: readonly (keyof Config)[] = [
 export const holds = "scripts for an SMMUv3";
 
 export function recognises(file: LoadedFile): boolean {
-  return holdsScripts(file, CONFIG);
+  return holdsScripts(file, CONFIG, (step) => step?.sid !== undefined);
 }
 
 export async function run(files: LoadedFile[], report: Report): Promise<void> {
