@@ -61,11 +61,11 @@ it("scripts for an SMMUv3 are known by their StreamIDs too, whatever their confi
     const document = { cases: [{ name: "one", config: { colour: 1 }, steps: [step] }] };
     return { path: "f", name: "f", document, records: [document] };
   };
-  const { recognises } = await runnerOf("smmu-script");
-  expect([recognises(file({ ...translate, sid: 1 })), recognises(file({ ...translate, rid: 1 }))]).toEqual([
-    true,
-    false,
-  ]);
+  const runner = await runnerOf("smmu-script");
+  expect([
+    runner.recognises(file({ ...translate, sid: 1 })),
+    runner.recognises(file({ ...translate, rid: 1 })),
+  ]).toEqual([true, false]);
 });
 
 it("a file of another suite is refused in one line", async () => {
