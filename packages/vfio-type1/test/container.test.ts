@@ -137,6 +137,34 @@ describe("a group", () => {
     await closeClean(m);
   });
 
+  it("stays open for the call that is made on it, whoever closes its descriptor meanwhile", async () => {
+    const m = await machine();
+    await m.run(async (task) => {
+      const container = await VfioContainer.open(task);
+      const group = await container.attach(m.group(A));
+      await container.setIommu();
+      await container.mapDma({ iova: 0n, vaddr: await memory(task, 1), size: PAGE });
+      // The call finds the group, and waits for its lock when the descriptor goes.
+      const { scheduler } = m.platform;
+      const point = scheduler.point.bind(scheduler);
+      scheduler.point = (name) => (name.includes("->group_lock") ? scheduler.sleep(100) : point(name));
+      const opened = group.device(A);
+      const closed = scheduler.spawn("close", async () => {
+        await scheduler.sleep(50);
+        scheduler.point = point;
+        await group.close();
+      });
+      const device = await opened;
+      await scheduler.sleep(1000);
+      expect(closed.done).toBe(true);
+      expect(m.domainOf(A).pages.size).toBe(1);
+      expect(await container.info()).toBeDefined();
+      await device.close();
+      expect(task.mm?.lockedVm).toBe(0);
+    });
+    await closeClean(m);
+  });
+
   it("stays in its container while a device is open (F6)", async () => {
     const m = await machine();
     await m.run(async (task) => {

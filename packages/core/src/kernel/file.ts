@@ -1,5 +1,6 @@
 /** Open files and device nodes: what a task's descriptors point to. */
 
+import type { MaySleep } from "./may-sleep.js";
 import type { Task } from "./task.js";
 import type { UserPointer } from "./user-memory.js";
 
@@ -49,8 +50,19 @@ export class OpenFile {
     return this;
   }
 
-  async put(): Promise<void> {
-    if (--this.#references === 0) await this.ops.release?.();
+  put(): MaySleep {
+    return --this.#references === 0 ? this.ops.release?.() : undefined;
+  }
+
+  /** A call on the file: it stays open until the call has returned, whoever closes its descriptors meanwhile (fdget). */
+  async use<T>(call: (ops: FileOps) => Promise<T>): Promise<T> {
+    this.#references++;
+    try {
+      return await call(this.ops);
+    } finally {
+      const released = this.put();
+      if (released) await released;
+    }
   }
 }
 

@@ -87,9 +87,10 @@ export class Task {
         trace.emit("ioctl:returned", { task: this.name, pid: this.pid, fd, request, result, error: error?.code });
     };
     try {
-      const { ops } = this.#fds.get(fd);
-      if (!ops.ioctl) throw new IommuError("ENOTTY", `${ops.name} has no ioctls`);
-      const result = await ops.ioctl(this, request >>> 0, this.pointer(arg));
+      const result = await this.#fds.get(fd).use((ops) => {
+        if (!ops.ioctl) throw new IommuError("ENOTTY", `${ops.name} has no ioctls`);
+        return ops.ioctl(this, request >>> 0, this.pointer(arg));
+      });
       report(result);
       return result;
     } catch (error) {
@@ -106,17 +107,19 @@ export class Task {
 
   /** pread / pwrite on a descriptor. */
   async pread(fd: number, into: Uint8Array, position: number): Promise<number> {
-    const { ops } = this.#fds.get(fd);
-    checkPosition(position);
-    if (!ops.read) throw new IommuError("EINVAL", `${ops.name} cannot be read`);
-    return ops.read(this, into, position);
+    return this.#fds.get(fd).use((ops) => {
+      checkPosition(position);
+      if (!ops.read) throw new IommuError("EINVAL", `${ops.name} cannot be read`);
+      return ops.read(this, into, position);
+    });
   }
 
   async pwrite(fd: number, bytes: Uint8Array, position: number): Promise<number> {
-    const { ops } = this.#fds.get(fd);
-    checkPosition(position);
-    if (!ops.write) throw new IommuError("EINVAL", `${ops.name} cannot be written`);
-    return ops.write(this, bytes, position);
+    return this.#fds.get(fd).use((ops) => {
+      checkPosition(position);
+      if (!ops.write) throw new IommuError("EINVAL", `${ops.name} cannot be written`);
+      return ops.write(this, bytes, position);
+    });
   }
 
   /** Same descriptors and a copy-on-write copy of the address space. @throws IommuError ESRCH the task has exited */

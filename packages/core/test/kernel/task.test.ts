@@ -1,6 +1,38 @@
 import { describe, expect, it } from "vitest";
 import { createPlatform, type FileOps, O } from "../../src/index.js";
 
+describe("a call on a descriptor", () => {
+  it.each(["ioctl", "pread", "pwrite"] as const)(
+    "keeps the file until %s has returned, whoever closes it",
+    async (call) => {
+      const platform = await createPlatform({ iommus: [] });
+      const seen: string[] = [];
+      const slow = async () => {
+        await platform.scheduler.sleep(100);
+        seen.push("returned");
+        return 0;
+      };
+      const release = async () => void seen.push("released");
+      platform.kernel.nodes.set("/dev/slow", {
+        path: "/dev/slow",
+        open: async () => ({ name: "/dev/slow", ioctl: slow, read: slow, write: slow, release }),
+      });
+      await platform.run(async () => {
+        const task = platform.kernel.spawn({ name: "program" });
+        const fd = await task.open("/dev/slow", O.RDWR);
+        platform.scheduler.spawn("call", async () => {
+          await (call === "ioctl" ? task.ioctl(fd, 1) : task[call](fd, new Uint8Array(1), 0));
+        });
+        await platform.scheduler.sleep(50);
+        await task.close(fd);
+        await expect(task.ioctl(fd, 1)).rejects.toThrow("EBADF");
+        await platform.scheduler.sleep(100);
+        expect(seen).toEqual(["returned", "released"]);
+      });
+    },
+  );
+});
+
 describe("a task that has exited", () => {
   it("opens nothing, and has no children", async () => {
     const platform = await createPlatform({ iommus: [] });

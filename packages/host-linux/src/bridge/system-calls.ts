@@ -1,5 +1,14 @@
 /** What programs ask of their open files and of their memory, carried out by the platform's kernel as the calling task. */
-import { IommuError, isErrno, O, type OpenFile, PAGE_SIZE, type Platform, type Task } from "@iommukit/core";
+import {
+  type FileOps,
+  IommuError,
+  isErrno,
+  O,
+  type OpenFile,
+  PAGE_SIZE,
+  type Platform,
+  type Task,
+} from "@iommukit/core";
 import { SharedMapping } from "../device-mappings.js";
 import type { BridgedProcess } from "./process.js";
 import { CURRENT, Op, type Reply, ReplyFlag, type Request } from "./protocol.js";
@@ -65,7 +74,7 @@ export class SystemCalls {
   }
 
   async #ioctl({ task, fds }: BridgedProcess, request: Request): Promise<Reply> {
-    const { ops } = this.#file(request);
+    const called = this.#file(request);
     const number = Number(request.a & 0xffff_ffffn);
     const { trace } = this.platform;
     const report = (result: number, error?: IommuError) => {
@@ -81,8 +90,10 @@ export class SystemCalls {
         });
     };
     try {
-      if (!ops.ioctl) throw new IommuError("ENOTTY", `${ops.name} has no ioctls`);
-      const result = await ops.ioctl(task, number, task.pointer(request.b));
+      const result = await called.use(async (ops) => {
+        if (!ops.ioctl) throw new IommuError("ENOTTY", `${ops.name} has no ioctls`);
+        return ops.ioctl(task, number, task.pointer(request.b));
+      });
       report(result);
       const file = fds.takeInstalled();
       const handovers = fds.takeHandovers();
@@ -99,25 +110,25 @@ export class SystemCalls {
 
   async #read(task: Task, request: Request): Promise<Reply> {
     const file = this.#file(request);
-    const { ops } = file;
     const into = new Uint8Array(Number(request.a));
     const position = request.b === CURRENT ? file.position : Number(request.b);
-    const result = await this.#accessed(task, file, position, into.length, false, async () => {
+    const read = async (ops: FileOps) => {
       if (!ops.read) throw new IommuError("EINVAL", `${ops.name} cannot be read`);
       return ops.read(task, into, position);
-    });
+    };
+    const result = await this.#accessed(task, file, position, into.length, false, () => file.use(read));
     if (request.b === CURRENT) file.position += result;
     return { result, payload: into.subarray(0, result) };
   }
 
   async #write(task: Task, request: Request): Promise<Reply> {
     const file = this.#file(request);
-    const { ops } = file;
     const position = request.b === CURRENT ? file.position : Number(request.b);
-    const result = await this.#accessed(task, file, position, request.payload.length, true, async () => {
+    const write = async (ops: FileOps) => {
       if (!ops.write) throw new IommuError("EINVAL", `${ops.name} cannot be written`);
       return ops.write(task, Uint8Array.from(request.payload), position);
-    });
+    };
+    const result = await this.#accessed(task, file, position, request.payload.length, true, () => file.use(write));
     if (request.b === CURRENT) file.position += result;
     return { result };
   }
