@@ -23,4 +23,8 @@ describe("totals", () => {
     expect(totals({ numPassedTests: 3, numFailedTests: 0, testResults: [] }, 1)).toEqual({ passed: 3, failed: 1 });
     expect(totals(undefined, null)).toEqual({ passed: 0, failed: 1 });
   });
+
+  it("counts a run without any test as one failure", () => {
+    expect(totals({ numPassedTests: 0, numFailedTests: 0, testResults: [] }, 0)).toEqual({ passed: 0, failed: 1 });
+  });
 });

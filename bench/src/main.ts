@@ -74,31 +74,31 @@ function table(lines: readonly (readonly string[])[]): string {
   return lines.map((line) => line.map(pad).join("  ")).join("\n");
 }
 
-const { values } = parseArgs({
-  options: {
-    json: { type: "boolean" },
-    part: { type: "string" },
-    count: { type: "string", default: "2000000" },
-    case: { type: "string" },
-    backend: { type: "string" },
-  },
-});
+const values = parse();
 const count = Number(values.count);
 const cases = CASES.filter(({ name }) => values.case === undefined || name.includes(values.case));
 const subjects = SUBJECTS.filter((subject) => values.backend === undefined || subject === values.backend);
 const all = values.case === undefined ? Object.keys(PARTS) : ["translate"];
 const names = values.part === undefined ? all : [values.part];
-if (
-  !Number.isInteger(count) ||
-  count < 1000 ||
-  cases.length === 0 ||
-  subjects.length === 0 ||
-  !names.every((name) => name in PARTS)
-) {
-  const known = CASES.map(({ name }) => name).join(", ");
-  console.error(`bench: --count takes a number from 1000 up, --case a part of: ${known}`);
-  console.error(`bench: --backend takes one of: ${SUBJECTS.join(", ")}`);
-  console.error(`bench: --part takes one of: ${Object.keys(PARTS).join(", ")}`);
+if (!Number.isInteger(count) || count < 1000) refuse("--count takes a number from 1000 up");
+if (cases.length === 0) refuse(`--case takes a part of: ${CASES.map(({ name }) => name).join(", ")}`);
+if (subjects.length === 0) refuse(`--backend takes one of: ${SUBJECTS.join(", ")}`);
+if (!names.every((name) => Object.hasOwn(PARTS, name))) refuse(`--part takes one of: ${Object.keys(PARTS).join(", ")}`);
+
+function parse() {
+  const string = { type: "string" } as const;
+  const count = { type: "string", default: "2000000" } as const;
+  try {
+    return parseArgs({ options: { json: { type: "boolean" }, part: string, count, case: string, backend: string } })
+      .values;
+  } catch (error) {
+    return refuse((error as Error).message.replaceAll(/\s*\n\s*/g, " "));
+  }
+}
+
+/** What the caller got wrong: one line, exit status 2. */
+function refuse(reason: string): never {
+  console.error(`bench: ${reason}`);
   process.exit(2);
 }
 
