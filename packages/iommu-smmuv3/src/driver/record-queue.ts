@@ -3,7 +3,7 @@
  * entry; an overflow is acknowledged when everything that was kept has been handled. Others can wait until what stood in the
  * queue has been taken out (E10).
  */
-import { type AnyLayout, type AnyRegister, WaitQueue, WorkQueue } from "@iommukit/core";
+import { type AnyLayout, type AnyRegister, unfailing, WaitQueue, WorkQueue } from "@iommukit/core";
 import type { DriverContext } from "./driver-context.js";
 import { QueueMemory } from "./queue.js";
 
@@ -106,7 +106,8 @@ export class RecordQueue {
     const record = this.#memory.read(this.#cons);
     this.#cons++;
     this.#writeCons(this.#overflowAcknowledged);
-    await this.handler.handle(record);
+    // The queue goes on also where the command queue, which takes the answers, does not.
+    await unfailing(this.context.kernel, `${this.context.name}: ${this.name}`, () => this.handler.handle(record));
     const turn = this.context.scheduler.point(`${this.name} record`);
     if (turn) await turn;
   }

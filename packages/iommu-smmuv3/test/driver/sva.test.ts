@@ -139,6 +139,23 @@ describe("binding a process (A15)", () => {
     });
   });
 
+  it("goes on with the queue when an answer could not be sent", async () => {
+    const m = await machine();
+    await m.run(async () => {
+      const device = await m.plug();
+      const full = new IommuError("ETIMEDOUT", "the queue is full");
+      const issue = vi.spyOn(CommandQueue.prototype, "issue").mockRejectedValueOnce(full);
+      m.pageRequest(device, 5, 0x1000n, 3);
+      await m.platform.scheduler.idle();
+      issue.mockRestore();
+      expect(m.log().at(-1)).toBe("smmuv3: priq failed: ETIMEDOUT: the queue is full");
+      m.pageRequest(device, 5, 0x1000n, 4);
+      await m.platform.scheduler.idle();
+      expect(device.pci.responses).toMatchObject([{ prgi: 4 }]);
+    });
+    expect(await m.platform.close()).toEqual([]);
+  });
+
   it("answers requests of a device without a fault handler with INVALID, of an unknown stream with a failure (E14)", async () => {
     const m = await machine();
     await m.run(async () => {

@@ -11,6 +11,7 @@ import {
   Mutex,
   NO_PASID,
   type Sva,
+  unfailing,
   WaitQueue,
 } from "@iommukit/core";
 import { PAGE_REQUEST_DESCRIPTOR } from "../spec/page-requests.js";
@@ -120,12 +121,13 @@ export class PageRequests {
   }
 
   async #consume(): Promise<void> {
-    const { mmio, variants } = this.unit;
+    const { mmio, variants, kernel, dmar } = this.unit;
     const mask = this.#ringMask;
     const tail = mmio.read32(PQT.offset) & mask;
     let head = mmio.read32(PQH.offset) & mask;
     while (head !== tail) {
-      await this.#handle(this.#read(head));
+      const request = this.#read(head);
+      await unfailing(kernel, `${dmar}: page request`, () => this.#handle(request));
       head = (head + PAGE_REQUEST_DESCRIPTOR.bytes) & mask;
       // At once: each freed slot lets the unit take one more request (L-16).
       if (!variants.has("L-16")) this.#advance(head);

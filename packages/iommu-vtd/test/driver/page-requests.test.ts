@@ -1,5 +1,6 @@
-import { Access, formatBdf, NO_PASID } from "@iommukit/core";
-import { describe, expect, it } from "vitest";
+import { Access, formatBdf, IommuError, NO_PASID } from "@iommukit/core";
+import { describe, expect, it, vi } from "vitest";
+import { InvalidationQueue } from "../../src/driver/invalidation-queue.js";
 import { PRS } from "../../src/spec/registers.js";
 import { type Machine, machine, type PlayedDevice } from "./machine.js";
 
@@ -41,6 +42,23 @@ describe("page requests", () => {
         expect(m.translate(device, address + BigInt(page * 0x1000), Access.WRITE, pasid)[0]).toBe(0);
       }
     });
+  });
+
+  it("go on when an answer to one could not be sent", async () => {
+    const m = await machine({ preset: "everything" });
+    await m.run(async () => {
+      const { device, pasid } = await setUp(m);
+      const submit = vi.spyOn(InvalidationQueue.prototype, "submit");
+      submit.mockRejectedValueOnce(new IommuError("EINVAL", "refused"));
+      m.pageRequest(device, pasid, 0x0200_0000_0000_0000n, 1);
+      await settled(m);
+      submit.mockRestore();
+      expect(m.log.at(-1)).toBe("dmar0: page request failed: EINVAL: refused");
+      m.pageRequest(device, pasid, 0x0200_0000_0000_0000n, 2);
+      await settled(m);
+      expect(codes(device)).toEqual([[2, 1]]);
+    });
+    expect(await m.platform.close()).toEqual([]);
   });
 
   it("that may not be served are answered with invalid", async () => {
