@@ -61,12 +61,22 @@ async function run(program: string, args: readonly string[], options: Options): 
   process.exitCode = result.status !== 0 ? result.status : complaints.length > 0 ? 1 : 0;
 }
 
+/** @returns what ends it, and throws UsageError when it could not be written: the program must not feel that */
 function startRecording(platform: Platform, file: string): () => void {
   const record = new TextFile(file, 0);
-  const stop = platform.trace.subscribe((event) => record.write(`${traceLine(event)}\n`));
+  let failure: unknown;
+  const stop = platform.trace.subscribe((event) => {
+    if (failure !== undefined) return;
+    try {
+      record.write(`${traceLine(event)}\n`);
+    } catch (error) {
+      failure = error;
+    }
+  });
   return () => {
     stop();
     record.close();
+    if (failure !== undefined) throw failure;
   };
 }
 

@@ -269,6 +269,15 @@ describe.runIf(possible)("the README's session", () => {
 });
 
 describe.runIf(possible)("iommukit run", () => {
+  it("says that a recording cannot be written, and the program does not feel it", async () => {
+    const complaints = captured(process.stderr);
+    const written = join(folder, "seen");
+    const script = `exec 9<>/dev/vfio/vfio && ls /dev/vfio > ${written}`;
+    expect(await main(["run", "--record", "/dev/full", "--", "sh", "-c", script])).toBe(2);
+    expect(complaints()).toBe("iommukit: cannot write /dev/full: ENOSPC: no space left on device, write\n");
+    expect(readFileSync(written, "utf8")).toContain("vfio");
+  });
+
   it("records system calls, accesses and DMA as NDJSON", async () => {
     const record = join(folder, "record");
     const script = `'${example}' > /dev/null`;
