@@ -1,6 +1,6 @@
 import { Access, NO_PASID, type PageRequest, PrgResponseCode } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
-import { Accelerator, type AcceleratorOptions } from "../../src/devices/accelerator/accelerator.js";
+import { Accelerator, type AcceleratorOptions, accelerator } from "../../src/devices/accelerator/accelerator.js";
 import { AcceleratorClient, decodeCompletion, encodeDescriptor } from "../../src/devices/accelerator/client.js";
 import { crc32, crc32c } from "../../src/devices/accelerator/crc.js";
 import { Bench, RAM } from "../support/bench.js";
@@ -488,5 +488,18 @@ describe("accelerator", () => {
     expect(device.pri).toMatchObject({ enabled: false, outstanding: 0 });
     expect(device.pasid.enabled).toBe(false);
     expect(device.readConfig(4, 2)).toBe(0);
+  });
+});
+
+describe("accelerator", () => {
+  it.each([
+    [{ workQueues: 17 }, "EINVAL: 0000:01:00.0: workQueues is 17; 1 to 16 are possible"],
+    [{ engines: 0 }, "EINVAL: 0000:01:00.0: engines is 0; 1 to 255 are possible"],
+    [{ totalSize: Number.NaN }, "totalSize is NaN; 1 to 65535"],
+    [{ vectors: 1.5 }, "vectors is 1.5; 1 to 256"],
+    [{ totalVfs: 256 }, "totalVfs is 256; 0 to 255"],
+    [{ pasid: { width: 21 } }, "pasid.width is 21; 1 to 20"],
+  ])("refuses %j", (options, says) => {
+    expect(() => accelerator({ bdf: "0000:01:00.0", ...options })).toThrow(says);
   });
 });

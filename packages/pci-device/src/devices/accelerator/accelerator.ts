@@ -3,7 +3,7 @@
  * user space: descriptors of 64 bytes with a PASID, batches, completion records, block-on-fault or fault reporting, drain
  * and abort. Left out: groups and traffic classes, delta records, DIF.
  */
-import { type DevicePlugin, NO_PASID, type PciBar, parseBdf, RegisterFile } from "@iommukit/core";
+import { type DevicePlugin, IommuError, NO_PASID, type PciBar, parseBdf, RegisterFile } from "@iommukit/core";
 import type { ConfigReset } from "../../config-space.js";
 import { type DevicePorts, devicePorts } from "../../device-ports.js";
 import type { AtsOptions, FunctionOptions, PasidOptions, PriOptions } from "../../function-options.js";
@@ -17,6 +17,7 @@ import {
   BAR0_SIZE,
   CAPABILITY,
   INTCAUSE,
+  MAX_QUEUES,
   MSIX_PBA,
   MSIX_TABLE,
   PORTAL_SIZE,
@@ -52,6 +53,25 @@ export interface AcceleratorOptions extends PlacementOptions {
 
 const MAX_TRANSFER_LOG2 = 31;
 const MAX_BATCH_LOG2 = 10;
+
+/** What the registers and the capabilities have room for. */
+const RANGES = {
+  workQueues: [1, MAX_QUEUES],
+  engines: [1, 0xff],
+  totalSize: [1, 0xffff],
+  vectors: [1, (MSIX_PBA - MSIX_TABLE) / 16],
+  totalVfs: [0, 0xff],
+} as const;
+
+function checkRanges(options: AcceleratorOptions): void {
+  const check = (name: string, low: number, high: number, value: number | undefined) => {
+    if (value !== undefined && !(Number.isInteger(value) && value >= low && value <= high))
+      throw new IommuError("EINVAL", `${options.bdf}: ${name} is ${value}; ${low} to ${high} are possible`);
+  };
+  for (const [name, [low, high]] of Object.entries(RANGES))
+    check(name, low, high, options[name as keyof typeof RANGES]);
+  check("pasid.width", 1, 20, options.pasid?.width);
+}
 
 /** A VF uses its physical function's PRI and PASID, and has no VFs. */
 function acceleratorFunction(options: AcceleratorOptions, virtual: boolean): FunctionOptions {
@@ -263,8 +283,9 @@ export class Accelerator extends PciDevice {
   }
 }
 
-/** A data accelerator at `bdf`; behind the IOMMU of the bdf's segment. */
+/** A data accelerator at `bdf`; behind the IOMMU of the bdf's segment. @throws IommuError EINVAL an option out of its range */
 export function accelerator(options: AcceleratorOptions): DevicePlugin {
+  checkRanges(options);
   return {
     name: `accelerator ${options.bdf}`,
     segment: parseBdf(options.bdf).segment,
