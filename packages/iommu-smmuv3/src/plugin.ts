@@ -34,6 +34,9 @@ const ENTRIES: readonly EntryKind[] = [
  * @throws IommuError EINVAL no preset has that name; for an unknown variant when the platform is made
  */
 export function smmuv3(options: Smmuv3Options = {}): IommuPlugin {
+  const { queueShift = 12 } = options;
+  if (!Number.isInteger(queueShift) || queueShift < 0 || queueShift > 19)
+    throw new IommuError("EINVAL", `queues of 2^${queueShift} entries; 0 to 19 are possible (IDR1.CMDQS)`);
   const preset = presetOf(options.preset ?? "mmu-700-like");
   return {
     name: "smmuv3",

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { AIDR, IDR0, IDR1, IDR3, IDR5, PRESETS } from "../src/index.js";
+import { AIDR, IDR0, IDR1, IDR3, IDR5, PRESETS, smmuv3 } from "../src/index.js";
 
 describe("presets", () => {
   it("has QEMU 11.1's identification registers bit for bit (G1, G2, G3)", () => {
@@ -46,5 +46,9 @@ describe("presets", () => {
     expect(idr1).toMatchObject({ ATTR_TYPES_OVR: false, ECMDQ: false, TABLES_PRESET: false, QUEUES_PRESET: false });
     expect(idr3).toMatchObject({ PBHA: false, MPAM: false, DPT: false });
     expect(idr5).toMatchObject({ DS: false, D128: false });
+  });
+
+  it.each([-3, 20, 1.5])("are refused with queues of 2^%s entries, for which IDR1 has no number", (queueShift) => {
+    expect(() => smmuv3({ queueShift })).toThrow(`EINVAL: queues of 2^${queueShift} entries; 0 to 19 are possible`);
   });
 });

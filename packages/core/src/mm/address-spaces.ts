@@ -16,7 +16,7 @@ import type { Mm } from "./mm.js";
 export interface AddressSpaceOptions {
   /** 5 with LA57. Default 4. */
   readonly x86Levels?: 4 | 5;
-  /** User addresses end at 2 to the power of this. Default 47: what 4-level x86 tables hold; arm64 alone has 48. */
+  /** User addresses end at 2 to the power of this, 32 to 56. Default 47: what 4-level x86 tables hold; arm64 alone has 48. */
   readonly addressBits?: number;
   /** Reading untouched anonymous memory maps the shared zero page. Default true, as Linux. */
   readonly zeroPage?: boolean;
@@ -48,6 +48,8 @@ export class AddressSpaces implements MmFactory, SimulatedEnvironment {
     this.workers = new WorkQueue(scheduler, "events", Number.POSITIVE_INFINITY);
     this.x86Levels = options.x86Levels ?? 4;
     this.addressBits = options.addressBits ?? 47;
+    if (!Number.isInteger(this.addressBits) || this.addressBits < 32 || this.addressBits > 56)
+      throw new IommuError("EINVAL", `user addresses of ${this.addressBits} bits; 32 to 56 are possible`);
     this.zeroPage = options.zeroPage ?? true;
     this.hugePages = options.hugePages ?? "madvise";
     this.stackLimit = options.stackLimit ?? 8 * 1024 * 1024;

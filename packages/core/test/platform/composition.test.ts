@@ -26,6 +26,7 @@ describe("createPlatform", () => {
     ],
     ["RAM over the doorbell", { ram: [{ base: 0, size: 2 ** 32 }] }, "EINVAL: RAM lies over the interrupt messages'"],
     ["an unknown SVA core", { sva: "toString" as "seed" }, 'EINVAL: no SVA core "toString"; there are seed, mainline'],
+    ["addresses of too few bits", { mm: { addressBits: 10 } }, "EINVAL: user addresses of 10 bits; 32 to 56"],
     ["an unknown bug", { variants: ["S-99"] }, 'EINVAL: no variant "S-99"'],
     [
       "two devices at one address",

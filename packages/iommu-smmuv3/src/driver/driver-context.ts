@@ -28,7 +28,7 @@ export interface Smmuv3DriverOptions {
   readonly disableMsiPolling?: boolean;
   /** Interrupts by message when IDR0.MSI allows. Default true. */
   readonly messageInterrupts?: boolean;
-  /** Largest queue, log2 of entries; Linux's is limited by what one allocation can hold. Default 12. */
+  /** Largest queue, log2 of entries; Linux's is limited by what one allocation can hold. 0 to 19; default 12. */
   readonly queueShift?: number;
   /** Event lines with the decoded fields below the raw doublewords, as kernels from 6.14 on print them. */
   readonly decodeEvents?: boolean;
