@@ -212,8 +212,10 @@ export class Bridge implements ConnectionHandler {
       if (owner.connections.size > 0) continue;
       const { mm } = owner;
       const inUse = mm.mmUsers > 1 || mm.mappings.notifiers.size > 0;
-      if (inUse && mm.files.alive()) await mm.refresh();
-      else await this.#exit(owner);
+      if (inUse && mm.files.alive() && (await mm.refresh())) continue;
+      // It has ended since: its memory has been let go of.
+      if (mm.gone) owner.task.mm = undefined;
+      await this.#exit(owner);
     }
   }
 
