@@ -13,6 +13,7 @@ import {
   type Task,
   TYPE0_HEADER,
   type UserPointer,
+  unfailing,
   WaitQueue,
   writeField,
 } from "@iommukit/core";
@@ -35,6 +36,7 @@ export class VfioDevice {
   readonly #closed: WaitQueue;
   /** Open files and mapped BARs. */
   #users = 0;
+  #resetWorks = false;
   #removed = false;
   /** How to take the BARs out of every address space that has them mapped. */
   readonly #revokes = new Set<() => Promise<void>>();
@@ -59,7 +61,7 @@ export class VfioDevice {
       intxDisabled: (disabled) => this.irqs.intx.setDisabled(disabled),
       msiEnabled: () => this.irqs.msi.enabled > 0,
       memoryDisabled: (write) => this.#unmapped(async () => write()),
-      functionLevelReset: () => this.reset(),
+      functionLevelReset: async () => void (await this.#tryReset()),
     });
     this.regions = new DeviceRegions(pci, resources, this.config, this.irqs.msix);
     this.#closed = new WaitQueue(vfio.scheduler, `vfio ${device.name} to be closed`);
@@ -77,7 +79,7 @@ export class VfioDevice {
   async open(): Promise<FileOps> {
     if (this.#users === 0) {
       this.#stopDma();
-      if (this.resettable) await this.reset();
+      this.#resetWorks = await this.#tryReset();
     }
     this.#get();
     return {
@@ -169,14 +171,26 @@ export class VfioDevice {
     );
   }
 
+  /** vdev->reset_works: the reset at the first open has succeeded. */
   get resettable(): boolean {
-    return pciResetMethods(this.device.pci, this.#alone).length > 0;
+    return this.#resetWorks;
+  }
+
+  /** A function that cannot be reset, or does not come back, is opened all the same. */
+  async #tryReset(): Promise<boolean> {
+    const { pci, name } = this.device;
+    if (pciResetMethods(pci, this.#alone).length === 0) return false;
+    return unfailing(this.group.vfio, `vfio-pci ${name}: reset`, () => this.#reset());
+  }
+
+  async #reset(): Promise<void> {
+    await this.#unmapped(() => pciResetFunction(this.device.pci, this.group.vfio.scheduler, this.#alone));
   }
 
   /** @throws IommuError EINVAL when the function cannot be reset by itself */
   async reset(): Promise<void> {
     if (!this.resettable) throw new IommuError("EINVAL", `${this.device.name} cannot be reset by itself`);
-    await this.#unmapped(() => pciResetFunction(this.device.pci, this.group.vfio.scheduler, this.#alone));
+    await this.#reset();
   }
 
   /** The device is going away: asks for it, waits a while, and then answers ENODEV to whoever still has it open. */

@@ -1,7 +1,9 @@
 /** Device files: information, configuration space through the permission map, BARs, interrupts as eventfds. */
 import { type AddressSpace, EventFd, InterruptController, O, OpenFile, Random, type Task } from "@iommukit/core";
+import { FakePciFunction } from "@iommukit/core/testing";
 import { describe, expect, it } from "vitest";
 import {
+  DeviceFlags,
   DmaMap,
   DmaUnmap,
   encodeStruct,
@@ -399,6 +401,33 @@ describe("interrupts", () => {
 });
 
 describe("the rest of a device", () => {
+  it("is opened without the promise of a reset when it does not come back from one", async () => {
+    /** With PM reset. */
+    class Sleeper extends FakePciFunction {
+      asleep = true;
+      override readConfig(offset: number, width: 1 | 2 | 4): number {
+        return this.asleep && offset === 4 && width === 4 ? 0xffff_ffff : super.readConfig(offset, width);
+      }
+    }
+    const pci = new Sleeper(A, { config: { 6: 0x10, 52: 0x40, 64: 1, 66: 3 } });
+    const m = await machine({ functions: [pci] });
+    await m.run(async (task) => {
+      const container = await VfioContainer.open(task);
+      const group = await container.attach(m.group(A));
+      await container.setIommu();
+      const first = await group.device(A);
+      expect(m.kernel.log.at(-1)).toMatch(/^vfio-pci 0000:00:05.0: reset failed: ETIMEDOUT/);
+      expect((await first.info()).flags & DeviceFlags.RESET).toBe(0);
+      expect(await errnoOf(first.reset())).toBe("EINVAL");
+      await first.close();
+      pci.asleep = false;
+      const second = await group.device(A);
+      expect((await second.info()).flags & DeviceFlags.RESET).toBe(DeviceFlags.RESET);
+      expect(await errnoOf(second.reset())).toBe("success");
+    });
+    await closeClean(m);
+  });
+
   it("cannot be reset when it has neither FLR nor PM reset", async () => {
     await opened(async (device) => expect(await errnoOf(device.reset())).toBe("EINVAL"));
   });
