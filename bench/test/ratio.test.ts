@@ -1,6 +1,6 @@
 /**
  * The regression gate: translations beside C in one run, as ratios of CPU time. The sources are bundled and run by Node alone,
- * as the test runner reaches modules in a slower way. Limits are about 60 % of README.md's figures.
+ * as the test runner reaches modules in a slower way. Limits are somewhat below 60 % of README.md's figures.
  */
 import { execFileSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
@@ -24,10 +24,10 @@ function path(relative: string): string {
 const LIMITS: readonly (readonly [name: string, backend: string, limit: number])[] = [
   ["hit-rand-1MiB", "smmuv3", 0.38],
   ["hit-rand-1MiB", "vtd", 0.33],
-  ["walk-rand-4MiB", "smmuv3", 0.32],
-  ["walk-rand-4MiB", "vtd", 0.26],
-  ["cold-rand-4MiB", "smmuv3", 0.3],
-  ["cold-rand-4MiB", "vtd", 0.26],
+  ["walk-rand-4MiB", "smmuv3", 0.36],
+  ["walk-rand-4MiB", "vtd", 0.31],
+  ["cold-rand-4MiB", "smmuv3", 0.37],
+  ["cold-rand-4MiB", "vtd", 0.3],
 ];
 
 const possible = compiler();
