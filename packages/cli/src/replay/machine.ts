@@ -13,7 +13,6 @@ import {
   newGather,
   type Platform,
   Random,
-  toBigint,
 } from "@iommukit/core";
 import { edu } from "@iommukit/pci-device";
 import { type Accesses, accesses } from "./access-pattern.js";
@@ -201,8 +200,8 @@ export class ReplayMachine {
 
   #map(side: Side, event: TraceEvent): MaySleep {
     this.#counts.maps++;
-    const { iova, paddr, size } = event;
-    const mapped = iommuMap(side.domain, iova, paddr, toBigint(size), IommuProt.READ | IommuProt.WRITE);
+    const { iova, paddr, bytes } = event;
+    const mapped = iommuMap(side.domain, iova, paddr, bytes, IommuProt.READ | IommuProt.WRITE);
     return after(mapped, () => this.#mapped(side, event))?.catch((error) => this.#refused(error));
   }
 
@@ -218,11 +217,11 @@ export class ReplayMachine {
     this.#counts.refused++;
   }
 
-  #unmap({ domain, queue, accesses }: Side, { iova, size, page, pages }: TraceEvent): MaySleep {
+  #unmap({ domain, queue, accesses }: Side, { iova, bytes, page, pages }: TraceEvent): MaySleep {
     this.#counts.unmaps++;
     accesses?.unmapping(page, pages);
     const gather = newGather(this.configuration.mode === "lazy");
-    iommuUnmapFast(domain, iova, toBigint(size), gather);
+    iommuUnmapFast(domain, iova, bytes, gather);
     return queue === undefined ? domain.ops.iotlbSync(domain, gather) : queue.queue(() => {});
   }
 

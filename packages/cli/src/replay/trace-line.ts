@@ -3,7 +3,7 @@
  * iommu_attach that say which domain they are for; iommu:attach_device_to_domain and dma:* events, which name devices; and
  * "PHASE name" marks. Everything else is passed over.
  */
-import { join64, PAGE_SIZE, physical } from "@iommukit/core";
+import { join64, PAGE_SIZE, physical, toBigint } from "@iommukit/core";
 import { isBlank, isDigit, LineCursor } from "./line-cursor.js";
 
 export interface TraceEvent {
@@ -15,8 +15,9 @@ export interface TraceEvent {
   readonly pages: number;
   /** 0 for an unmap. */
   readonly paddr: number;
-  /** Bytes. */
+  /** Bytes, and the same as drivers take it. */
   readonly size: number;
+  readonly bytes: bigint;
   /** Nanoseconds since boot. */
   readonly time: number;
   /** The domain's pointer when a kprobe told it. */
@@ -157,6 +158,7 @@ export class TraceReader {
       pages,
       paddr,
       size,
+      bytes: toBigint(size),
       time: this.#time,
       domain: probe?.page === page ? probe.domain : undefined,
     };
