@@ -7,6 +7,9 @@ export interface Credentials {
   readonly euid: number;
   readonly suid: number;
   readonly gid: number;
+  /** As gid when absent: other after a set-group-ID program has started. */
+  readonly egid?: number;
+  readonly sgid?: number;
   readonly capabilities: ReadonlySet<Capability>;
 }
 

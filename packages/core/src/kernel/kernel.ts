@@ -118,6 +118,7 @@ export class Kernel {
 function mayTrace({ credentials: caller }: Task, { credentials: target, dumpable }: Task): boolean {
   if (caller.capabilities.has("CAP_SYS_PTRACE")) return true;
   const { uid, gid } = caller;
-  const same = [target.uid, target.euid, target.suid].every((id) => id === uid) && target.gid === gid;
-  return same && dumpable && [...target.capabilities].every((each) => caller.capabilities.has(each));
+  const sameUser = [target.uid, target.euid, target.suid].every((id) => id === uid);
+  const sameGroup = [target.gid, target.egid ?? target.gid, target.sgid ?? target.gid].every((id) => id === gid);
+  return sameUser && sameGroup && dumpable && [...target.capabilities].every((each) => caller.capabilities.has(each));
 }

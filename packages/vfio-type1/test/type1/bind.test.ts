@@ -118,6 +118,25 @@ describe("VFIO_IOMMU_BIND", () => {
     await closeClean(m);
   });
 
+  it.each([
+    ["the same ids", {}, "success"],
+    ["another effective user", { euid: 0 }, "EACCES"],
+    ["another saved user", { suid: 0 }, "EACCES"],
+    ["another group", { gid: 5 }, "EACCES"],
+    ["another effective group", { egid: 5 }, "EACCES"],
+    ["another saved group", { sgid: 5 }, "EACCES"],
+  ])("compares all ids of a process with %s with the caller's real ones (F28)", async (_what, ids, errno) => {
+    const m = await machine();
+    await m.run(async (root) => {
+      const container = await containerWith(m, root);
+      const child = await root.fork("child");
+      child.credentials = { ...user(1000), euid: 7 };
+      const other = m.kernel.spawn({ credentials: { ...user(1000), ...ids } });
+      expect(await errnoOf(child.ioctl(container.fd, VFIO_IOMMU_BIND, bindPid(other.pid)))).toBe(errno);
+    });
+    await closeClean(m);
+  });
+
   it("lets nobody trace who can do more than he (F28, cap_ptrace_access_check)", async () => {
     const m = await machine();
     await m.run(async (root) => {
