@@ -37,9 +37,18 @@ function oneLine(text: string): string {
   return `${text.trim().replaceAll(/\s*\n\s*/g, " ")}\n`;
 }
 
+/** @throws UsageError no command is named, where the parser would answer with the whole help */
+function checkCommand(words: readonly string[]): void {
+  const [name, about] = words.filter((word) => word !== "--");
+  const missing = name === "help" && about !== undefined && !Object.hasOwn(COMMANDS, about);
+  if (missing) throw new UsageError(`there is no command ${JSON.stringify(about)}; iommukit --help lists them`);
+  if (name === undefined) throw new UsageError("a command is wanted; iommukit --help lists them");
+}
+
 /** @returns the exit status: 0, 1 when something was found wrong, 2 for bad input (after one line on stderr) */
 export async function main(words: readonly string[]): Promise<number> {
   try {
+    checkCommand(words);
     await (await createProgram(words)).parseAsync(words, { from: "user" });
     return Number(process.exitCode ?? 0);
   } catch (error) {

@@ -145,6 +145,9 @@ describe("every command", () => {
   const one = () => err.trimEnd().split("\n").length === 1 && err !== "";
 
   it.each([
+    [[], "a command is wanted; iommukit --help lists them"],
+    [["--"], "a command is wanted"],
+    [["help", "nosuch"], 'there is no command "nosuch"'],
     [["expain"], "unknown command 'expain' (Did you mean explain?)"],
     [["explain", "--json=1"], "unknown option '--json=1' (Did you mean --json?)"],
     [["explain", "--json", "--ndjson", "x"], "--ndjson"],
