@@ -76,6 +76,10 @@ export class VfioGroup implements DeviceNode {
     return this.#emulated;
   }
 
+  get emulated(): EmulatedDevice | undefined {
+    return this.#emulated;
+  }
+
   /** The device that a mediated one borrows PASIDs from. */
   get parent(): Device | undefined {
     return this.#emulated?.parent;

@@ -108,8 +108,12 @@ export class Vfio implements Type1Environment {
   /**
    * vfio_register_emulated_iommu_dev: a device that `driver` plays, in a group of its own.
    * @param parent the device whose PASIDs it uses (mdev_set_iommu_device): BIND binds processes there
+   * @throws IommuError EEXIST another device has the name
    */
   registerEmulated(name: string, driver: EmulatedDriver, parent?: Device): EmulatedDevice {
+    const emulated = [...this.#groups.values()].map((group) => group.emulated);
+    if ([...this.allDevices(), ...emulated].some((other) => other?.name === name))
+      throw new IommuError("EEXIST", `there is a device ${JSON.stringify(name)} already`);
     const group = new VfioGroup(this, this.groups.allocate(), "emulated");
     this.#addGroup(group);
     return group.addEmulated(name, driver, parent);

@@ -187,6 +187,8 @@ describe("an emulated device's file", () => {
       expect(await errnoOf(task.pwrite(file.fd, bytes, 0))).toBe("EINVAL");
       expect(await errnoOf(group.unsetContainer())).toBe("EBUSY");
       expect(() => vfioOf(m.platform).unregisterEmulated(device)).toThrow("EBUSY");
+      for (const name of [NAME, A])
+        expect(() => vfioOf(m.platform).registerEmulated(name, obedient())).toThrow("EEXIST");
       await file.close();
       expect(await errnoOf(group.device(NAME))).toBe("EBUSY");
       expect(await errnoOf(group.device("another"))).toBe("ENODEV");
