@@ -7,7 +7,7 @@ import { UsageError } from "../errors.js";
 /** A "line" longer than this is cut: it is no text, and must not fill the memory. */
 const LONGEST = 1 << 16;
 /** Bytes that are read at a time: what is made of them should not live long enough to be copied by the garbage collector. */
-const PIECE = 1 << 16;
+const PIECE = 1 << 17;
 const NEWLINE = 10;
 const RETURN = 13;
 
