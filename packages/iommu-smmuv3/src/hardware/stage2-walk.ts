@@ -2,11 +2,12 @@
  * Stage 2: intermediate physical address to physical address, through the TLB's IPA entries or the tables of the STE.
  * Order of faults per level as in 7.3.22; AF and dirty state as in 3.13. Results stand in the object's fields.
  */
-import { join64, type PhysicalMemory, physical } from "@iommukit/core";
+import { join64 } from "@iommukit/core";
 import { EVENT } from "../spec/events.js";
 import { byteReversed, exceeds, highMaskFrom, lowMaskFrom, shiftRight } from "./address-bits.js";
 import type { ChipContext } from "./chip-context.js";
 import * as bits from "./descriptor-bits.js";
+import { updateDescriptor } from "./descriptor-update.js";
 import type { StreamConfig } from "./stream-config.js";
 import { WORLD } from "./stream-config.js";
 import { ENTRY, PERM, TLB_KIND, type TranslationCache } from "./translation-cache.js";
@@ -128,33 +129,16 @@ export class Stage2Walk {
       if (dirties) perms |= WRITE;
       if ((need & ~perms) !== 0) return fault.stage2(EVENT.F_PERMISSION, cls, hi, lo);
       const updatedLo = dLo | (stream.s2Ha ? bits.AF : 0) | (dirties ? bits.S2AP_WRITE : 0);
-      if (updatedLo !== dLo && !this.#update(tableHi, descriptorLo, dHi, dLo, updatedLo, level, table.bigEndian))
-        continue;
+      const { bigEndian } = table;
+      if (updatedLo !== dLo) {
+        if (!updateDescriptor(this.chip, LEVELS[level], tableHi, descriptorLo, dHi, dLo, updatedLo, bigEndian))
+          continue;
+      }
       this.perms = clean && !dirties ? perms | PERM.S2_CLEAN : perms;
       this.level = level;
       this.#keep(stream, hi, lo, blockHi, blockLo, shift, granule, (dHi & bits.CONTIGUOUS_HI) !== 0);
       return 0;
     }
-  }
-
-  /** False when somebody changed the descriptor in between: it is read again. */
-  #update(
-    hi: number,
-    lo: number,
-    dHi: number,
-    dLo: number,
-    updatedLo: number,
-    level: number,
-    bigEndian: boolean,
-  ): boolean {
-    const { ports, name } = this.chip;
-    const address = physical(hi, lo);
-    if (!exchange(ports.memory, address, dHi, dLo, updatedLo, bigEndian)) return false;
-    if (ports.trace.enabled) {
-      const value = (BigInt(dHi >>> 0) << 32n) | BigInt(updatedLo >>> 0);
-      ports.trace.emit("table:updated", { unit: name, table: LEVELS[level], address, value });
-    }
-    return true;
   }
 
   #keep(
@@ -202,19 +186,6 @@ export class Stage2Walk {
     const { ports, name } = this.chip;
     ports.trace.emit(hit ? "tlb:hit" : "tlb:missed", { unit: name, cache: "IPA", rid: stream.sid, pasid: -1, address });
   }
-}
-
-/** Replaces the low word of a descriptor in memory unless somebody has changed it: then false. */
-export function exchange(
-  memory: PhysicalMemory,
-  address: number,
-  hi: number,
-  lo: number,
-  newLo: number,
-  bigEndian: boolean,
-): boolean {
-  if (!bigEndian) return memory.compareExchange64(address, hi, lo, hi, newLo);
-  return memory.compareExchange64(address, byteReversed(lo), byteReversed(hi), byteReversed(newLo), byteReversed(hi));
 }
 
 /**

@@ -2,14 +2,14 @@
  * Stage 1, alone or nested in stage 2 (VMSAv8-64, Arm ARM D8; order of faults 7.3.22, flag updates 3.13). In a nested
  * stream every table is found through stage 2 and so is the output. Results stand in the object's fields.
  */
-import { physical } from "@iommukit/core";
 import { EVENT, EVENT_CLASS } from "../spec/events.js";
 import { byteReversed, exceeds, highMaskFrom, lowMaskFrom, shiftRight } from "./address-bits.js";
 import type { ChipContext } from "./chip-context.js";
 import type { ContextConfig } from "./context-config.js";
 import * as bits from "./descriptor-bits.js";
+import { updateDescriptor } from "./descriptor-update.js";
 import { panForbids, stage1Perms } from "./stage1-permissions.js";
-import { contiguousShift, exchange, type Stage2Walk } from "./stage2-walk.js";
+import { contiguousShift, type Stage2Walk } from "./stage2-walk.js";
 import type { StreamConfig } from "./stream-config.js";
 import { ENTRY, PERM, TLB_KIND, type TranslationCache } from "./translation-cache.js";
 import { blockAllowed, contiguousEntries, levelShift, type WalkConfig } from "./walk-config.js";
@@ -210,7 +210,7 @@ export class TableWalk {
           const failed = this.#writeThroughStage2(stream, tableHi, tableLo | (index << 3));
           if (failed !== 0) return failed;
         }
-        if (!this.#update(atHi, atLo, dHi, dLo, updatedLo, level, table.bigEndian)) continue;
+        if (!updateDescriptor(this.chip, LEVELS[level], atHi, atLo, dHi, dLo, updatedLo, table.bigEndian)) continue;
       }
       this.perms = clean && !dirties ? perms | PERM.S1_CLEAN : perms;
       this.#level = level;
@@ -236,26 +236,6 @@ export class TableWalk {
     const failed = this.stage2.translate(stream, hi, lo, PW, PW, EVENT_CLASS.TT);
     if (failed !== 0) this.chip.fault.ttRnW = 0;
     return failed;
-  }
-
-  /** False when somebody changed the descriptor in between: it is read again. */
-  #update(
-    hi: number,
-    lo: number,
-    dHi: number,
-    dLo: number,
-    updatedLo: number,
-    level: number,
-    bigEndian: boolean,
-  ): boolean {
-    const { ports, name } = this.chip;
-    const address = physical(hi, lo);
-    if (!exchange(ports.memory, address, dHi, dLo, updatedLo, bigEndian)) return false;
-    if (ports.trace.enabled) {
-      const value = (BigInt(dHi >>> 0) << 32n) | BigInt(updatedLo >>> 0);
-      ports.trace.emit("table:updated", { unit: name, table: LEVELS[level], address, value });
-    }
-    return true;
   }
 
   #keepTable(
