@@ -63,7 +63,6 @@ export abstract class PciDevice extends PciFunctionBase implements RequesterPort
   readonly #msix: MsixOptions | undefined;
   readonly #sriov: SriovOptions | undefined;
   readonly #decoder: BarDecoder;
-  /** Not in D3hot. */
   /** PowerState of the power management capability. */
   #powerState = D0;
 

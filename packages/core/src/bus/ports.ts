@@ -70,7 +70,6 @@ export interface Mmio {
 
 export const Mmio = token<Mmio>("Mmio");
 
-/** A chip: registers for its driver, a translation port for devices, and steps that a scheduler may own. */
 /** One entry of a cache, in words; for reports. */
 export interface CachedEntry {
   /** "TLB", "STE", "context", "ATC". */
@@ -81,6 +80,7 @@ export interface CachedEntry {
   readonly says: string;
 }
 
+/** A chip: registers for its driver, a translation port for devices, and steps that a scheduler may own. */
 export interface IommuChip extends Mmio, TranslationPort {
   readonly name: string;
   /** Power-on state, tables and caches gone. */
