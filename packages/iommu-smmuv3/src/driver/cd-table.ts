@@ -23,7 +23,7 @@ export class CdTable implements CdTableReference {
   readonly #twoLevel: boolean;
   readonly #leaves = new Map<number, number>();
   readonly #writer: EntryWriter;
-  /** PASIDs whose entry has tables, entry 0 not counted. */
+  /** PASIDs that have a valid entry, entry 0 not counted. */
   readonly inUse = new Set<number>();
 
   /** @throws IommuError ENOMEM */
@@ -55,14 +55,8 @@ export class CdTable implements CdTableReference {
     if (this.context.variants.has("L-8")) await this.#writer.overwrite(at, cd, sync);
     else await this.#writer.write(at, cd, sync);
     if (ssid === 0) return;
-    if (CD.V.get(cd) === 1 && !hasNoTables(cd)) this.inUse.add(ssid);
+    if (CD.V.get(cd) === 1) this.inUse.add(ssid);
     else this.inUse.delete(ssid);
-  }
-
-  /** What an exit leaves where faults need not stall: valid, without tables, and nothing is recorded. */
-  async isQuiet(ssid: number): Promise<boolean> {
-    const cd = this.#writer.read(await this.#entry(ssid));
-    return hasNoTables(cd) && CD.R.get(cd) === 0;
   }
 
   /** Makes the entry invalid. The table stays as large as it is. */
@@ -98,8 +92,4 @@ export class CdTable implements CdTableReference {
     for (const leaf of this.#leaves.values()) this.context.pages.free(leaf);
     this.context.pages.free(this.base);
   }
-}
-
-function hasNoTables(cd: Int32Array): boolean {
-  return CD.V.get(cd) === 1 && CD.EPD0.get(cd) === 1 && CD.EPD1.get(cd) === 1;
 }

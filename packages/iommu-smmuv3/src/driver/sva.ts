@@ -179,15 +179,14 @@ export class SmmuSva {
   }
 
   /**
-   * After an exit the CD stays, without tables, until the PASID is bound again: VFIO did not tell its device to stop, and what it
-   * still sends must not flood the event queue (S-10).
+   * The CD is invalid from here on, also after an exit whose device nobody has told to stop: one that is only silent would answer
+   * its translation requests with no rights, and it would ask for pages with a PASID that is free (I-3).
    */
   async mmDetach(device: Device, ioMm: IoMm, context: SvaContext): Promise<void> {
     const master = masterOf(device);
     const array = context.bonds.get(master);
     if (!array) return;
-    const { cdTable } = master;
-    if (cdTable && !(await cdTable.isQuiet(ioMm.pasid))) await cdTable.clear(ioMm.pasid);
+    await master.cdTable?.clear(ioMm.pasid);
     await this.invalidation.ranges(array, [EVERYTHING]);
     context.bonds.delete(master);
   }

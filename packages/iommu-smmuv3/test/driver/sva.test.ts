@@ -223,7 +223,7 @@ describe("process exit with DMA in flight (C9)", () => {
 });
 
 describe("a device that nobody has told to stop (S-10)", () => {
-  it("stays silent after the process is gone, and what it sends reaches the next one with the PASID", async () => {
+  it("is refused once the PASID is free, so that it asks for no page, until the next process has the PASID (I-3)", async () => {
     const m = await machine();
     const records = await m.run(async () => {
       const device = await m.plug();
@@ -233,6 +233,8 @@ describe("a device that nobody has told to stop (S-10)", () => {
       const records = await m.trace(async () => {
         await task.exit();
         expect(m.platform.sva.inUse()).toEqual({ bonds: 0, pasids: 0, partials: 0 });
+        // An answer without rights would be a reason to ask for the page.
+        expect(m.ats(device, address, READ, pasid)[0]).toBe(AtsStatus.CA);
         expect(m.translate(device, address, READ, pasid)[0]).toBe(FAULT);
       });
       const identity = m.ops.domainAlloc("identity", device.dev);
@@ -247,7 +249,7 @@ describe("a device that nobody has told to stop (S-10)", () => {
       await m.platform.sva.iommuSvaUnbindDevice(device.dev, pasid);
       return records;
     });
-    expect(records.filter(({ name }) => name === "fault:recorded")).toEqual([]);
+    expect(records.filter(({ name }) => name === "fault:recorded")).toMatchObject([{ fault: "C_BAD_CD" }]);
     expect(await m.platform.close()).toEqual([]);
   });
 });
