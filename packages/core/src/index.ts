@@ -8,6 +8,7 @@ export * from "./bits/register.js";
 export * from "./bits/register-file.js";
 export * from "./bus/chip-socket.js";
 export * from "./bus/ports.js";
+export * from "./bus/recent-answers.js";
 export * from "./bus/system-bus.js";
 export * from "./bus/transaction.js";
 export * from "./iommu/capabilities.js";

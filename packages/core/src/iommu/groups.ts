@@ -1,8 +1,8 @@
 /**
  * The IOMMU core's groups: who is in which (pciDeviceGroup decides), which domain a group is attached to, and who owns
  * its DMA. iommu_attach_group, iommu_detach_group and the DMA owner functions of drivers/iommu/iommu.c. Each takes
- * group->mutex. Of a move into a domain either every device takes part or none; nothing
- * keeps a group from leaving one.
+ * group->mutex. Of a move into a domain either every device takes part or none; nothing keeps a
+ * group from leaving one.
  */
 import { IommuError } from "../kernel/errno.js";
 import type { Kernel } from "../kernel/kernel.js";

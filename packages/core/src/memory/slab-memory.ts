@@ -3,7 +3,7 @@
  * to 4 GiB, otherwise a one-level array of 1 GiB slabs, whose `view` takes longer.
  */
 import { IommuError } from "../kernel/errno.js";
-import { hex, hiOf, loOf } from "./address.js";
+import { hex, hiOf, loOf, PAGE_SIZE } from "./address.js";
 import { type MemoryRegion, type MemoryWindow, type PhysicalMemory, WINDOW_MASK } from "./physical-memory.js";
 
 const SLAB_SHIFT = 30;
@@ -11,8 +11,6 @@ const SLAB_SIZE = 2 ** SLAB_SHIFT;
 const SLAB_MASK = SLAB_SIZE - 1;
 /** The largest region that one buffer holds. */
 const WHOLE_SIZE = 2 ** 32;
-
-const PAGE = 4096;
 
 function checkRegions(regions: readonly MemoryRegion[]): void {
   if (regions.length === 0) throw new IommuError("EINVAL", "no RAM: at least one region is wanted");
@@ -22,8 +20,8 @@ function checkRegions(regions: readonly MemoryRegion[]): void {
     if (
       !Number.isSafeInteger(base) ||
       !Number.isSafeInteger(size) ||
-      base % PAGE !== 0 ||
-      size % PAGE !== 0 ||
+      base % PAGE_SIZE !== 0 ||
+      size % PAGE_SIZE !== 0 ||
       size <= 0
     )
       throw new IommuError("EINVAL", `${text(region)} is not whole pages`);

@@ -2,7 +2,7 @@
  * From StreamID and SubstreamID to STE and CD: tables in memory, linear or 2-level, behind configuration caches that only
  * CMD_CFGI_* and their own replacement empty. IHI 0070 3.3.2, 3.3.3, 4.3, 5.1 to 5.4; order of errors 7.3.22.
  */
-import type { RegisterFile } from "@iommukit/core";
+import { RecentAnswers, type RegisterFile, recentSlot } from "@iommukit/core";
 import { CD, CD_SPLIT, L1CD } from "../spec/context-descriptor.js";
 import { EVENT, EVENT_CLASS } from "../spec/events.js";
 import { CR2, STRTAB_BASE, STRTAB_BASE_CFG } from "../spec/registers.js";
@@ -11,7 +11,7 @@ import { exceeds, highMaskFrom, lowMaskFrom } from "./address-bits.js";
 import type { ChipContext } from "./chip-context.js";
 import { ConfigCache } from "./config-cache.js";
 import { ContextConfig } from "./context-config.js";
-import { type FoundConfig, foundConfigs, slotOf } from "./found-config.js";
+import { FoundConfig } from "./found-config.js";
 import type { Stage2Walk } from "./stage2-walk.js";
 import { StreamConfig } from "./stream-config.js";
 import { PERM } from "./translation-cache.js";
@@ -36,8 +36,8 @@ export class ConfigLookup {
   readonly #contexts: ConfigCache<ContextConfig>;
   readonly #streamTables: ConfigCache<LevelOne>;
   readonly #contextTables: ConfigCache<LevelOne>;
-  /** Recent answers, by `slotOf`, kept across transactions while no cache changes. */
-  readonly found: readonly FoundConfig[];
+  /** Kept across transactions while no cache changes. */
+  readonly found: RecentAnswers<FoundConfig>;
   /** A chip without configuration caches must not have one here either. */
   readonly #remembers: boolean;
   readonly #uncached: boolean;
@@ -56,7 +56,7 @@ export class ConfigLookup {
     this.#streamTables = new ConfigCache(l1, () => new LevelOne());
     this.#contextTables = new ConfigCache(l1, () => new LevelOne());
     this.stream = this.#streams.slots[0];
-    this.found = foundConfigs(chip.ports.memory, this.stream);
+    this.found = new RecentAnswers(() => new FoundConfig(chip.ports.memory, this.stream));
     this.#remembers = ste.sets > 0 && cd.sets > 0;
     this.#uncached = ste.sets === 0 && cd.sets === 0;
   }
@@ -71,7 +71,7 @@ export class ConfigLookup {
    * @returns 0, or the event number
    */
   find(sid: number, ssid: number): number {
-    const found = this.found[slotOf(sid, ssid)];
+    const found = this.found.slots[recentSlot(sid, ssid)];
     const known = this.#remembers && found.sid === sid && found.ssid === ssid;
     if (known && !this.chip.configLookups.wanted && !this.chip.reads.wanted) {
       this.stream = found.stream;
@@ -83,9 +83,15 @@ export class ConfigLookup {
     const event = this.#findContext(ssid);
     if (event !== 0) return event;
     const { chip, stream, context } = this;
-    if (this.#remembers && !known) found.set(sid, ssid, stream, context);
-    if (this.#uncached && chip.mayShorten && context !== null && this.#linear && stream.s1Fmt === STE_S1FMT.linear)
+    if (known) return 0;
+    if (this.#remembers) {
+      found.set(sid, ssid, stream, context);
+      this.found.give(found);
+    }
+    if (this.#uncached && chip.mayShorten && context !== null && this.#linear && stream.s1Fmt === STE_S1FMT.linear) {
       found.setUncached(sid, ssid, stream, context, this.#steAt, this.#at);
+      this.found.give(found);
+    }
     return 0;
   }
 
@@ -323,7 +329,7 @@ export class ConfigLookup {
 
   /** Nothing that was found before counts. */
   forget(): void {
-    for (const found of this.found) found.sid = -1;
+    this.found.forget();
   }
 
   #trace(hit: boolean, cache: string, rid: number, pasid: number): void {

@@ -2,7 +2,7 @@
  * STE and CD that a StreamID and SubstreamID lead to, with what the quick path needs of them worked out. The upper tables
  * are those of levels 0 and 1.
  */
-import { type PhysicalMemory, UpperTables } from "@iommukit/core";
+import { type PhysicalMemory, type RecentAnswer, UpperTables } from "@iommukit/core";
 import { highMaskFrom } from "./address-bits.js";
 import type { ContextConfig } from "./context-config.js";
 import { ADDRESS_HI, NG, TYPE_TABLE } from "./descriptor-bits.js";
@@ -19,9 +19,10 @@ const PERMS_OF = [0, 1, 2, 3].map((bits) =>
 
 const FORMAT = { mask: TYPE_TABLE, table: TYPE_TABLE, addressHi: ADDRESS_HI };
 
-export class FoundConfig extends UpperTables {
+export class FoundConfig extends UpperTables implements RecentAnswer {
   /** -1: nothing has been found, or it does not count any more. */
   sid = -1;
+  given = false;
   ssid = -1;
   /** The CD; null when stage 1 is bypassed. */
   context: ContextConfig | null = null;
@@ -115,17 +116,4 @@ export class FoundConfig extends UpperTables {
     this.permsIndex = -1;
     this.globalUnless = context.single ? 0 : NG;
   }
-}
-
-/** log2 of the answers that are kept. */
-const FOUND_BITS = 6;
-
-/** Where the answer for them is kept. */
-export function slotOf(sid: number, ssid: number): number {
-  return Math.imul(sid ^ (ssid << 12), 0x9e37_79b1) >>> (32 - FOUND_BITS);
-}
-
-/** Recent answers, by `slotOf`. */
-export function foundConfigs(memory: PhysicalMemory, stream: StreamConfig): readonly FoundConfig[] {
-  return Array.from({ length: 1 << FOUND_BITS }, () => new FoundConfig(memory, stream));
 }

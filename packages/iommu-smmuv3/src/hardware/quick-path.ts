@@ -3,10 +3,10 @@
  * entry of less than 4 GiB or the common walk permits. Every other transaction, and every one while somebody watches the steps, takes the way
  * through `Translator`, from the start.
  */
-import type { Translation } from "@iommukit/core";
+import { recentSlot, type Translation } from "@iommukit/core";
 import { ANY_ACCESS, type ChipContext } from "./chip-context.js";
 import type { ConfigLookup } from "./config-lookup.js";
-import { type FoundConfig, slotOf } from "./found-config.js";
+import type { FoundConfig } from "./found-config.js";
 import type { QuickWalk } from "./quick-walk.js";
 import { ENTRY, PERM, type TranslationCache } from "./translation-cache.js";
 
@@ -24,13 +24,13 @@ export class QuickPath {
     private readonly tlb: TranslationCache,
     private readonly walker: QuickWalk,
   ) {
-    this.#found = config.found;
+    this.#found = config.found.slots;
   }
 
   /** @returns 1 when `out` has been filled, otherwise 0 */
   translate(sid: number, ssid: number, hi: number, lo: number, access: number, out: Translation): number {
     const { tlb } = this;
-    const found = this.#found[slotOf(sid, ssid)];
+    const found = this.#found[recentSlot(sid, ssid)];
     if (found.sid !== sid || found.ssid !== ssid || found.quick === 0) return 0;
     if ((((access | ANY) & this.chip.refused) | (hi & found.beyond)) !== 0) return 0;
     if (found.uncached !== 0 && found.kept.changed() !== 0) return 0;

@@ -3,14 +3,14 @@
  * (VT-d 3.4), through the context cache and the PASID cache. The answer is a record; when an entry is wrong, its `fault`
  * says so.
  */
-import { NO_PASID, type PhysicalMemory, type Tracer } from "@iommukit/core";
+import { NO_PASID, type PhysicalMemory, RecentAnswers, type Tracer } from "@iommukit/core";
 import { ScalableFault } from "../spec/faults.js";
 import { PASID_TABLE_SHIFT } from "../spec/pasid-table.js";
 import type { Capabilities } from "./capabilities.js";
 import { ContextCache, PasidCache } from "./config-cache.js";
 import { ContextRecord, FPD, TranslationEntry } from "./config-entries.js";
 import { ContextTables } from "./context-tables.js";
-import { type FoundConfig, FoundConfigs } from "./found-config.js";
+import { FoundConfig } from "./found-config.js";
 import { PasidTables } from "./pasid-tables.js";
 import type { Request } from "./request.js";
 
@@ -30,7 +30,8 @@ const ABORTED = refusing(ScalableFault.ABORT_DMA.code);
 export class ConfigLookup {
   readonly contexts: ContextCache;
   readonly pasids: PasidCache;
-  readonly found = new FoundConfigs();
+  /** None of them counts once a configuration cache has changed. */
+  readonly found = new RecentAnswers(() => new FoundConfig());
   /** The root table and mode that the last Set Root Table Pointer latched. */
   rootHi = 0;
   rootLo = 0;
@@ -120,7 +121,9 @@ export class ConfigLookup {
     const { context: contexts, pasid: pasids } = this.caps.preset.caches;
     if (contexts === 0 && pasids === 0)
       found.uncached = found.kept.keep(this.memory, this.#contextTables, this.#pasidTables) ? 1 : 0;
-    if ((contexts > 0 && pasids > 0) || found.uncached === 1) found.remember(sid, pasid);
+    if ((contexts === 0 || pasids === 0) && found.uncached === 0) return;
+    found.remember(sid, pasid);
+    this.found.give(found);
   }
 
   /** SCT.6, SCT.7, SCT.9, SGN.10: whether the context entry lets requests with that PASID through. */

@@ -3,13 +3,12 @@
  * configuration caches every entry on the way is still read for each request, and the answer counts while no word of them has
  * changed: decoding them again would give the same. The upper tables are those of levels 4 and 3.
  */
-import { type PhysicalMemory, UpperTables } from "@iommukit/core";
+import { type PhysicalMemory, type RecentAnswer, UpperTables } from "@iommukit/core";
 import { FIRST_STAGE_ENTRY as FS } from "../spec/page-table.js";
 import { PASID_ENTRY, Pgtt } from "../spec/pasid-table.js";
 import type { TranslationEntry } from "./config-entries.js";
 import { rightsAt } from "./first-stage-rights.js";
 import { KeptEntries } from "./kept-entries.js";
-import type { TagWatcher } from "./tag-cache.js";
 
 /** What the whole way has to do for the entry: another number of levels, extended accessed bits. */
 const UNCOMMON = PASID_ENTRY.FSPM.lowMask | PASID_ENTRY.EAFE.lowMask;
@@ -17,8 +16,9 @@ const UNCOMMON = PASID_ENTRY.FSPM.lowMask | PASID_ENTRY.EAFE.lowMask;
 const TABLE = FS.P.lowMask | FS.A.lowMask;
 const FORMAT = { mask: TABLE | FS.PS.lowMask, table: TABLE, addressHi: FS.ADDR.highMask };
 
-export class FoundConfig extends UpperTables {
+export class FoundConfig extends UpperTables implements RecentAnswer {
   sid = -1;
+  given = false;
   pasid = -1;
   /** 1 on a unit without configuration caches. */
   uncached = 0;
@@ -60,22 +60,4 @@ export class FoundConfig extends UpperTables {
     this.sid = sid;
     this.pasid = pasid;
   }
-}
-
-/** log2 of the answers that are kept. */
-const FOUND_BITS = 6;
-
-/** The last answers; none of them counts once a configuration cache has changed. */
-export class FoundConfigs implements TagWatcher {
-  /** By `slotOf`. */
-  readonly slots: readonly FoundConfig[] = Array.from({ length: 1 << FOUND_BITS }, () => new FoundConfig());
-
-  forget(): void {
-    for (const found of this.slots) found.sid = -1;
-  }
-}
-
-/** Where the answer for them is kept. */
-export function slotOf(sid: number, pasid: number): number {
-  return Math.imul(sid ^ (pasid << 12), 0x9e37_79b1) >>> (32 - FOUND_BITS);
 }

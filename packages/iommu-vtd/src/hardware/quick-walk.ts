@@ -3,12 +3,12 @@
  * memory, down to a 4 KiB page in whose entries no bit is missing; from the paging-structure cache where there is one. For
  * whatever is different, and for every fault, it answers no, and `TranslationLookup` takes the request from the start.
  */
-import { type Translation, WINDOW_MASK, WindowReader } from "@iommukit/core";
+import { recentSlot, type Translation, WINDOW_MASK, WindowReader } from "@iommukit/core";
 import { FIRST_STAGE_ENTRY as FS } from "../spec/page-table.js";
 import { Pgtt } from "../spec/pasid-table.js";
 import type { ConfigLookup } from "./config-lookup.js";
 import * as table from "./first-stage-rights.js";
-import { type FoundConfig, slotOf } from "./found-config.js";
+import type { FoundConfig } from "./found-config.js";
 import { NOT_EXECUTE_DISABLED, type TableWalk } from "./table-walk.js";
 import { type Iotlb, IotlbWord, kindOf, type PagingStructureCache } from "./translation-cache.js";
 
@@ -56,7 +56,7 @@ export class QuickWalk extends WindowReader {
 
   /** @returns 1 when `out` has the answer: there is a page, and it permits the access; otherwise 0 */
   translate(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
-    const found = this.#found[slotOf(rid, pasid)];
+    const found = this.#found[recentSlot(rid, pasid)];
     const known = found.sid === rid && found.pasid === pasid;
     if (!known || (found.uncached !== 0 && found.kept.changed() !== 0)) this.config.renew(rid, pasid, found);
     if ((found.uncommon | (hi >>> 15)) !== 0) return 0;
