@@ -31,7 +31,11 @@ export interface EntryUpdate {
 export function planUpdate(current: Int32Array, target: Int32Array, rules: EntryRules): EntryUpdate {
   const ahead = setAhead(current, target, rules);
   const usedByTarget = rules.usedBits(target);
-  const critical = differences(ahead, target, usedByTarget);
+  // Bits that the target sets and ignores count as well: only a store of that doubleword brings them.
+  const critical = differences(
+    ahead.map((word, i) => word & usedByTarget[i]),
+    target,
+  );
   if (critical.length === 0) return { hitless: true, values: changes(current, [target]) };
   if (critical.length === 1) {
     const prepared = replaceQword(ahead, critical[0], current);
@@ -55,14 +59,12 @@ function setAhead(current: Int32Array, target: Int32Array, rules: EntryRules): I
   return ahead;
 }
 
-/** The doublewords that differ, in bits of `mask` when there is one. */
-function differences(a: Int32Array, b: Int32Array, mask?: Int32Array): number[] {
+/** The doublewords that differ. */
+function differences(a: Int32Array, b: Int32Array): number[] {
   const found: number[] = [];
   for (let qword = 0; qword < ENTRY_QWORDS; qword++) {
     const word = 2 * qword;
-    const low = (a[word] ^ b[word]) & (mask ? mask[word] : -1);
-    const high = (a[word + 1] ^ b[word + 1]) & (mask ? mask[word + 1] : -1);
-    if ((low | high) !== 0) found.push(qword);
+    if (a[word] !== b[word] || a[word + 1] !== b[word + 1]) found.push(qword);
   }
   return found;
 }

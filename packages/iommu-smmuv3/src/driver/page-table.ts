@@ -3,7 +3,18 @@
  * DDI0487 D8.2-D8.3 gives the format; FEATURES G18, G19. A mapping may replace a table (which is freed), never another
  * mapping; a block is never split. Left out: dirty-bit reading and the contiguous hint, which Linux does not write either.
  */
-import { hex, hi32, IommuError, IommuProt, type IotlbGather, lo32, type PhysicalMemory } from "@iommukit/core";
+import {
+  hex,
+  hi32,
+  hiOf,
+  IommuError,
+  IommuProt,
+  type IotlbGather,
+  lo32,
+  loOf,
+  type PhysicalMemory,
+  physical,
+} from "@iommukit/core";
 import { LeafAttributes, TableDescriptor } from "./page-table-descriptors.js";
 import {
   MAX_LEVELS,
@@ -30,6 +41,11 @@ export interface PageTableFlush {
 }
 
 const LAST_LEVEL = MAX_LEVELS - 1;
+
+/** Address bits below a block's size are RES0 in its descriptor; where a caller left some, Linux answers with both. */
+function within(base: number, offset: number): number {
+  return physical(hiOf(base) | hiOf(offset), loOf(base) | loOf(offset));
+}
 
 export class IoPageTable {
   readonly geometry: PageTableGeometry;
@@ -136,7 +152,7 @@ export class IoPageTable {
       const low = this.memory.load32(entry) | 0;
       const high = this.memory.load32(entry + 4) | 0;
       if (this.#tables.isLeaf(low, level)) {
-        return this.#tables.target(high, low) + Number(iova & (BigInt(this.#levels.size(level)) - 1n));
+        return within(this.#tables.target(high, low), Number(iova & (BigInt(this.#levels.size(level)) - 1n)));
       }
       if (!this.#tables.isTable(low, level)) return undefined;
       table = this.#tables.target(high, low);

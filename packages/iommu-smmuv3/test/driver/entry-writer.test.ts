@@ -34,6 +34,14 @@ describe("hitless entry updates (G38, L-8)", () => {
     expect(values.map((value) => STE.V.get(value))).toEqual([0, 0, 1]);
   });
 
+  it("counts a bit that the target sets and ignores as one that has to change", () => {
+    const odd = STE.encode({ V: true, Config: "abort", S2T0SZ: 16 });
+    const { hitless, values } = planUpdate(abort, odd, STE_RULES);
+    expect(hitless).toBe(true);
+    expect(values).toEqual([odd]);
+    expect(planUpdate(bypass, odd, STE_RULES).hitless).toBe(false);
+  });
+
   it("changes MEV and EATS at any time (update-safe bits)", () => {
     const { hitless, values } = planUpdate(s1(), s1({ EATS: "abort", MEV: true, S1ContextPtr: 0x8_0000 }), STE_RULES);
     expect(hitless).toBe(true);

@@ -185,6 +185,13 @@ describe("IoPageTable: io-pgtable-arm (G19)", () => {
     expect(table.unmap(last, 0x1000, 1, newGather())).toBe(0x1000);
   });
 
+  it("answers with a block's stray address bits and the offset, both, as Linux does", () => {
+    const table = make();
+    table.map(0n, 0x8000_5000, 0x20_0000, 1, RW);
+    expect(table.iovaToPhys(0x1234n)).toBe(0x8000_5234);
+    expect(table.iovaToPhys(0x2234n)).toBe(0x8000_7234);
+  });
+
   it("folds address bits 51:48 into bits 15:12 with 64 KiB granules (52-bit addresses)", () => {
     const table = make({ pgsizeBitmap: 0x2001_0000n, oas: 52 });
     table.map(0n, 0xf_1234_0000_0000, 0x1_0000, 1, RW);
