@@ -40,6 +40,8 @@ export interface Profile {
   readonly nesting: "none" | "driver" | "hint" | "late";
   /** Alignment of a capability in an info structure. */
   readonly capabilityAlign: 4 | 8;
+  /** The padding of vfio_iommu_type1_info is a field: GET_INFO writes as many bytes as were asked for, not whole fields alone. */
+  readonly infoHasPadding: boolean;
   /** Kernel bug: a mapping that ends at 2^64 is never found again, neither by overlap checks nor by unmap. */
   readonly losesMappingsAtTop: boolean;
   /** Kernel bug: GET_BITMAP shifts a mapping's stored bitmap in place and clears only as many bits as it has pages. */
@@ -61,6 +63,7 @@ const LINUX_6_12: Profile = {
   notContainerErrno: "EBADFD",
   nesting: "late",
   capabilityAlign: 8,
+  infoHasPadding: true,
   losesMappingsAtTop: true,
   staleDirtyBits: true,
   zeroPageUncharged: false,
@@ -91,6 +94,7 @@ export const PROFILES = {
     nesting: "hint",
     notContainerErrno: "EINVAL",
     capabilityAlign: 4,
+    infoHasPadding: false,
     zeroPageUncharged: true,
   },
   "linux-6.1": {
@@ -99,6 +103,7 @@ export const PROFILES = {
     nesting: "hint",
     notContainerErrno: "EINVAL",
     capabilityAlign: 4,
+    infoHasPadding: false,
     zeroPageUncharged: true,
   },
   "linux-6.12": LINUX_6_12,

@@ -15,6 +15,7 @@ import { invalid, MAX_BITMAP_BYTES } from "./range-checks.js";
 import type { VfioIommu } from "./vfio-iommu.js";
 
 const MIN = offsetofend(IommuInfo, "iova_pgsizes");
+const WITH_CAPS = offsetofend(IommuInfo, "cap_offset");
 
 export async function getInfo(iommu: VfioIommu, arg: UserPointer): Promise<number> {
   const { argsz: given } = decodeStruct(IommuInfo, await arg.copyFrom(MIN));
@@ -32,8 +33,15 @@ export async function getInfo(iommu: VfioIommu, arg: UserPointer): Promise<numbe
     iova_pgsizes: pgsizes,
     cap_offset: fits ? IommuInfo.bytes : 0,
   });
-  await arg.copyTo(info.subarray(0, Math.min(given, IommuInfo.bytes)));
+  await arg.copyTo(
+    info.subarray(0, iommu.profile.infoHasPadding ? Math.min(given, IommuInfo.bytes) : wholeFields(given)),
+  );
   return 0;
+}
+
+/** `cap_offset` is younger than the rest: programs that do not know it leave no room for it. */
+function wholeFields(argsz: number): number {
+  return argsz >= WITH_CAPS ? WITH_CAPS : MIN;
 }
 
 /** In the kernel's order. A container without ranges has no such capability. */
