@@ -64,14 +64,15 @@ export class Machine {
     const recorded = line.faults as readonly string[];
     if (this.#paused)
       return {
-        faults: asQemu(
-          this.header,
-          line,
-          log.map((text) => text.replaceAll("\t", "'x09")),
-        ),
+        faults: asQemu(this.header, line, log.map(asRecorded)),
       };
     return recorded.length > 0 && log.length === 0 ? { faults: [] } : {};
   }
+}
+
+/** The kernel's log escapes a tab, and the recorder writes an apostrophe for what JSON would escape. */
+function asRecorded(text: string): string {
+  return text.replaceAll("\t", "\\x09").replace(/["\\]/g, "'");
 }
 
 /** Parts of the descriptions of accesses that the recorder paused before. */

@@ -13,11 +13,12 @@ export function asQemu(header: TranscriptHeader, line: TranscriptStep, faults: r
   return hiddenByIotlb(line) || readsInterruptWindow(line) ? [] : faults;
 }
 
-/** QEMU 7.2 leaves CLASS at zero in every event; a stage 1 translation fault has IN (2). */
+/** QEMU 7.2 leaves CLASS at zero, "CD fetch", in every event; a stage 1 translation fault has IN (2). */
 function withoutClass(faults: readonly string[]): string[] {
   let word = 0;
   return faults.map((text) => {
     word = text.includes("received:") ? 0 : word + 1;
+    if (text.includes(" stag: ")) return text.replace(/'.*'/, "'CD fetch'");
     const at = text.indexOf("'x09");
     if (word !== 2 || at < 0) return text;
     const value = BigInt(text.slice(at + 4)) & ~CLASS;
@@ -27,7 +28,7 @@ function withoutClass(faults: readonly string[]): string[] {
 
 /** QEMU's VT-d refuses an access for which its IOTLB holds the page with other permissions, and records no fault. */
 function hiddenByIotlb({ what }: TranscriptStep): boolean {
-  return (what as string).endsWith("page read before");
+  return /page (read|written) before$/.test(what as string);
 }
 
 /** A read of the interrupt window is an interrupt-remapping fault; QEMU answers it from memory. */

@@ -83,7 +83,8 @@ const FAMILIES: Readonly<Record<string, Family>> = {
       iommu: arm(profileOf(header)),
       params: {},
       passthrough: words.has("pt"),
-      dynamicMsix: false,
+      // An ITS allocates further vectors since the kernels between the two.
+      dynamicMsix: profileOf(header) === "linux-7.3",
     }),
   },
   noiommu: { words: [], make: () => ({ iommu: undefined, params: {}, passthrough: false, dynamicMsix: true }) },

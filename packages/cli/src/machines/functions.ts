@@ -1,7 +1,7 @@
 /** The devices of a transcript's machine, as QEMU makes them and as its firmware leaves them. */
 import type { DevicePlugin } from "@iommukit/core";
 import { e1000e, edu, nvme, type PlacementOptions } from "@iommukit/pci-device";
-import { UnknownMachine } from "./configurations.js";
+import { profileOf, UnknownMachine } from "./configurations.js";
 import { plainFunction } from "./plain-function.js";
 import type { TranscriptDevice, TranscriptHeader } from "./transcript-header.js";
 
@@ -30,11 +30,11 @@ const FIRMWARE: Readonly<Record<string, Readonly<Record<string, Firmware>>>> = {
   },
   aarch64: {
     "00:05.0": { bars: { 0: 0x1000_0000 }, command: 2, interruptLine: 24 },
-    "00:06.0": { bars: { 0: 0x1010_0000 }, command: 2, interruptLine: 25 },
+    "00:06.0": { bars: { 0: 0x1010_0000 }, command: 2, interruptLine: 20 },
     "00:07.0": { bars: { 0: 0x80_0000_0000 }, command: 2, interruptLine: 25 },
-    "00:08.0": { bars: { 0: 0x1044_0000, 1: 0x1046_0000, 2: 0x1080, 3: 0x1048_0000 }, command: 3, interruptLine: 0 },
+    "00:08.0": { bars: { 0: 0x1044_0000, 1: 0x1046_0000, 2: 0x1080, 3: 0x1048_0000 }, command: 3, interruptLine: 26 },
     "00:09.0": { bars: { 0: 0x1020_0000 }, command: 2, interruptLine: 24 },
-    "00:09.1": { bars: { 0: 0x1030_0000 }, command: 2, interruptLine: 25 },
+    "00:09.1": { bars: { 0: 0x1030_0000 }, command: 2, interruptLine: 0 },
   },
 };
 
@@ -46,7 +46,8 @@ const MODELS: Readonly<Record<string, (options: PlacementOptions) => DevicePlugi
   "0x8086:0x2930": (placement) => plainFunction({ vendor: 0x8086, device: 0x2930, classCode: 0x0c0500 }, placement),
 };
 
-export function functionsOf({ devices, machine }: TranscriptHeader): MachineFunction[] {
+export function functionsOf(header: TranscriptHeader): MachineFunction[] {
+  const { devices } = header;
   const present = Object.values(devices).filter(({ group }) => group >= 0);
   const functions: MachineFunction[] = [];
   // Groups are numbered in the order in which their devices are found; the recorder names some of the devices only.
@@ -58,7 +59,7 @@ export function functionsOf({ devices, machine }: TranscriptHeader): MachineFunc
     for (const device of members)
       functions.push({
         bdf: device.bdf,
-        plugin: plug(device, machine, present),
+        plugin: plug(device, header, present),
         driver: device.driver === "none" ? undefined : device.driver,
       });
   }
@@ -66,11 +67,11 @@ export function functionsOf({ devices, machine }: TranscriptHeader): MachineFunc
 }
 
 /** Functions that no IOMMU translates for, or that the kernel has not looked at yet. */
-export function ungroupedOf({ devices, machine }: TranscriptHeader): MachineFunction[] {
-  const all = Object.values(devices);
+export function ungroupedOf(header: TranscriptHeader): MachineFunction[] {
+  const all = Object.values(header.devices);
   return all
     .filter(({ group }) => group < 0)
-    .map((device) => ({ bdf: device.bdf, plugin: plug(device, machine, all), driver: undefined }));
+    .map((device) => ({ bdf: device.bdf, plugin: plug(device, header, all), driver: undefined }));
 }
 
 /** A function that the header leaves out, at the end of its bus. */
@@ -85,14 +86,21 @@ function unnamed(group: number): MachineFunction {
 
 function plug(
   { bdf, vendor, device }: TranscriptDevice,
-  machine: string,
+  header: TranscriptHeader,
   all: readonly TranscriptDevice[],
 ): DevicePlugin {
   const model = MODELS[`${vendor}:${device}`];
   if (!model) throw new UnknownMachine(`${bdf} is a device ${vendor}:${device}, which is not modelled`);
   const slot = bdf.slice(0, -2);
   const multiFunction = slot.endsWith(":1f") || all.some((other) => other.bdf !== bdf && other.bdf.startsWith(slot));
-  return model({ bdf, multiFunction, firmware: FIRMWARE[machine]?.[bdf.slice(5)] });
+  return model({ bdf, multiFunction, firmware: firmwareOf(header, bdf.slice(5)) });
+}
+
+function firmwareOf(header: TranscriptHeader, place: string): Firmware | undefined {
+  const firmware = FIRMWARE[header.machine]?.[place];
+  const lost = header.machine === "aarch64" && place === "00:08.0" && profileOf(header) === "linux-6.12";
+  // The interrupt line that the kernel wrote is gone once 6.12 has bound e1000e to vfio-pci; before and after 6.12 it stays.
+  return firmware && lost ? { ...firmware, interruptLine: 0 } : firmware;
 }
 
 /** q35's slot 1f: the LPC bridge and the AHCI controller beside the SMBus function. */

@@ -28,7 +28,11 @@ export class EventHandler implements RecordHandler {
     private readonly commands: CommandQueue,
     private readonly streams: Streams,
   ) {
-    this.#limit = new RateLimit(context.kernel, "arm_smmu_evtq_thread");
+    // The function that prints; kernels that decode events have one of its own for it.
+    this.#limit = new RateLimit(
+      context.kernel,
+      context.options.decodeEvents ? "arm_smmu_dump_event" : "arm_smmu_evtq_thread",
+    );
   }
 
   async handle(event: Int32Array): Promise<void> {
