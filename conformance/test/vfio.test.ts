@@ -28,6 +28,7 @@ describe("a recorded transcript", () => {
     ["6.1.192-amd64-intel-noir.jsonl.gz", 95],
     ["6.1.192-amd64-intel-noir-unsafe.jsonl.gz", 95],
     ["6.1.192-amd64-intel-pt.jsonl.gz", 95],
+    ["6.12.117-amd64-intel-noir-unsafe.jsonl.gz", 95],
     ["7.3.4-amd64-intel-cm39-faults.jsonl.gz", 231],
     ["7.3.4-arm64-smmuv3-faults.jsonl.gz", 230],
   ])("%s is answered line by line", async (name, lines) => {

@@ -1,5 +1,5 @@
 /** Replays recorded transcripts of VFIO programs, and judges the peers' VFIO cases. */
-import { isHeader, type TranscriptHeader, UnknownMachine } from "@iommukit/cli/machines";
+import { isHeader, type TranscriptHeader, UnknownMachine, withDomainType } from "@iommukit/cli/machines";
 import type { LoadedFile } from "../load.js";
 import type { Report } from "../report.js";
 import { isCaseFile, runCases } from "../vfio/cases.js";
@@ -31,7 +31,7 @@ async function replayOn(
   name: string,
 ): Promise<void> {
   try {
-    const machine = await Machine.of(header);
+    const machine = await Machine.of(withDomainType(header, steps));
     await replay(machine, steps, report, name);
     for (const leak of await machine.platform.close()) report.fail(`${name}: left behind: ${leak}`);
   } catch (error) {

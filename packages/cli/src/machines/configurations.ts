@@ -93,9 +93,11 @@ const NOT_MODELLED: Readonly<Record<string, string>> = { amd: "AMD-Vi", "virtio-
 
 function x86(words: ReadonlySet<string>, header: TranscriptHeader): Configuration {
   const profile = profileOf(header);
+  const named = ["aw39", "aw48", "cm39", "cm48"].find((word) => words.has(word));
   const iommu = intel({
     bits: words.has("aw48") || words.has("cm48") ? 48 : 39,
-    cachingMode: !words.has("aw39") && !words.has("aw48"),
+    // A name that does not say: caching mode, unless the kernel was lazy.
+    cachingMode: named ? named.startsWith("cm") : header.domainType !== "DMA-FQ",
     snoop: words.has("snoop"),
     remapping: !words.has("noir"),
     linux73: profile === "linux-7.3",

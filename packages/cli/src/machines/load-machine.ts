@@ -9,7 +9,7 @@ import { accelerator, edu } from "@iommukit/pci-device";
 import { CONTAINER_PATH, vfioType1 } from "@iommukit/vfio-type1";
 import { UsageError } from "../errors.js";
 import { UnknownMachine } from "./configurations.js";
-import { isHeader } from "./transcript-header.js";
+import { isHeader, withDomainType } from "./transcript-header.js";
 import { transcriptMachine } from "./transcript-platform.js";
 
 export interface MachineRequest {
@@ -88,22 +88,31 @@ async function attempt<T>(path: string, body: () => T | Promise<T>): Promise<T> 
 }
 
 async function fromTranscript(path: string, { variants }: MachineRequest): Promise<LoadedMachine> {
-  const header: unknown = firstLine(path);
+  const [header, ...records] = firstLines(path);
   if (!isHeader(header)) throw new UsageError(`${path} is neither a module (.js, .ts) nor a vfio-transcript/1`);
   const { kernel, version, machine } = header;
   try {
-    return { ...(await transcriptMachine(header, variants)), kernel: { release: kernel, version, machine } };
+    return {
+      ...(await transcriptMachine(withDomainType(header, records), variants)),
+      kernel: { release: kernel, version, machine },
+    };
   } catch (error) {
     if (error instanceof UnknownMachine || isErrno(error)) throw new UsageError(`${path}: ${error.message}`);
     throw error;
   }
 }
 
-function firstLine(path: string): unknown {
+const SYSFS_LINES = 16;
+
+/** The header and the lines on the machine's groups below it, one for each device at most. */
+function firstLines(path: string): unknown[] {
   try {
     const bytes = readFileSync(path);
     const text = (bytes[0] === 0x1f && bytes[1] === 0x8b ? gunzipSync(bytes) : bytes).toString("utf8");
-    return JSON.parse(text.split("\n", 1)[0]);
+    return text
+      .split("\n", SYSFS_LINES + 1)
+      .filter((line) => line !== "")
+      .map((line) => JSON.parse(line) as unknown);
   } catch (error) {
     throw new UsageError(`cannot read ${path}: ${(error as Error).message}`);
   }

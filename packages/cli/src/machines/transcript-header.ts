@@ -17,6 +17,19 @@ export interface TranscriptHeader {
   readonly machine: string;
   readonly config: string;
   readonly devices: Readonly<Record<string, TranscriptDevice>>;
+  /** Not in the line itself: what sysfs says of the groups' default domains. See `withDomainType`. */
+  readonly domainType?: string;
+}
+
+/**
+ * The names of some configurations leave open whether the machine is strict; the sysfs lines below the header describe it.
+ * @param records of the same transcript
+ */
+export function withDomainType(header: TranscriptHeader, records: readonly unknown[]): TranscriptHeader {
+  const sysfs = (records as readonly ({ readonly op?: unknown; readonly type?: unknown } | null)[]).find(
+    (record) => record?.op === "sysfs" && typeof record.type === "string",
+  );
+  return { ...header, domainType: sysfs?.type as string | undefined };
 }
 
 export function isHeader(record: unknown): record is TranscriptHeader {
