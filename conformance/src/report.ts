@@ -16,7 +16,7 @@ export class Report {
   /** `line` says where, what was expected and what came instead. */
   fail(line: string): void {
     this.failed++;
-    this.#print(`FAIL ${line.replaceAll("\n", " ")}`);
+    this.#print(`FAIL ${line.replaceAll(/\p{Cc}/gu, " ")}`);
   }
 
   /** Judges one case; a case that cannot be read throws, and has failed. */
@@ -24,7 +24,10 @@ export class Report {
     try {
       await judge();
     } catch (error) {
-      this.fail(`${where}: ${error instanceof Error ? error.message : String(error)}`);
+      const reason = error instanceof Error ? error.message : String(error);
+      // What the language says of a value of the wrong kind is no sentence of the suite's.
+      const ours = !(error instanceof TypeError || error instanceof SyntaxError || error instanceof RangeError);
+      this.fail(`${where}: ${ours ? reason : `cannot be read: ${reason}`}`);
     }
   }
 

@@ -101,6 +101,17 @@ describe("a case that cannot be read", () => {
     expect(spoilt.failures.join("")).not.toContain("\n");
   });
 
+  it.each([
+    [{ op: "dance", iova: 0, len: 1 }, 'FAIL odd: no operation is called "dance"'],
+    [{ op: "map", iova: 0, pa: 0, len: 1e9, prot: "RW" }, "FAIL odd: pages 0+1000000000 are not within 2048"],
+    [{ op: "map", iova: "\u001b[31m\n", len: 1 }, "FAIL odd: amount  [31m "],
+    [{ op: "unmap", iova: 0.5, len: 1 }, "FAIL odd: cannot be read: "],
+  ])("is told in one line, without control characters: iotlb %j", async (step, told) => {
+    const file = { path: "f", name: "f", document: { cases: [{ id: "odd", steps: [step] }] }, records: [] };
+    const { failures } = await judge("iotlb", file);
+    expect(failures).toEqual([expect.stringContaining(told)]);
+  });
+
   it("is a failure of its line in a transcript", async () => {
     const file = loadFile(`${VECTORS}vfio/6.12.117-amd64-noiommu.jsonl.gz`);
     const [header, ...steps] = file.records as Record<string, unknown>[];

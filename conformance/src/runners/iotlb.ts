@@ -65,6 +65,8 @@ export async function run(files: LoadedFile[], report: Report): Promise<void> {
 }
 
 async function judge(one: IotlbCase, report: Report): Promise<void> {
+  const unknown = one.steps.find(({ op }) => !OPERATIONS.includes(op));
+  if (unknown) throw new Error(`no operation is called ${JSON.stringify(unknown.op)}`);
   const aboutCaches = one.steps.some(({ op, expect }) => op.startsWith("invalidate") || typeof expect === "object");
   if (aboutCaches) judgeCache(one, report);
   else for (const backend of Object.keys(BACKENDS)) await judgeMappings(one, backend, report);
@@ -135,6 +137,7 @@ class Program {
 
   async #number({ pa, len }: Step): Promise<void> {
     if (typeof pa !== "number" || typeof len !== "number") return;
+    if (!(pa >= 0 && len >= 0 && pa + len <= PAGES)) throw new Error(`pages ${pa}+${len} are not within ${PAGES}`);
     for (let page = pa; page < pa + len; page++) {
       await this.mm.write(this.memory + BigInt(page) * PAGE, new Uint8Array(Uint32Array.of(page).buffer));
     }
