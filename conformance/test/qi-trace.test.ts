@@ -81,8 +81,11 @@ describe("qi-trace", () => {
       "qi_submit: iotlb_inv dmar0: 0x500e2 0x0 0x0 0x0",
     ];
 
-    it("finds the unmap by its address", async () => {
-      expect(await replay(map, unmap, flushed)).toEqual(["2 passed, 0 failed"]);
+    const withoutHint = flushed.replace("80046", "80006");
+
+    it("finds the unmap by its address, which has no hint", async () => {
+      expect((await replay(map, unmap, flushed)).at(-1)).toBe("1 passed, 1 failed");
+      expect(await replay(map, unmap, withoutHint)).toEqual(["2 passed, 0 failed"]);
     });
 
     it("finds the flush of a lazy domain, and the device that goes", async () => {
@@ -93,8 +96,7 @@ describe("qi-trace", () => {
 
     it("finds maps and the device that comes in caching mode (H25)", async () => {
       const comes = ["qi_submit: cc_inv dmar0: 0x4000000031 0x0 0x0 0x0", gone[1], attach[1]];
-      const mapped = flushed.replace("80046", "80006");
-      expect(await replay(...comes, map, mapped, unmap, flushed, ...gone)).toEqual(["4 passed, 0 failed"]);
+      expect(await replay(...comes, map, withoutHint, unmap, withoutHint, ...gone)).toEqual(["4 passed, 0 failed"]);
     });
   });
 

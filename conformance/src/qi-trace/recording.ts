@@ -57,6 +57,8 @@ export interface Recording {
   /** The unit caches absent entries: maps are invalidated as well. */
   readonly cachingMode: boolean;
   readonly cpus: number;
+  /** Unmaps carry the hint that only leaf entries changed. Kernels without cache tag events drop it on the way to the queue. */
+  readonly hints: boolean;
   /** Descriptors that the comparison leaves out, by what they are. */
   readonly leftOut: ReadonlyMap<string, number>;
   /** Descriptors that fit nothing that the CPU had done. */
@@ -86,6 +88,8 @@ class Cpu {
 }
 
 const PAGE_GRANULARITY = 3n;
+/** The range by which kernels without cache_tag_flush_all (7.3) mean the whole domain. */
+const EVERYTHING = "[0x0-0xffffffffffffffff]";
 
 export class Recorder {
   readonly #steps: Step[] = [];
@@ -104,7 +108,7 @@ export class Recorder {
     this.#tagged = events.some(({ name }) => name.startsWith("cache_tag_"));
     // Strict kernels queue at least one descriptor for each unmap.
     this.#lazy = this.#tagged
-      ? count("cache_tag_flush_all") > 0
+      ? count("cache_tag_flush_all") + count("cache_tag_flush_range", EVERYTHING) > 0
       : count("qi_submit", "iotlb_inv ") * 2 < count("unmap");
   }
 
@@ -119,6 +123,7 @@ export class Recorder {
       steps: this.#steps,
       lazy: this.#lazy,
       cachingMode: this.#cachingMode,
+      hints: this.#tagged,
       cpus: Math.max(0, ...this.#cpus.keys()) + 1,
       leftOut: this.#leftOut,
       orphans: this.#orphans,
@@ -180,7 +185,8 @@ export class Recorder {
         break;
       case "cache_tag_flush_range":
       case "cache_tag_flush_range_np":
-        this.#flushRange(cpu, event);
+        if (event.text.includes(EVERYTHING)) this.#flushAll(cpu, Number(number(/ did (\d+)/)), done());
+        else this.#flushRange(cpu, event);
         break;
       case "cache_tag_flush_all":
         this.#flushAll(cpu, Number(number(/ did (\d+)/)), done());
