@@ -22,7 +22,9 @@ export const ENTRY = {
   PERMS: 6,
   IPA_LO: 7,
   IPA_HI: 8,
-  WORDS: 9,
+  /** Where the next entry of the same bucket begins; NONE behind the last one. */
+  NEXT: 9,
+  WORDS: 10,
 } as const;
 
 const TAG = {
@@ -43,11 +45,12 @@ const MATCH_OWN = TAG.VALID | (1 << TAG.KIND) | (3 << TAG.WORLD) | TAG.GLOBAL | 
 const MATCH_GLOBAL = MATCH_OWN | (1 << TAG.ASET);
 
 /** Words of an entry, for this file's loops. */
-const { VA_HI, ASID_VMID, WORDS } = ENTRY;
+const { VA_HI, ASID_VMID, NEXT, WORDS } = ENTRY;
 const TAG_WORD = ENTRY.TAG;
 const SIZE_WORDS = 3;
-/** Guesses per set. */
-const GUESSES = 32;
+/** Lookups go through a hash table with this many buckets for each entry; the sets decide on replacement alone. */
+const BUCKETS = 4;
+const NONE = -1;
 
 /** Permissions as bits: unprivileged and privileged read, write, execute; stage 2's eight bits higher. */
 export const PERM = {
@@ -130,9 +133,11 @@ export class TranslationCache {
   /** The first of them, where it is below 4 GiB, and the mask of a page's address in the low half. */
   #smallest = 12;
   #smallestMask = -1 << 12;
-  /** Where a page was found last, by its hash: spares the search through the set when it is still there. */
-  readonly #guesses: Int32Array;
-  readonly #guessMask: number = 0;
+  /** Of the sizes that `find` does not look at itself. */
+  #others = 0;
+  /** Where the first entry of each bucket begins. */
+  readonly #buckets: Int32Array;
+  readonly #bucketMask: number = 0;
   readonly #setMask: number = 0;
   readonly #ways: number = 0;
   /** Words of a set. */
@@ -143,10 +148,10 @@ export class TranslationCache {
   #size = 0;
 
   constructor(geometry: SetAssociative) {
-    // A cache without sets has one guess, at words that no entry ever fills.
-    const guesses = Math.max(1, geometry.sets * GUESSES);
-    this.#guesses = new Int32Array(guesses);
-    this.#guessMask = guesses - 1;
+    // Rounded up to a power of two; a cache without sets has one bucket, which stays empty.
+    const buckets = 1 << (32 - Math.clz32(geometry.sets * geometry.ways * BUCKETS - 1));
+    this.#buckets = new Int32Array(buckets).fill(NONE);
+    this.#bucketMask = buckets - 1;
     this.#setMask = geometry.sets - 1;
     this.#ways = geometry.ways;
     this.#stride = geometry.ways * WORDS;
@@ -160,49 +165,45 @@ export class TranslationCache {
     const tag = tlbTag(kind, world);
     const own = this.find(tag, tlbTags(asid, vmid), hi, lo);
     if (own >= 0 || this.globals === 0 || kind !== TLB_KIND.VA) return own;
-    return this.#probe(tag | TAG.GLOBAL | (aset << TAG.ASET), tlbTags(0, vmid), hi, lo, MATCH_GLOBAL);
+    return this.#probe(0, tag | TAG.GLOBAL | (aset << TAG.ASET), tlbTags(0, vmid), hi, lo, MATCH_GLOBAL);
   }
 
   /**
-   * Entries that are not global. `tag` is of `tlbTag`, `tags` of `tlbTags`. The smallest page where it was found last is
-   * looked at here: that answers nearly always. @returns index of the first word, or -1
+   * Entries that are not global. `tag` is of `tlbTag`, `tags` of `tlbTags`. The smallest page size is looked for here: that
+   * answers nearly always. @returns index of the first word, or -1
    */
   find(tag: number, tags: number, hi: number, lo: number): number {
     const shift = this.#smallest;
     const page = lo & this.#smallestMask;
-    const at = this.#guesses[hashOf(hi, page, shift, tags) & this.#guessMask];
+    const wanted = tag | (shift << TAG_SHIFT);
     const { words } = this;
-    const found =
-      words[at] === page &&
-      words[at + VA_HI] === hi &&
-      (words[at + TAG_WORD] & MATCH_OWN) === (tag | (shift << TAG_SHIFT)) &&
-      words[at + ASID_VMID] === tags;
-    return found ? at : this.#probe(tag, tags, hi, lo, MATCH_OWN);
+    for (let at = this.#buckets[hashOf(hi, page, shift, tags) & this.#bucketMask]; at >= 0; at = words[at + NEXT])
+      if (
+        words[at] === page &&
+        words[at + VA_HI] === hi &&
+        (words[at + TAG_WORD] & MATCH_OWN) === wanted &&
+        words[at + ASID_VMID] === tags
+      )
+        return at;
+    return this.#others === this.#sizesEnd ? -1 : this.#probe(this.#others, tag, tags, hi, lo, MATCH_OWN);
   }
 
-  /** Tries every page size that may be there. */
-  #probe(tag: number, tags: number, hi: number, lo: number, mask: number): number {
+  /** Tries every page size that may be there, from one of `#sizes` on. */
+  #probe(first: number, tag: number, tags: number, hi: number, lo: number, mask: number): number {
     const sizes = this.#sizes;
-    for (let size = 0; size < this.#sizesEnd; size += SIZE_WORDS) {
-      const shift = sizes[size];
-      const at = this.#inSet(tag, tags, hi & sizes[size + 2], lo & sizes[size + 1], shift, mask);
+    for (let size = first; size < this.#sizesEnd; size += SIZE_WORDS) {
+      const at = this.#inBucket(tag, tags, hi & sizes[size + 2], lo & sizes[size + 1], sizes[size], mask);
       if (at >= 0) return at;
     }
     return -1;
   }
 
-  #inSet(tag: number, tags: number, pageHi: number, pageLo: number, shift: number, mask: number): number {
+  #inBucket(tag: number, tags: number, pageHi: number, pageLo: number, shift: number, mask: number): number {
     const wanted = tag | (shift << TAG_SHIFT);
-    const hash = hashOf(pageHi, pageLo, shift, tags);
-    const guess = this.#guesses[hash & this.#guessMask];
-    if (this.#is(guess, pageHi, pageLo, wanted, tags, mask)) return guess;
-    let at = (hash & this.#setMask) * this.#stride;
-    for (let way = this.#ways; way > 0; way--, at += WORDS) {
-      if (!this.#is(at, pageHi, pageLo, wanted, tags, mask)) continue;
-      this.#guesses[hash & this.#guessMask] = at;
-      return at;
-    }
-    return -1;
+    const { words } = this;
+    let at = this.#buckets[hashOf(pageHi, pageLo, shift, tags) & this.#bucketMask];
+    while (at >= 0 && !this.#is(at, pageHi, pageLo, wanted, tags, mask)) at = words[at + NEXT];
+    return at;
   }
 
   #is(at: number, pageHi: number, pageLo: number, tag: number, tags: number, mask: number): boolean {
@@ -224,6 +225,7 @@ export class TranslationCache {
     this.#sizesEnd = this.#known.length * SIZE_WORDS;
     this.#smallest = this.#known[0] & 31;
     this.#smallestMask = -1 << this.#smallest;
+    this.#others = this.#known[0] < 32 ? SIZE_WORDS : 0;
   }
 
   /**
@@ -257,7 +259,7 @@ export class TranslationCache {
       (level << TAG.LEVEL) |
       (granuleCode(granule) << TAG.GRANULE) |
       (span << TAG.SPAN);
-    const same = this.#inSet(kin, tags, pageHi, pageLo, shift, global ? MATCH_GLOBAL : MATCH_OWN);
+    const same = this.#inBucket(kin, tags, pageHi, pageLo, shift, global ? MATCH_GLOBAL : MATCH_OWN);
     return same >= 0 ? this.#write(same, tag, tags, pageHi, pageLo) : this.#place(tag, tags, pageHi, pageLo, shift);
   }
 
@@ -270,13 +272,30 @@ export class TranslationCache {
     if (this.#admitted[shift] === 0) this.#admit(shift);
     const hash = hashOf(pageHi, pageLo, shift, tags);
     const at = this.#victim(hash & this.#setMask);
-    this.#guesses[hash & this.#guessMask] = at;
+    if ((this.words[at + TAG_WORD] & TAG_VALID) !== 0) this.#unlink(at);
+    else this.#size++;
+    const bucket = hash & this.#bucketMask;
+    this.words[at + NEXT] = this.#buckets[bucket];
+    this.#buckets[bucket] = at;
     return this.#write(at, tag, tags, pageHi, pageLo);
+  }
+
+  /** Takes an entry out of its bucket. */
+  #unlink(at: number): void {
+    const { words } = this;
+    const next = words[at + NEXT];
+    const bucket = hashOf(words[at + VA_HI], words[at], this.shiftOf(at), words[at + ASID_VMID]) & this.#bucketMask;
+    let before = this.#buckets[bucket];
+    if (before === at) {
+      this.#buckets[bucket] = next;
+      return;
+    }
+    while (words[before + NEXT] !== at) before = words[before + NEXT];
+    words[before + NEXT] = next;
   }
 
   #write(at: number, tag: number, tags: number, pageHi: number, pageLo: number): number {
     const { words } = this;
-    if ((words[at + TAG_WORD] & TAG_VALID) === 0) this.#size++;
     words[at] = pageLo;
     words[at + VA_HI] = pageHi;
     words[at + TAG_WORD] = tag;
@@ -317,6 +336,7 @@ export class TranslationCache {
 
   clear(): void {
     this.words.fill(0);
+    this.#buckets.fill(NONE);
     this.#size = 0;
   }
 
@@ -326,6 +346,7 @@ export class TranslationCache {
     let count = 0;
     for (let at = 0; at < this.words.length; at += ENTRY.WORDS) {
       if ((this.words[at + ENTRY.TAG] & TAG.VALID) === 0 || !this.#covered(at, scope)) continue;
+      this.#unlink(at);
       this.words[at + ENTRY.TAG] = 0;
       count++;
     }
