@@ -173,19 +173,8 @@ export class TranslationCache {
    * answers nearly always. @returns index of the first word, or -1
    */
   find(tag: number, tags: number, hi: number, lo: number): number {
-    const shift = this.#smallest;
-    const page = lo & this.#smallestMask;
-    const wanted = tag | (shift << TAG_SHIFT);
-    const { words } = this;
-    for (let at = this.#buckets[hashOf(hi, page, shift, tags) & this.#bucketMask]; at >= 0; at = words[at + NEXT])
-      if (
-        words[at] === page &&
-        words[at + VA_HI] === hi &&
-        (words[at + TAG_WORD] & MATCH_OWN) === wanted &&
-        words[at + ASID_VMID] === tags
-      )
-        return at;
-    return this.#others === this.#sizesEnd ? -1 : this.#probe(this.#others, tag, tags, hi, lo, MATCH_OWN);
+    const at = this.#inBucket(tag, tags, hi, lo & this.#smallestMask, this.#smallest, MATCH_OWN);
+    return at >= 0 || this.#others === this.#sizesEnd ? at : this.#probe(this.#others, tag, tags, hi, lo, MATCH_OWN);
   }
 
   /** Tries every page size that may be there, from one of `#sizes` on. */
@@ -201,19 +190,15 @@ export class TranslationCache {
   #inBucket(tag: number, tags: number, pageHi: number, pageLo: number, shift: number, mask: number): number {
     const wanted = tag | (shift << TAG_SHIFT);
     const { words } = this;
-    let at = this.#buckets[hashOf(pageHi, pageLo, shift, tags) & this.#bucketMask];
-    while (at >= 0 && !this.#is(at, pageHi, pageLo, wanted, tags, mask)) at = words[at + NEXT];
-    return at;
-  }
-
-  #is(at: number, pageHi: number, pageLo: number, tag: number, tags: number, mask: number): boolean {
-    const words = this.words;
-    return (
-      words[at] === pageLo &&
-      words[at + VA_HI] === pageHi &&
-      (words[at + TAG_WORD] & mask) === tag &&
-      words[at + ASID_VMID] === tags
-    );
+    for (let at = this.#buckets[hashOf(pageHi, pageLo, shift, tags) & this.#bucketMask]; at >= 0; at = words[at + NEXT])
+      if (
+        words[at] === pageLo &&
+        words[at + VA_HI] === pageHi &&
+        (words[at + TAG_WORD] & mask) === wanted &&
+        words[at + ASID_VMID] === tags
+      )
+        return at;
+    return NONE;
   }
 
   /** From now on lookups try that page size as well; smaller ones first. */
