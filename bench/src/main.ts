@@ -46,10 +46,10 @@ const PARTS = {
     columns: ({ piece, nanoseconds }) => [piece, "", nanoseconds.toFixed(1)],
   }),
   replay: part({
-    head: ["trace", "behind", "events", "events/s", "per s of CPU", "MB"],
+    head: ["trace", "events", "events/s", "per s of CPU", "text", "smmuv3", "vtd", "MB"],
     measure: () => replay(),
-    columns: ({ trace, backend, events, elapsed, cpu, megabytes }) =>
-      [trace, backend, events, elapsed, cpu, megabytes].map(String),
+    columns: ({ trace, events, elapsed, cpu, text, smmuv3, vtd, megabytes }) =>
+      [trace, events, elapsed, cpu, text, smmuv3, vtd, megabytes].map(String),
   }),
   run: part({
     head: ["a program under iommukit run", "unit", ""],

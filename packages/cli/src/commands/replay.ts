@@ -65,7 +65,7 @@ export function replayCommand(): Command {
     .addOption(new Option("--json", "the same as --format json").conflicts("format"))
     .option(
       "--timing",
-      "say on standard error how long it took, events per second, and how much memory, without the program's start",
+      "say on standard error how long it took, in all and in each backend, events per second, and how much memory",
     )
     .action(run);
   return withExamples(command, [
@@ -87,13 +87,13 @@ async function run(files: readonly string[], options: Options): Promise<void> {
   const file = perfetto === undefined ? undefined : new TextFile(perfetto);
   const watcher = file && new PerfettoWriter((text) => file.write(text));
   const timing = options.timing ? new Timing() : undefined;
-  const replayer = await Replayer.start(columns, watcher);
+  const replayer = await Replayer.start(columns, watcher, timing);
   for (const file of files.length === 0 ? ["-"] : files)
     await readPieces(file, process.stdin, (bytes) => replayer.read(bytes));
   const replay = replayer.finish();
   watcher?.close();
   file?.close();
   if (replay.events === 0) throw new UsageError("no iommu:map or iommu:unmap event in the input");
-  if (timing) process.stderr.write(`${timing.line(replay.events)}\n`);
+  if (timing) process.stderr.write(`${timing.lines(replay.events).join("\n")}\n`);
   process.stdout.write(`${await FORMATS[json ? "json" : format](replay)}\n`);
 }

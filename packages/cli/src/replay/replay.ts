@@ -4,6 +4,7 @@ import { Fragmentation } from "./fragmentation.js";
 import { ReplayMachine, type Step } from "./machine.js";
 import { type Replay, report } from "./report.js";
 import { Spaces } from "./spaces.js";
+import { START, TEXT, type Timing } from "./timing.js";
 import { type TraceItem, TraceReader } from "./trace-line.js";
 
 /** Sees what is replayed, piece by piece, after the machines have. */
@@ -21,14 +22,20 @@ export class Replayer {
   private constructor(
     private readonly machines: readonly ReplayMachine[],
     private readonly watcher: ReplayWatcher | undefined,
+    private readonly timing: Timing | undefined,
   ) {
     this.#fragmentation.enter();
   }
 
-  static async start(configurations: readonly Configuration[], watcher?: ReplayWatcher): Promise<Replayer> {
+  static async start(
+    configurations: readonly Configuration[],
+    watcher?: ReplayWatcher,
+    timing?: Timing,
+  ): Promise<Replayer> {
     const machines: ReplayMachine[] = [];
     for (const configuration of configurations) machines.push(await ReplayMachine.start(configuration));
-    return new Replayer(machines, watcher);
+    timing?.lap(START);
+    return new Replayer(machines, watcher, timing);
   }
 
   /** @param bytes whole lines */
@@ -37,7 +44,11 @@ export class Replayer {
     const piece = this.#piece;
     if (piece.length === 0) return;
     this.#piece = [];
-    for (const machine of this.machines) await machine.run(piece);
+    this.timing?.lap(TEXT);
+    for (const machine of this.machines) {
+      await machine.run(piece);
+      this.timing?.lap(machine.configuration.label);
+    }
     this.watcher?.piece(piece, this.machines, this.#spaces);
   }
 
