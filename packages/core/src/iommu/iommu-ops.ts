@@ -19,7 +19,7 @@ import type { ReservedRegion } from "./reserved-region.js";
 /** What mmAlloc returns: the driver's state for one address space (a shared CD, a PASID table entry's contents). */
 export type IoMmContext = object;
 
-export interface IommuOps {
+export interface IommuOps extends Partial<SvaOps> {
   /** "arm-smmu-v3", "intel-iommu": drivers/iommu's own names. */
   readonly name: string;
 
@@ -55,9 +55,10 @@ export interface IommuOps {
   iovaToPhys(domain: IommuDomain, iova: bigint): number | undefined;
   /** Makes every access of the domain snooped, for good. @returns false when the hardware cannot */
   enforceCacheCoherency(domain: IommuDomain): boolean;
+}
 
-  // Shared virtual addressing, as in the 2018 series (A15).
-
+/** Shared virtual addressing, as in the 2018 series (A15). A driver has all of it, or none: then nothing can be bound. */
+export interface SvaOps {
   /** Enables PASID, ATS and PRI or stall for the device; may lower `param.maxPasid` and raise `param.minPasid`. */
   svaDeviceInit(dev: Device, param: SvaParam): Promise<void>;
   svaDeviceShutdown(dev: Device, param: SvaParam): Promise<void>;

@@ -101,7 +101,7 @@ export class IopfQueues implements FaultSink {
     if (trace.enabled) trace.emit("iopf:answered", { device: device.name, pasid, grpid, code });
     const response = { pasid, grpid, code, responseNeedsPasid };
     await unfailing(this.kernel, `${device.name}: page response for group ${grpid}`, () =>
-      device.iommu?.ops.pageResponse(device, response),
+      device.iommu?.ops.pageResponse?.(device, response),
     );
   }
 

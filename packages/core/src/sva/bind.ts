@@ -1,7 +1,7 @@
 /** iommu_sva_bind_device and its inner form: who may bind what, and every errno of it (A7–A10, A13). */
 import type { Device } from "../iommu/device.js";
 import type { IommuDomain } from "../iommu/domain.js";
-import type { IommuOps } from "../iommu/iommu-ops.js";
+import type { IommuOps, SvaOps } from "../iommu/iommu-ops.js";
 import { IommuError } from "../kernel/errno.js";
 import type { Kernel } from "../kernel/kernel.js";
 import type { Mutex } from "../kernel/mutex.js";
@@ -11,6 +11,13 @@ import { BondRecord } from "./bond-record.js";
 import type { Bonds } from "./bonds.js";
 import type { IoMmRecord, IoMms } from "./io-mms.js";
 import type { SvaDeviceParam, SvaDevices } from "./sva-devices.js";
+
+/** What a bind needs of its device. */
+interface Ready {
+  readonly domain: IommuDomain;
+  readonly ops: SvaOps;
+  readonly param: SvaDeviceParam;
+}
 
 export class Binder {
   constructor(
@@ -24,17 +31,17 @@ export class Binder {
 
   /** @returns the PASID */
   async bind(dev: Device, mm: Mm, flags: number, drvdata: unknown): Promise<number> {
-    const { domain, param } = this.#ready(dev, flags);
+    const ready = this.#ready(dev, flags);
     // While we hold a user, the address space cannot begin to exit; async, because the caller's locks may be mm_exit's (B9).
     if (!mm.mmgetNotZero()) throw new IommuError("ESRCH", `${mm.owner} has exited`);
     try {
-      return await this.#bind(dev, domain, param, mm, flags, drvdata);
+      return await this.#bind(dev, ready, mm, flags, drvdata);
     } finally {
       mm.mmputAsync();
     }
   }
 
-  #ready(dev: Device, flags: number): { domain: IommuDomain; param: SvaDeviceParam } {
+  #ready(dev: Device, flags: number): Ready {
     const domain = dev.group?.domain;
     if (!domain) throw new IommuError("EINVAL", `${dev.name} has no domain`);
     const param = this.devices.param(dev);
@@ -49,37 +56,25 @@ export class Binder {
         `flags 0x${flags.toString(16)}: ${dev.name} was initialised with 0x${param.features.toString(16)}`,
       );
     }
-    if (!canBind(domain.ops)) throw new IommuError("ENODEV", `${domain.ops.name} cannot share address spaces`);
-    return { domain, param };
+    const { ops } = domain;
+    if (!canBind(ops)) throw new IommuError("ENODEV", `${ops.name} cannot share address spaces`);
+    return { domain, ops, param };
   }
 
-  async #bind(
-    dev: Device,
-    domain: IommuDomain,
-    param: SvaDeviceParam,
-    mm: Mm,
-    flags: number,
-    drvdata: unknown,
-  ): Promise<number> {
+  async #bind(dev: Device, ready: Ready, mm: Mm, flags: number, drvdata: unknown): Promise<number> {
     let bond: BondRecord | undefined;
     while (!bond) {
       const earlier = this.#bondOf(dev, mm);
       if (earlier && !earlier.settled) await this.bonds.settle(earlier);
-      else bond = await this.lock.with(() => this.#link(dev, domain, param, mm, flags, drvdata));
+      else bond = await this.lock.with(() => this.#link(dev, ready, mm, flags, drvdata));
     }
     if (!bond.ready) await this.bonds.attach(bond);
     return bond.ioMm.pasid;
   }
 
   /** Under iommu_sva_lock: a new bond, in its lists, or the one that is there; undefined when that one has to settle first. */
-  #link(
-    dev: Device,
-    domain: IommuDomain,
-    param: SvaDeviceParam,
-    mm: Mm,
-    flags: number,
-    drvdata: unknown,
-  ): BondRecord | undefined {
+  #link(dev: Device, ready: Ready, mm: Mm, flags: number, drvdata: unknown): BondRecord | undefined {
+    const { domain, ops, param } = ready;
     checkReady(dev, param);
     const existing = this.#bondOf(dev, mm);
     if (existing) {
@@ -89,7 +84,7 @@ export class Binder {
     }
     if (this.kernel.allocationFails("iommu_bond"))
       throw new IommuError("ENOMEM", `no memory for a bond of ${dev.name}`);
-    const bond = new BondRecord(this.kernel, this.#ioMm(dev, param, mm, flags), dev, domain, param, drvdata);
+    const bond = new BondRecord(this.kernel, this.#ioMm(dev, param, mm, flags), dev, domain, ops, param, drvdata);
     this.bonds.link(bond);
     return bond;
   }
@@ -128,12 +123,13 @@ function checkReady(dev: Device, { ready }: SvaDeviceParam): void {
   if (!ready) throw new IommuError("EINVAL", `SVA of ${dev.name} is being initialised, or shut down`);
 }
 
-function canBind(ops: Partial<IommuOps>): boolean {
+function canBind(ops: IommuOps): ops is IommuOps & SvaOps {
   return (
     ops.mmAlloc !== undefined &&
     ops.mmFree !== undefined &&
     ops.mmAttach !== undefined &&
     ops.mmDetach !== undefined &&
+    ops.mmExit !== undefined &&
     ops.mmInvalidate !== undefined
   );
 }

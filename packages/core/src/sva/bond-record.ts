@@ -1,6 +1,7 @@
 /** A bond with what the core keeps to itself: its life from the first link to the last waiter. */
 import type { Device } from "../iommu/device.js";
 import type { IommuDomain } from "../iommu/domain.js";
+import type { SvaOps } from "../iommu/iommu-ops.js";
 import type { Kernel } from "../kernel/kernel.js";
 import { WaitQueue } from "../kernel/wait-queue.js";
 import type { Bond } from "./bond.js";
@@ -27,6 +28,8 @@ export class BondRecord implements Bond {
     readonly ioMm: IoMmRecord,
     readonly device: Device,
     readonly domain: IommuDomain,
+    /** The domain's. */
+    readonly ops: SvaOps,
     readonly param: SvaDeviceParam,
     readonly drvdata: unknown,
   ) {}

@@ -55,7 +55,7 @@ export class Bonds {
     if (list?.size === 0) this.#byDomain.delete(bond.domain);
     bond.param.mmList.delete(bond);
     bond.ioMm.devices.delete(bond);
-    this.ioMms.dropContext(bond.ioMm, bond.domain.ops);
+    this.ioMms.dropContext(bond.ioMm, bond.ops);
     this.#count--;
     bond.gone = true;
     bond.wakeAll();
@@ -83,8 +83,7 @@ export class Bonds {
   }
 
   async #attachLocked(bond: BondRecord): Promise<void> {
-    const { ioMm, device, domain } = bond;
-    const { ops } = domain;
+    const { ioMm, device, domain, ops } = bond;
     if (bond.leaving) throw new IommuError("EINVAL", `${device.name} is being shut down`);
     if (!ioMm.contexts.has(ops)) ioMm.contexts.set(ops, await ops.mmAlloc(domain, ioMm.mm, ioMm.flags));
     bond.attached = true;
@@ -119,14 +118,14 @@ export class Bonds {
 
   /** Drains, detaches, drains, unlinks. Whoever calls it has claimed the bond (`leaving`). */
   async detach(bond: BondRecord): Promise<void> {
-    const { ioMm, device, domain } = bond;
+    const { ioMm, device, domain, ops } = bond;
     // Answers what the device asked before it stopped.
     if (!this.variants.has("L-5")) await this.#drain(bond);
     await ioMm.mutex.with(async () => {
       if (this.variants.has("L-5")) await this.#drain(bond);
       if (!bond.attached) return;
       if (this.variants.has("S-18") && ioMm.refs === 1) this.ioMms.releasePasid(ioMm);
-      const detach = () => domain.ops.mmDetach(domain, device, ioMm, !sharesEntry(bond));
+      const detach = () => ops.mmDetach(domain, device, ioMm, !sharesEntry(bond));
       if (!(await unfailing(this.kernel, `${device.name}: mm_detach`, detach))) this.retire(bond);
       bond.attached = false;
     });

@@ -1,5 +1,5 @@
 /** io_mm: one process address space as IOMMUs see it; one per mm, whatever the number of devices and domains (B1). */
-import type { IoMmContext, IommuOps } from "../iommu/iommu-ops.js";
+import type { IoMmContext, SvaOps } from "../iommu/iommu-ops.js";
 import type { Mm } from "../mm/mm.js";
 import type { Bond } from "./bond.js";
 
@@ -13,5 +13,5 @@ export interface IoMm {
   readonly refs: number;
   readonly devices: ReadonlySet<Bond>;
   /** The drivers' state. On a real machine there is one IOMMU driver; here one process may be bound behind several. */
-  readonly contexts: ReadonlyMap<IommuOps, IoMmContext>;
+  readonly contexts: ReadonlyMap<SvaOps, IoMmContext>;
 }

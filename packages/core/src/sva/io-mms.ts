@@ -4,7 +4,7 @@
  * An io_mm is in the tables from its first link on, so that two binds of one process can never make two of them. Its
  * PASID is free again only when the last bond is gone, and a bond goes only after the fault queues have been drained (D3).
  */
-import type { IoMmContext, IommuOps } from "../iommu/iommu-ops.js";
+import type { IoMmContext, SvaOps } from "../iommu/iommu-ops.js";
 import type { Kernel } from "../kernel/kernel.js";
 import { Mutex } from "../kernel/mutex.js";
 import { Srcu } from "../kernel/srcu.js";
@@ -19,7 +19,7 @@ export class IoMmRecord implements IoMm {
   /** The PASID is taken; nobody else can get it. */
   ownsPasid = true;
   readonly devices = new Set<BondRecord>();
-  readonly contexts = new Map<IommuOps, IoMmContext>();
+  readonly contexts = new Map<SvaOps, IoMmContext>();
   /** Serialises attach and detach of this address space; held while hardware is waited for, never while mm_exit runs. */
   readonly mutex: Mutex;
 
@@ -99,10 +99,10 @@ export class IoMms {
   }
 
   /** Gives the driver's context back when no bond of that driver is left; after running notifier callbacks. */
-  dropContext(ioMm: IoMmRecord, ops: IommuOps): void {
+  dropContext(ioMm: IoMmRecord, ops: SvaOps): void {
     const context = ioMm.contexts.get(ops);
     if (!context) return;
-    for (const bond of ioMm.devices) if (bond.domain.ops === ops) return;
+    for (const bond of ioMm.devices) if (bond.ops === ops) return;
     ioMm.contexts.delete(ops);
     this.srcu.call(() => {
       const { mmCount, owner } = ioMm.mm;

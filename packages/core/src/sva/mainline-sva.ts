@@ -38,8 +38,8 @@ export class MainlineSva extends SvaCore {
   /** The drivers' release callbacks: translations stop, quietly. Bonds and PASID stay. */
   protected override async mmReleased(ioMm: IoMmRecord): Promise<void> {
     await ioMm.mutex.with(async () => {
-      for (const { attached, device, domain } of ioMm.devices) {
-        const silence = () => domain.ops.mmExit(domain, device, ioMm);
+      for (const { attached, device, domain, ops } of ioMm.devices) {
+        const silence = () => ops.mmExit(domain, device, ioMm);
         if (attached) await unfailing(this.kernel, `${device.name}: release`, silence);
       }
     });

@@ -31,7 +31,7 @@ export class MmExit {
   }
 
   async #exitBond(bond: BondRecord): Promise<void> {
-    const { ioMm, device, domain } = bond;
+    const { ioMm, device, domain, ops } = bond;
     bond.leaving = true;
     bond.mmExitActive = true;
     const result = await this.#stopDevice(bond);
@@ -42,7 +42,7 @@ export class MmExit {
     if (result !== 0) this.bonds.retire(bond);
     if (this.variants.has("S-8") && bond.waiters > 0) return;
     await ioMm.mutex.with(async () => {
-      const silence = () => domain.ops.mmExit(domain, device, ioMm);
+      const silence = () => ops.mmExit(domain, device, ioMm);
       if (bond.attached) await unfailing(this.kernel, `${device.name}: mm_exit`, silence);
     });
     await this.bonds.detach(bond);

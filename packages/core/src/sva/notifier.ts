@@ -40,8 +40,8 @@ export class SvaNotifier implements MmuNotifier {
   /** Without the io_mm's mutex: a bond that is being attached or detached gets it as well. */
   async #invalidate(start: bigint, size: bigint): Promise<void> {
     for (const bond of [...this.ioMm.devices]) {
-      const { device, domain } = bond;
-      const invalidate = () => domain.ops.mmInvalidate(domain, device, this.ioMm, start, size);
+      const { device, domain, ops } = bond;
+      const invalidate = () => ops.mmInvalidate(domain, device, this.ioMm, start, size);
       if (bond.attached) await unfailing(this.kernel, `${device.name}: mm_invalidate`, invalidate);
     }
   }

@@ -3,7 +3,6 @@
  * iommu_param->lock; whoever binds meanwhile does not wait for it, but sees that the device is not, or no more, ready.
  */
 import type { Device } from "../iommu/device.js";
-import type { IommuOps } from "../iommu/iommu-ops.js";
 import type { IopfQueues } from "../iopf/queue.js";
 import { IommuError } from "../kernel/errno.js";
 import type { Kernel } from "../kernel/kernel.js";
@@ -50,7 +49,7 @@ export class SvaDevices {
 
   async #init(dev: Device, features: number, maxPasid: number, mmExit: MmExitHandler | undefined): Promise<void> {
     const ops = dev.group?.domain?.ops;
-    if (!ops || !canInit(ops))
+    if (!ops?.svaDeviceInit)
       throw new IommuError("ENODEV", `${dev.name} has no domain, or one without shared virtual addressing`);
     if (features & ~IOMMU_SVA_FEAT_IOPF)
       throw new IommuError("EINVAL", `SVA features 0x${features.toString(16)} of ${dev.name}: only 0x1 is known`);
@@ -85,7 +84,7 @@ export class SvaDevices {
       await unbind();
       this.#forget(dev);
       await unfailing(this.kernel, `${dev.name}: sva_device_shutdown`, () =>
-        dev.iommu?.ops.svaDeviceShutdown(dev, param),
+        dev.iommu?.ops.svaDeviceShutdown?.(dev, param),
       );
       await this.iopf.removeDevice(dev);
       return param;
@@ -105,9 +104,4 @@ export class SvaDevices {
     dev.svaParam = undefined;
     this.#params.delete(dev);
   }
-}
-
-/** A driver may come without SVA (JavaScript callers leave the functions out). */
-function canInit(ops: Partial<IommuOps>): boolean {
-  return ops.svaDeviceInit !== undefined;
 }

@@ -6,7 +6,7 @@ import type { IommuChip } from "../bus/ports.js";
 import { AtsStatus, TranslationStatus } from "../bus/transaction.js";
 import type { Device } from "../iommu/device.js";
 import type { DomainType, IommuDomain, IotlbGather } from "../iommu/domain.js";
-import type { IoMmContext, IommuOps } from "../iommu/iommu-ops.js";
+import type { IoMmContext, IommuOps, SvaOps } from "../iommu/iommu-ops.js";
 import type { ReservedRegion } from "../iommu/reserved-region.js";
 import type { IopfResponse } from "../iopf/fault.js";
 import { type Errno, IommuError } from "../kernel/errno.js";
@@ -16,9 +16,11 @@ import type { IommuInstance, IommuPlugin } from "../platform/iommu-plugin.js";
 import type { SvaParam } from "../sva/device-init.js";
 import type { IoMm } from "../sva/io-mm.js";
 
+type AllOps = Required<IommuOps>;
+
 export type FakeOp = {
-  [K in keyof IommuOps]-?: IommuOps[K] extends (...args: never[]) => unknown ? K : never;
-}[keyof IommuOps];
+  [K in keyof AllOps]: AllOps[K] extends (...args: never[]) => unknown ? K : never;
+}[keyof AllOps];
 
 /** Page tables as a plain map, and a PASID table as another. */
 export class FakeDomain implements IommuDomain {
@@ -34,7 +36,7 @@ export class FakeDomain implements IommuDomain {
   ) {}
 }
 
-export class FakeIommuOps implements IommuOps {
+export class FakeIommuOps implements IommuOps, SvaOps {
   readonly name = "fake-iommu";
   /** Every call that changes something: "mmAttach 0000:01:00.0 1 first". */
   readonly calls: string[] = [];

@@ -272,7 +272,7 @@ describe("locks of the SVA core", () => {
       const binding = lock.with(async () => {
         scheduler.spawn("exit", () => process.mmput());
         const ops = dev.iommu?.ops;
-        const attach = ops?.mmAttach.bind(ops);
+        const attach = ops?.mmAttach?.bind(ops);
         if (ops && attach) ops.mmAttach = (...args) => scheduler.sleep(50).then(() => attach(...args));
         await sva.bindDeviceLocked(dev, process, IOPF);
       });

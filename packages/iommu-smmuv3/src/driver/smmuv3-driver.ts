@@ -19,6 +19,7 @@ import {
   type Mm,
   NO_PASID,
   type ReservedRegion,
+  type SvaOps,
   type SvaParam,
 } from "@iommukit/core";
 import { inject, injectable } from "tsyringe";
@@ -44,7 +45,7 @@ const SW_MSI: ReservedRegion = {
 const ALL_OF_64_BITS = 2n ** 64n - 1n;
 
 @injectable()
-export class Smmuv3Driver implements IommuOps {
+export class Smmuv3Driver implements IommuOps, SvaOps {
   readonly name = "arm-smmu-v3";
   readonly #streams: Streams;
   #unit: Unit | undefined;

@@ -16,6 +16,7 @@ import {
   pciEnablePri,
   pciPriSupported,
   pciResetPri,
+  type SvaOps,
   type SvaParam,
 } from "@iommukit/core";
 import { type Identifiers, MmContexts } from "./asid.js";
@@ -214,7 +215,7 @@ export class SmmuSva {
 }
 
 /** @throws IommuError EINVAL when the address space is not behind this SMMU */
-export function contextOf(ioMm: IoMm, ops: IommuOps): SvaContext {
+export function contextOf(ioMm: IoMm, ops: IommuOps & SvaOps): SvaContext {
   const context = ioMm.contexts.get(ops);
   if (!(context instanceof SvaContext))
     throw new IommuError("EINVAL", `PASID ${ioMm.pasid} has no context of ${ops.name}`);

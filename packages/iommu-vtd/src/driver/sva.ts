@@ -8,9 +8,9 @@ import {
   type IoMm,
   type IoMmContext,
   IommuError,
-  type IommuOps,
   type Mm,
   type PageTable,
+  type SvaOps,
   type SvaParam,
 } from "@iommukit/core";
 import { type Attachment, pasidTableOf } from "./attachment.js";
@@ -34,7 +34,7 @@ class ProcessTable {
 export class ProcessBinding {
   constructor(
     private readonly unit: Unit,
-    private readonly ops: IommuOps,
+    private readonly ops: SvaOps,
     private readonly attachment: Attachment,
     private readonly invalidation: Invalidation,
     private readonly pageRequests: PageRequests,

@@ -29,6 +29,7 @@ import {
   type ReservedRegion,
   Scheduler,
   Sva,
+  type SvaOps,
   type SvaParam,
   Tracer,
   toBigint,
@@ -52,7 +53,7 @@ import type { Unit } from "./unit.js";
 const ALL_OF_64_BITS = 2n ** 64n - 1n;
 
 @injectable()
-export class VtdDriver implements IommuOps {
+export class VtdDriver implements IommuOps, SvaOps {
   readonly name = "intel-iommu";
   readonly #unit: Omit<Unit, "features">;
   #parts: Parts | undefined;
