@@ -6,6 +6,7 @@ import { example as swapTheBackend } from "../src/04-swap-the-backend.js";
 import { example as compareBackends } from "../src/05-compare-backends.js";
 import { example as ownDevice } from "../src/06-own-device.js";
 import { example as exploreYourDriver } from "../src/08-explore-your-driver.js";
+import { example as ownIommu } from "../src/09-own-iommu.js";
 
 const EXAMPLES = {
   "01-map-and-dma": mapAndDma,
@@ -15,6 +16,7 @@ const EXAMPLES = {
   "05-compare-backends": compareBackends,
   "06-own-device": ownDevice,
   "08-explore-your-driver": exploreYourDriver,
+  "09-own-iommu": ownIommu,
 };
 
 describe("examples", () => {
