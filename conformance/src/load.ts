@@ -19,14 +19,17 @@ export function listIn<T>({ document }: LoadedFile, name: string): readonly (Par
   return Array.isArray(list) ? (list as Partial<T>[]) : [];
 }
 
-/** How a function trace begins: tracefs' header, that of `trace-cmd report`, or an event. */
-const TRACE = /^(?:# tracer:|cpus=\d|\s*\S+-\d+\s+\[\d+\])/;
+/** A function trace has tracefs' header, that of `trace-cmd report`, or an event; it may begin with part of a line. */
+const TRACE = /^(?:# tracer:|cpus=\d|\s*[^\s[{"].*[-\s]\d+\s+(?:\(.*?\)\s+)?\[\d+\]\s.*\d:\s)/m;
 
 /** `path` is relative to the directory that the user is in, even where npm changed it. */
 export function loadFile(path: string): LoadedFile {
   const text = readText(path);
   const name = basename(path);
-  if (TRACE.test(text)) return { path, name, document: text.split("\n"), records: text.split("\n") };
+  if (TRACE.test(text)) {
+    const lines = text.split("\n");
+    return { path, name, document: lines, records: lines };
+  }
   const document = tryParse(text);
   if (document !== undefined) return { path, name, document, records: Array.isArray(document) ? document : [document] };
   const records = parseLines(path, text);

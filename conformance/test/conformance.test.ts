@@ -86,6 +86,15 @@ describe("loadFile", () => {
     });
   });
 
+  it.each([
+    ["part of a line", "00fff8000 size=4096"],
+    ["lost events", "CPU:0 [LOST 12 EVENTS]"],
+    ["a task with a blank in its name", "  my dd-259     [000] d.h1.    12.000001: unmap: x"],
+  ])("reads a function trace that begins with %s", (_what, first) => {
+    const lines = [first, "   dd-259     (    259) [000]    12.000001: map: x"];
+    expect(loadFile(file("trace", lines.join("\n"))).records).toEqual(lines);
+  });
+
   it("names the first line that is not JSON", () => {
     expect(() => loadFile(file("bad.jsonl", "{}\n{]\n"))).toThrow("line 2 is not JSON");
   });

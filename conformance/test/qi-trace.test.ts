@@ -1,16 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { Report } from "../src/report.js";
-import { run } from "../src/runners/qi-trace.js";
-
-/** A trace's lines: event and text, all on CPU 0. */
-async function replay(...events: string[]) {
-  const records = events.map((event, i) => `   dd-259     [000] d..1.    12.${String(i).padStart(6, "0")}: ${event}`);
-  const lines: string[] = [];
-  const report = new Report((line) => lines.push(line));
-  await run([{ path: "t", name: "t", document: records, records }], report);
-  report.finish();
-  return lines;
-}
+import { replay } from "./trace-lines.js";
 
 const boot = ["qi_submit: cc_inv dmar0: 0x11 0x0 0x0 0x0", "qi_submit: iotlb_inv dmar0: 0xd2 0x0 0x0 0x0"];
 const attach = [
@@ -50,7 +39,7 @@ describe("qi-trace", () => {
   });
 
   it("fails where Linux queued nothing", async () => {
-    expect(await replay(...attach, map, unmap, flushRange)).toContain("2 passed, 1 failed");
+    expect(await replay(...attach, map, unmap, flushRange, map)).toContain("2 passed, 1 failed");
   });
 
   it("fails on a line that cannot be read, and goes on", async () => {

@@ -1,18 +1,25 @@
 /**
- * Which domain each map and unmap was for. The iommu events do not say it. A kprobe's pointer does; else an unmap is of the
- * domain that was flushed for it (strict) or next (lazy), and a map is of the domain of the unmap that took it away.
+ * Which domain each map and unmap was for. The iommu events do not say it; a descriptor queued for it does, and a kprobe's
+ * pointer. Else an unmap is of the domain that is flushed next (lazy), and a map is of the domain of the unmap that took it away.
  */
-import type { MapCall, Recording, UnmapCall } from "./recording.js";
+import { type Contradiction, Pairs } from "./pairs.js";
+import type { Recording, Step } from "./steps.js";
 
-export function assignDomains({ steps, lazy }: Recording): void {
+/** @returns unmaps whose mapping was made, by its own descriptor, under another domain-id */
+export function assignDomains({ steps, lazy }: Recording): Contradiction[] {
   if (lazy) assignByNextFlush(steps);
   assignByPointer(steps);
-  assignMaps(steps);
+  const pairs = new Pairs();
+  for (const step of steps) {
+    if (step.kind === "map") pairs.map(step);
+    else if (step.kind === "unmap") pairs.unmap(step);
+  }
   assignAttached(steps);
+  return pairs.contradictions();
 }
 
 /** A device came to the domain that it leaves later; only kernels with cache tag events say it when it comes. */
-function assignAttached(steps: Recording["steps"]): void {
+function assignAttached(steps: readonly Step[]): void {
   const left = new Map<string, number>();
   for (const step of steps.toReversed()) {
     if (step.kind === "detach") left.set(step.device, step.did);
@@ -24,7 +31,7 @@ function assignAttached(steps: Recording["steps"]): void {
 }
 
 /** Lazy: the first flush after an unmap is of its domain, since others are quiet or flushed long before. */
-function assignByNextFlush(steps: Recording["steps"]): void {
+function assignByNextFlush(steps: readonly Step[]): void {
   let did: number | undefined;
   for (const step of steps.toReversed()) {
     if (step.kind === "flush") did = step.did;
@@ -32,11 +39,11 @@ function assignByNextFlush(steps: Recording["steps"]): void {
   }
 }
 
-/** The pointer of a domain means the domain-id that most of its unmaps have. */
-function assignByPointer(steps: Recording["steps"]): void {
+/** The pointer of a domain means the domain-id that most of its calls have. */
+function assignByPointer(steps: readonly Step[]): void {
   const votes = new Map<string, Map<number, number>>();
   for (const step of steps) {
-    if (step.kind !== "unmap" || step.domain === undefined || step.did === undefined) continue;
+    if (!("domain" in step) || step.domain === undefined || step.did === undefined) continue;
     const counts = votes.get(step.domain) ?? new Map<number, number>();
     votes.set(step.domain, counts.set(step.did, (counts.get(step.did) ?? 0) + 1));
   }
@@ -44,29 +51,6 @@ function assignByPointer(steps: Recording["steps"]): void {
     [...votes].map(([domain, counts]) => [domain, [...counts].sort(([, a], [, b]) => b - a)[0][0]]),
   );
   for (const step of steps) {
-    if ((step.kind === "map" || step.kind === "unmap") && step.domain !== undefined) step.did = winner.get(step.domain);
-  }
-}
-
-/** An unmap takes away the latest map of its very range, or else the latest maps that tile it. */
-function assignMaps(steps: Recording["steps"]): void {
-  const open = new Map<bigint, MapCall[]>();
-  for (const step of steps) {
-    if (step.kind === "map" && step.did === undefined) open.set(step.iova, [...(open.get(step.iova) ?? []), step]);
-    else if (step.kind === "unmap") tile(step, open);
-  }
-}
-
-function tile({ iova, size, did }: UnmapCall, open: Map<bigint, MapCall[]>): void {
-  const end = iova + size;
-  for (let at = iova; at < end; ) {
-    const here = open.get(at);
-    if (!here) return;
-    const whole = here.findLastIndex((map) => map.iova + map.size === end);
-    const index = whole >= 0 ? whole : here.findLastIndex((map) => map.iova + map.size <= end);
-    if (index < 0) return;
-    const [map] = here.splice(index, 1);
-    map.did = did;
-    at += map.size;
+    if ("domain" in step && step.domain !== undefined) step.did = winner.get(step.domain) ?? step.did;
   }
 }

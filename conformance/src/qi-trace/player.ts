@@ -5,6 +5,7 @@ import {
   type IommuDomain,
   IommuProt,
   iommuMap,
+  iommuMapNosync,
   iommuUnmapFast,
   isErrno,
   newGather,
@@ -13,11 +14,13 @@ import {
 } from "@iommukit/core";
 import { FakePciFunction } from "@iommukit/core/testing";
 import { CAP, qemu11Q35, type VtdDriver, type VtdPreset, vtd } from "@iommukit/iommu-vtd";
-import type { MapCall, QiDescriptor, Recording, UnmapCall } from "./recording.js";
+import type { Mapping, QiDescriptor, Range, Recording } from "./steps.js";
+import { lastOf } from "./thread.js";
 
 const READ_WRITE = IommuProt.READ | IommuProt.WRITE;
 /** Longer than any trace: the recorded machine's timer says when a flush queue is flushed. */
 const NEVER = 2 ** 52;
+const PAGE = 4096n;
 
 /** The unit of the recorded machines: QEMU 7.2, which does not invalidate when the root table is set. */
 function recordedUnit(cachingMode: boolean): VtdPreset {
@@ -28,7 +31,8 @@ function recordedUnit(cachingMode: boolean): VtdPreset {
 
 interface Domain {
   readonly domain: IommuDomain;
-  readonly devices: Map<string, Device>;
+  /** By requester id. */
+  readonly devices: Map<number, Device>;
   /** Descriptors that our flush queue queued on its own, for flushes that the trace has yet to show. */
   readonly early: QiDescriptor[][];
 }
@@ -40,13 +44,11 @@ export class Player {
   readonly #theirs = new Map<number, number>([[0, 0]]);
   #descriptors: QiDescriptor[] = [];
   #cpu = 0;
-  #nextStandIn = 0;
+  #standIns = 0;
   #platform: Platform | undefined;
 
-  private constructor(private readonly lazy: boolean) {}
-
   static async start({ lazy, cachingMode, cpus }: Recording): Promise<{ player: Player; boot: QiDescriptor[] }> {
-    const player = new Player(lazy);
+    const player = new Player();
     const flushQueue = { timeout: NEVER, cpus, cpu: () => player.#cpu };
     const unit = vtd({ preset: recordedUnit(cachingMode), strict: !lazy, flushQueue });
     const platform = await createPlatform({ iommus: [] });
@@ -83,60 +85,86 @@ export class Player {
     return this.#machine.run(play);
   }
 
+  /** Taken from the domain that it is on, should the trace not have shown that. */
   async attach(bdf: string, did: number): Promise<void> {
-    const { domain, devices } = await this.#domain(did, bdf);
-    if (devices.has(bdf)) return;
-    const dev = await this.#probe(bdf);
-    await this.#ops.attachDev(domain, dev);
-    devices.set(bdf, dev);
-    this.#match(domain, did);
+    const { rid } = parseBdf(bdf);
+    for (const [other, { devices }] of this.#domains) if (devices.has(rid)) await this.detach(bdf, other);
+    this.take();
+    const known = this.#domains.get(did);
+    if (known) await this.#join(known, bdf);
+    else await this.#newDomain(did, bdf);
   }
 
+  /** Brought to the domain first, should the trace not have shown that. */
   async detach(bdf: string, did: number): Promise<void> {
-    const entry = this.#domains.get(did);
-    const dev = entry?.devices.get(bdf);
-    if (!entry || !dev) return;
-    await this.#ops.detachDev(entry.domain, dev);
+    const { rid } = parseBdf(bdf);
+    if (!this.#domains.get(did)?.devices.has(rid)) await this.attach(bdf, did);
+    this.take();
+    const { domain, devices } = await this.#domain(did);
+    const dev = devices.get(rid);
+    if (!dev) return;
+    await this.#ops.detachDev(domain, dev);
     await this.#ops.releaseDevice(dev);
-    entry.devices.delete(bdf);
-    if (entry.devices.size === 0) this.#domains.delete(did);
+    devices.delete(rid);
+    if (devices.size === 0) this.#domains.delete(did);
+  }
+
+  async #join({ domain, devices }: Domain, bdf: string): Promise<void> {
+    const { rid } = parseBdf(bdf);
+    const dev = await this.#probe(bdf);
+    await this.#ops.attachDev(domain, dev);
+    devices.set(rid, dev);
   }
 
   async #probe(bdf: string): Promise<Device> {
-    const pci = new FakePciFunction(bdf);
-    const dev = new Device(bdf, parseBdf(bdf).rid, pci);
+    const dev = new Device(bdf, parseBdf(bdf).rid, new FakePciFunction(bdf));
     dev.iommu = this.#machine.iommus[0];
     await this.#ops.probeDevice(dev);
     return dev;
   }
 
   /** The domain with the kernel's domain-id; one that the trace did not show being attached gets a device that stands in. */
-  async #domain(did: number, bdf?: string): Promise<Domain> {
+  async #domain(did: number): Promise<Domain> {
     const known = this.#domains.get(did);
     if (known) return known;
-    const standIn =
-      bdf ?? `0000:ff:${(this.#nextStandIn >> 3).toString(16).padStart(2, "0")}.${this.#nextStandIn++ & 7}`;
-    const dev = await this.#probe(standIn);
-    const domain = this.#ops.domainAlloc("dma", dev);
-    await this.#ops.attachDev(domain, dev);
-    const entry: Domain = { domain, devices: new Map([[standIn, dev]]), early: [] };
-    this.#domains.set(did, entry);
-    this.#match(domain, did);
-    return entry;
+    const devfn = this.#standIns++;
+    const bdf = `0000:ff:${(devfn >> 3).toString(16).padStart(2, "0")}.${devfn & 7}`;
+    const domain = await this.#newDomain(did, bdf);
+    this.take();
+    return domain;
   }
 
-  #match(domain: IommuDomain, did: number): void {
+  async #newDomain(did: number, bdf: string): Promise<Domain> {
+    const dev = await this.#probe(bdf);
+    const domain = this.#ops.domainAlloc("dma", dev);
+    await this.#ops.attachDev(domain, dev);
+    const entry: Domain = { domain, devices: new Map([[parseBdf(bdf).rid, dev]]), early: [] };
+    this.#domains.set(did, entry);
     const ours = (domain as IommuDomain & { readonly did: number }).did;
     this.#ours.set(did, ours);
     this.#theirs.set(ours, did);
+    return entry;
   }
 
-  /** @returns false when something is mapped there: an earlier map of the trace was another domain's */
-  async map({ iova, pa, size, did }: MapCall): Promise<boolean> {
-    if (did === undefined) return false;
+  /** @returns false when something had to be taken away first, whose unmap the trace does not show in that domain */
+  async map(parts: readonly Mapping[], did: number): Promise<boolean> {
     const { domain } = await this.#domain(did);
+    const [{ iova }] = parts;
+    const end = parts.reduce((end, part) => (lastOf(part) >= end ? lastOf(part) + 1n : end), iova);
+    const free = await this.#write(domain, parts);
+    if (!free) {
+      for (const part of parts) await this.#clear(domain, part);
+      this.take();
+      await this.#write(domain, parts);
+    }
+    await this.#ops.iotlbSyncMap(domain, iova, end - iova);
+    return free;
+  }
+
+  /** @returns false when something else is there */
+  async #write(domain: IommuDomain, parts: readonly Mapping[]): Promise<boolean> {
     try {
-      await iommuMap(domain, iova, pa, size, READ_WRITE);
+      for (const { iova, pa, size } of parts) await iommuMapNosync(domain, iova, pa, size, READ_WRITE);
       return true;
     } catch (error) {
       if (!isErrno(error, "EEXIST")) throw error;
@@ -144,30 +172,33 @@ export class Player {
     }
   }
 
-  /** Maps what is missing of an unmap's range. @returns pages that were */
-  async fill({ iova, size, did }: UnmapCall): Promise<number> {
-    if (did === undefined) return 0;
-    const { domain } = await this.#domain(did);
-    let filled = 0;
-    for (let at = iova; at < iova + size; at += 4096n) {
-      if (this.#ops.iovaToPhys(domain, at) !== undefined) continue;
-      await iommuMap(domain, at, 0, 4096n, READ_WRITE);
-      filled++;
-    }
-    return filled;
+  async #clear(domain: IommuDomain, { iova, size }: Range): Promise<void> {
+    const gather = newGather();
+    for (let at = iova; at < iova + size; at += PAGE)
+      if (this.#ops.iovaToPhys(domain, at) !== undefined) iommuUnmapFast(domain, at, PAGE, gather);
+    await this.#ops.iotlbSync(domain, gather);
   }
 
-  /** @returns bytes unmapped */
-  async unmap({ iova, size, did, cpu, expected }: UnmapCall): Promise<bigint> {
-    if (did === undefined) return 0n;
-    const entry = await this.#domain(did);
+  /**
+   * Pages that are not mapped are mapped first.
+   * @param deferred it may wait for the flush queue @returns how many those were
+   */
+  async unmap(parts: readonly Range[], did: number, cpu: number, deferred: boolean): Promise<number> {
+    const { domain } = await this.#domain(did);
     this.#cpu = cpu;
-    // A lazy kernel does not put off every unmap: 7.3 flushes what it unlinks of an IOVA at once.
-    const gather = newGather(this.lazy && expected.length === 0);
-    const unmapped = iommuUnmapFast(entry.domain, iova, size, gather);
+    const gather = newGather(deferred);
+    let filled = 0;
+    for (const { iova, size } of parts) {
+      for (let at = iova; at < iova + size; ) {
+        at += iommuUnmapFast(domain, at, iova + size - at, gather);
+        if (at >= iova + size) break;
+        await iommuMap(domain, at, 0, PAGE, READ_WRITE);
+        filled++;
+      }
+    }
     this.take();
-    await this.#ops.iotlbSync(entry.domain, gather);
-    return unmapped;
+    await this.#ops.iotlbSync(domain, gather);
+    return filled;
   }
 
   /** Lazy: what our flush queue queued by itself at an unmap is kept for the flush that the trace shows next. */
@@ -181,7 +212,8 @@ export class Player {
     this.take();
     const done = early.shift();
     if (done) return done;
-    await (domain as IommuDomain & { readonly flushQueue?: { drain(): Promise<void> } }).flushQueue?.drain();
+    const { flushQueue } = domain as IommuDomain & { readonly flushQueue?: { drain(): Promise<void> } };
+    await (flushQueue?.drain() ?? this.#ops.flushIotlbAll(domain));
     return this.take();
   }
 

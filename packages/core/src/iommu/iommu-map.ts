@@ -1,5 +1,5 @@
 /**
- * iommu_map, iommu_unmap and iommu_unmap_fast of drivers/iommu/iommu.c: any page-aligned range, cut into the largest
+ * iommu_map, iommu_map_nosync, iommu_unmap and iommu_unmap_fast of drivers/iommu/iommu.c: any page-aligned range, cut into the largest
  * pages that the domain's page sizes and both addresses allow.
  */
 import { IommuError } from "../kernel/errno.js";
@@ -57,11 +57,12 @@ function plus(iova: bigint, offset: number): bigint {
 }
 
 /**
- * Maps `[iova, iova + size)` to physically contiguous memory. All or nothing.
- * @returns when the hardware knows of it. The promise rejects with IommuError EINVAL not aligned to the smallest page, ENOMEM,
- *   and what the driver's map refuses with
+ * Writes the tables for `[iova, iova + size)` of physically contiguous memory, all or nothing. Ranges side by side may be written
+ * one after the other (a scatter list) before `iotlbSyncMap` tells the hardware of them together.
+ * @returns a promise only when it rejects: IommuError EINVAL not aligned to the smallest page, ENOMEM, and what the driver's map
+ *   refuses with
  */
-export function iommuMap(domain: IommuDomain, iova: bigint, pa: number, size: bigint, prot: number): MaySleep {
+export function iommuMapNosync(domain: IommuDomain, iova: bigint, pa: number, size: bigint, prot: number): MaySleep {
   const first = toNumber(iova);
   const bytes = toNumber(size);
   let done = 0;
@@ -74,14 +75,28 @@ export function iommuMap(domain: IommuDomain, iova: bigint, pa: number, size: bi
       if (mapped < pgsize * count)
         throw new IommuError("ENOMEM", `no memory for the table of ${hex(plus(iova, done))}`);
     }
-    return domain.ops.iotlbSyncMap(domain, iova, size)?.catch((error) => undo(domain, iova, done, error));
+    return undefined;
   } catch (error) {
-    return undo(domain, iova, done, error);
+    return undo(domain, iova, toBigint(done), error);
   }
 }
 
-async function undo(domain: IommuDomain, iova: bigint, done: number, reason: unknown): Promise<never> {
-  if (done > 0) await iommuUnmap(domain, iova, toBigint(done));
+/**
+ * Maps `[iova, iova + size)` to physically contiguous memory. All or nothing.
+ * @returns when the hardware knows of it. The promise rejects as that of `iommuMapNosync`
+ */
+export function iommuMap(domain: IommuDomain, iova: bigint, pa: number, size: bigint, prot: number): MaySleep {
+  const refused = iommuMapNosync(domain, iova, pa, size, prot);
+  if (refused !== undefined) return refused;
+  try {
+    return domain.ops.iotlbSyncMap(domain, iova, size)?.catch((error) => undo(domain, iova, size, error));
+  } catch (error) {
+    return undo(domain, iova, size, error);
+  }
+}
+
+async function undo(domain: IommuDomain, iova: bigint, done: bigint, reason: unknown): Promise<never> {
+  if (done > 0n) await iommuUnmap(domain, iova, done);
   throw reason;
 }
 

@@ -1,0 +1,29 @@
+/** How a kernel goes about invalidation, as far as it shows in a trace as a whole. */
+import type { FtraceEvent } from "./ftrace.js";
+
+/** The range by which kernels without cache_tag_flush_all (7.3) mean the whole domain. */
+export const EVERYTHING = "[0x0-0xffffffffffffffff]";
+
+/** The kernel says with cache_tag events what a descriptor is for. */
+export function isTagged(events: readonly FtraceEvent[]): boolean {
+  return events.some(({ name }) => name.startsWith("cache_tag_"));
+}
+
+/** Of a kernel without cache_tag events: unmaps behind which the thread does not queue an IOTLB invalidation prevail. */
+export function isLazyUntagged(events: readonly FtraceEvent[]): boolean {
+  const last = new Map<string, string>();
+  let unmaps = 0;
+  let own = 0;
+  for (const { thread, name, text } of events) {
+    const invalidates = name === "qi_submit" && text.startsWith("iotlb_inv ");
+    if (name === "unmap") unmaps++;
+    if (invalidates && last.get(thread) === "unmap") own++;
+    if (invalidates || name === "map" || name === "unmap") last.set(thread, name);
+  }
+  return own * 2 < unmaps;
+}
+
+/** Of a kernel with cache_tag events: 7.3 invalidates most unmaps of a disk at once, also when it is lazy. */
+export function waitsForCommon(unmaps: number, own: number): boolean {
+  return (unmaps - own) * 8 > unmaps;
+}
