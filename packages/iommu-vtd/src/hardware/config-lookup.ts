@@ -64,6 +64,11 @@ export class ConfigLookup {
     return this.ttm === Ttm.ABORT && this.caps.ecap.ADMS ? ABORTED.fault : BAD_MODE.fault;
   }
 
+  /** TTM is reserved, or a mode that the unit does not have (RTA.1). */
+  get badMode(): boolean {
+    return this.modeFault === BAD_MODE.fault;
+  }
+
   /** The context entry of a source-id, from the cache or from memory. */
   context(sid: number): ContextRecord {
     const mode = this.modeFault;

@@ -7,6 +7,7 @@ import { FAULT_REASONS, FRCD, faultReason } from "../spec/faults.js";
 import { type FrcdRegisters, FSTS } from "../spec/registers.js";
 import type { Capabilities } from "./capabilities.js";
 import type { EventInterrupt } from "./event-interrupt.js";
+import { within } from "./pasid-tables.js";
 import { AddressType, type Request } from "./request.js";
 
 const QUALIFIED = new Uint8Array(256);
@@ -19,8 +20,8 @@ export class FaultRecording {
   /** Register that takes the next fault. */
   #next = 0;
   readonly #record = new Int32Array(FRCD.words);
-  /** FI ends at the widest input address. */
-  readonly #addressMaskHi: number;
+  /** FI ends at the widest input address: bits of it. */
+  readonly #addressBits: number;
 
   constructor(
     private readonly unit: string,
@@ -32,8 +33,7 @@ export class FaultRecording {
     /** Runs when software has cleared IQE or ITE: the queue goes on. */
     private readonly queueErrorCleared: () => void,
   ) {
-    const widest = caps.cap.FS5LP || caps.widthSupported(3) ? 57 : 48;
-    this.#addressMaskHi = 2 ** (widest - 32) - 1;
+    this.#addressBits = caps.cap.FS5LP || caps.widthSupported(3) ? 57 : 48;
     for (const { HI } of registers) file.onWrite(HI, () => this.#updatePending());
     file.onWrite(FSTS, () => this.#statusWritten());
   }
@@ -55,7 +55,7 @@ export class FaultRecording {
     }
     const words = this.#record;
     words.fill(0);
-    FRCD.FI.setPair(words, 0, request.hi & this.#addressMaskHi, request.lo);
+    FRCD.FI.setPair(words, 0, within(request.hi, this.#addressBits), request.lo);
     FRCD.SID.setPair(words, 0, 0, request.rid);
     FRCD.FR.setPair(words, 0, 0, code);
     if (request.pasid !== NO_PASID && this.caps.ecap.PASID) {
@@ -78,7 +78,7 @@ export class FaultRecording {
     const writes = (request.access & Access.WRITE) !== 0;
     const reads = (request.access & (Access.READ | Access.EXEC)) !== 0;
     if (reads || !writes) FRCD.T1.setPair(words, 0, 0, 1);
-    if (reads && writes && request.type === AddressType.UNTRANSLATED) FRCD.T2.setPair(words, 0, 0, 1);
+    if (reads && writes && request.type !== AddressType.TRANSLATION_REQUEST) FRCD.T2.setPair(words, 0, 0, 1);
   }
 
   /** An interrupt request was blocked. @param index interrupt index; 0 where the reason has none */
@@ -118,9 +118,8 @@ export class FaultRecording {
     }
     const base = this.registers[this.#next].LO.index;
     if (FRCD.F.get(words, base) === 1) {
-      const before = this.#status();
+      // No event: the record in the way has set PPF (7.3).
       FSTS.PFO.setPair(words, FSTS.index, 0, 1);
-      if ((before & CONDITIONS) === 0) this.event.raise();
       this.#dropped(code, request, "overflow");
       return;
     }

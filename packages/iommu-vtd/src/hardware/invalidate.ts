@@ -3,6 +3,7 @@ import type { Tracer } from "@iommukit/core";
 import type { Capabilities } from "./capabilities.js";
 import type { ConfigLookup } from "./config-lookup.js";
 import type { InterruptEntryCache } from "./interrupt-entry-cache.js";
+import { within } from "./pasid-tables.js";
 import type { Iotlb, PagingStructureCache } from "./translation-cache.js";
 
 export class Invalidate {
@@ -70,11 +71,15 @@ export class Invalidate {
     );
   }
 
-  /** @param am address mask: 2^am pages. @param leafOnly IH: paging-structure caches of the second stage are kept */
+  /**
+   * @param hi bits of the address above MGAW are ignored (6.5.2.3, 11.4.6.4). @param am address mask: 2^am pages
+   * @param leafOnly IH: paging-structure caches of the second stage are kept
+   */
   iotlbPages(did: number, hi: number, lo: number, am: number, leafOnly: boolean): void {
     const domain = this.#did(did);
-    this.#done("iotlb", "page", this.iotlb.invalidateDomainPages(domain, hi, lo, 12 + am));
-    const kept = leafOnly ? 0 : this.secondStage.invalidate(domain, -1, hi, lo, 12 + am);
+    const top = within(hi, this.caps.mgaw);
+    this.#done("iotlb", "page", this.iotlb.invalidateDomainPages(domain, top, lo, 12 + am));
+    const kept = leafOnly ? 0 : this.secondStage.invalidate(domain, -1, top, lo, 12 + am);
     this.#done("paging-structure", "page", this.firstStage.invalidateDomain(domain) + kept);
   }
 

@@ -28,6 +28,7 @@ import { DeviceTlb } from "./device-tlb.js";
 import type { EventInterrupt } from "./event-interrupt.js";
 import type { FaultRecording } from "./fault-recording.js";
 import type { Invalidate } from "./invalidate.js";
+import { within } from "./pasid-tables.js";
 
 export interface QueueParts {
   readonly unit: string;
@@ -156,7 +157,7 @@ export class InvalidationQueue implements HardwareUnit {
   #configurationError(tail: number, size: number, shift: number): number {
     const { caps, config } = this.parts;
     const wide = shift === WIDE_DESCRIPTOR_SHIFT;
-    if (config.ttm === Ttm.RESERVED) return QueueError.TTM;
+    if (config.badMode) return QueueError.TTM;
     if (wide ? !caps.ecap.SMTS && !caps.ecap.ADMS : config.ttm !== Ttm.LEGACY) return QueueError.WIDTH;
     if (wide && (tail & 0x10) !== 0) return QueueError.TAIL_ALIGNMENT;
     return tail >= size ? QueueError.TAIL_RANGE : QueueError.NONE;
@@ -178,10 +179,11 @@ export class InvalidationQueue implements HardwareUnit {
   /** Status write, then interrupt (6.5.2.9). Page requests are in memory as soon as they are received: PD finds nothing to drain. */
   #finishWait(): boolean {
     if (this.deviceTlb.outstanding > 0) return false;
-    const { ports, file, event } = this.parts;
+    const { ports, file, event, caps } = this.parts;
     const d = this.#wait;
     this.#waiting = false;
-    if (WAIT.SW.get(d) === 1) ports.memory.store32(physical(WAIT.SADDR.hi(d), WAIT.SADDR.lo(d)), WAIT.SDATA.lo(d));
+    if (WAIT.SW.get(d) === 1)
+      ports.memory.store32(physical(within(WAIT.SADDR.hi(d), caps.haw), WAIT.SADDR.lo(d)), WAIT.SDATA.lo(d));
     if (WAIT.IF.get(d) === 1) {
       const pending = ICS.IWC.get(file.words, ICS.index) === 1;
       ICS.IWC.setPair(file.words, ICS.index, 0, 1);

@@ -132,3 +132,8 @@ export function inputBits(entry: TranslationEntry, caps: Capabilities): number {
 export function beyond(hi: number, bits: number): boolean {
   return bits < 64 && hi >>> (bits - 32) !== 0;
 }
+
+/** That high word without the bits above 2^bits - 1. */
+export function within(hi: number, bits: number): number {
+  return bits < 64 ? hi & (2 ** (bits - 32) - 1) : hi;
+}

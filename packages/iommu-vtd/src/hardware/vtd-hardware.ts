@@ -223,8 +223,9 @@ export class VtdHardware implements IommuChip {
     if (this.#global.translating && this.capabilities.ecap.PRS) this.#pages.accept(request);
   }
 
+  /** While translation is off, the message is an Unsupported Request (4.2.1): what it answers stays under way. */
   invalidateCompletion(completion: InvalidateCompletion): void {
-    this.#queue.deviceTlb.complete(completion);
+    if (this.#global.translating) this.#queue.deviceTlb.complete(completion);
   }
 
   commandsConsumed(): Readonly<Record<string, number>> {

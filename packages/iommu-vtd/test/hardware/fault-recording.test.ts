@@ -5,7 +5,7 @@ import { PASID_DIRECTORY_ENTRY } from "../../src/spec/pasid-table.js";
 import { FE, FSTS } from "../../src/spec/registers.js";
 import { Bench, DIRECTORY, PASIDS, RID } from "./bench.js";
 
-const { READ, WRITE, EXEC, PRIV } = Access;
+const { READ, WRITE, EXEC, PRIV, TRANSLATED } = Access;
 
 /** Everything that RID and its neighbours ask for faults: their context entries are not present. */
 function faulty(preset = everything): Bench {
@@ -87,8 +87,15 @@ describe("fault recording registers (7.2.1)", () => {
     const bench = new Bench(everything);
     bench.scalable({}, { DTE: 0, PRE: 0 });
     expect(bench.translationRequest(0x1000n, READ)).toBe(AtsStatus.UR);
-    bench.translate(0x1000n, READ | Access.TRANSLATED);
+    bench.translate(0x1000n, READ | TRANSLATED);
     expect([bench.fault(0).AT, bench.fault(1).AT]).toEqual(["translationRequest", "translated"]);
+    // An atomic keeps its type as a translated request; a translation request is a read on the wire.
+    expect(bench.translationRequest(0x1000n, READ | WRITE)).toBe(AtsStatus.UR);
+    bench.translate(0x1000n, READ | WRITE | TRANSLATED);
+    expect([2, 3].map((index) => bench.fault(index)).map(({ T1, T2 }) => [T1, T2])).toEqual([
+      [true, false],
+      [true, true],
+    ]);
   });
 
   it("cut the address at the widest guest address (11.4.7.6)", () => {

@@ -24,6 +24,7 @@ function scalable(preset: VtdPreset = everything): Bench {
   const bench = new Bench(preset);
   bench.setRoot(1);
   bench.enableQueue(true);
+  bench.command("TE");
   return bench;
 }
 
@@ -182,6 +183,33 @@ describe("invalidation queue", () => {
     expect(errors(reserved).IQEI).toBe("invalidTtm");
   });
 
+  it.each([
+    ["10b", 2, everything],
+    ["01b without ECAP.SMTS", 1, withEcap(everything, { SMTS: 0 })],
+    ["11b without ECAP.ADMS", 3, withEcap(everything, { ADMS: 0 })],
+  ])("has no descriptors in mode %s: TTM is invalid, whatever their width (RTA.1, 11.4.9.9)", (_, ttm, preset) => {
+    for (const wide of [false, true]) {
+      const bench = new Bench(preset);
+      bench.setRoot(ttm);
+      bench.enableQueue(wide);
+      bench.submit(wait(1));
+      expect([errors(bench).IQEI, bench.head]).toEqual(["invalidTtm", 0]);
+    }
+  });
+
+  it("has the descriptors of scalable mode in abort-dma mode, of 256 bits only (table 26)", () => {
+    const bench = new Bench(everything);
+    bench.setRoot(3);
+    bench.enableQueue(true);
+    bench.submit(PASID_CACHE_INVALIDATE.encode({ TYPE: "pasidCache", G: "global" }), wait(1));
+    expect(bench.memory.load32(STATUS)).toBe(1);
+    const narrow = new Bench(everything);
+    narrow.setRoot(3);
+    narrow.enableQueue(false);
+    narrow.submit(wait(1));
+    expect(errors(narrow).IQEI).toBe("invalidWidth");
+  });
+
   it("says on the trace what it consumed and refused", () => {
     const bench = scalable();
     const events = bench.traced(() => bench.submit(wait(1), Int32Array.of(0xb, 0, 0, 0)));
@@ -218,6 +246,12 @@ describe("inv_wait_dsc", () => {
     bench.chip.write32(ICS.offset, 1);
     bench.chip.write32(IE.CTL.offset, 0);
     expect(bench.messages.length).toBe(1);
+  });
+
+  it("ignores bits of the status address above the host's width (6.5.2.9)", () => {
+    const bench = scalable();
+    bench.submit(wait(9, { SADDR: BigInt(STATUS) | (0xfffn << 52n) }));
+    expect([bench.status.IQE, bench.memory.load32(STATUS)]).toEqual([false, 9]);
   });
 
   it("knows PD only with page-request drain (H13)", () => {
@@ -281,6 +315,17 @@ describe("device-TLB invalidation", () => {
       bench.chip.invalidateCompletion({ rid: RID, itagVector: 1, count: 0 });
     }
     expect(bench.memory.load32(STATUS)).toBe(1);
+  });
+
+  it("takes no completion while translation is off: an Unsupported Request (4.2.1)", async () => {
+    const bench = scalable();
+    bench.answers = false;
+    bench.submit(deviceTlb(), wait(1));
+    bench.command("TE", false);
+    bench.chip.invalidateCompletion({ rid: RID, itagVector: 1, count: 1 });
+    expect([bench.memory.load32(STATUS), bench.status.ICE]).toEqual([0, false]);
+    await pass(bench, 61 * SECOND);
+    expect([bench.memory.load32(STATUS), bench.status.ITE]).toEqual([0, true]);
   });
 
   it("waits for a free tag when 32 are under way", () => {

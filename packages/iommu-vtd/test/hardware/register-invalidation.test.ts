@@ -1,6 +1,7 @@
 import { Access, TranslationStatus } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import { everything, qemu11Q35, type VtdPreset } from "../../src/presets.js";
+import { IOTLB_INVALIDATE } from "../../src/spec/invalidation.js";
 import { CCMD, iotlbRegisters } from "../../src/spec/registers.js";
 import { Bench, RAM, RID, withCap } from "./bench.js";
 
@@ -57,6 +58,16 @@ describe("IOTLB_REG and IVA_REG (6.5.1.2)", () => {
     const page = stale();
     expect([iotlb(page, 3, 7, { ADDR: 0x1000n }), cached(page)]).toEqual([3, [false, true]]);
     expect([iotlb(page, 3, 7, { AM: 2 }), cached(page)]).toEqual([3, [false, false]]);
+  });
+
+  it("ignore bits of the address above MGAW (11.4.6.4, 6.5.2.3)", () => {
+    const ADDR = 0x1000n | (0xffffn << 48n);
+    const register = stale();
+    expect([iotlb(register, 3, 7, { ADDR }), cached(register)]).toEqual([3, [false, true]]);
+    const queued = stale();
+    queued.enableQueue(false);
+    queued.submit(IOTLB_INVALIDATE.encode({ TYPE: "iotlb", G: "page", DID: 7, ADDR }));
+    expect(cached(queued)).toEqual([false, true]);
   });
 
   it("spare the paging-structure caches with IH (6.5.1.2)", () => {
