@@ -107,7 +107,9 @@ export class InterruptRemapping {
     const index = indexOf(this.#address, this.#data);
     this.#index = index & 0xffff;
     if (index >= this.#entries) return InterruptFault.INDEX_TOO_LARGE.code;
-    const at = this.#entry(index);
+    const pa = physical(this.#tableHi, this.#tableLo) + index * IRTE.bytes;
+    if (pa >= 2 ** this.caps.haw) return InterruptFault.INDEX_TOO_LARGE.code;
+    const at = this.#entry(index, pa);
     if (at < 0) return InterruptFault.TABLE_ACCESS.code;
     return this.#remap(this.cache.tags.words, at, request);
   }
@@ -122,8 +124,11 @@ export class InterruptRemapping {
     return 0;
   }
 
-  /** Word of the entry in the cache's array; -1 when the table is not in memory. An entry that faults is not kept unless CM. */
-  #entry(index: number): number {
+  /**
+   * Word of the entry in the cache's array; -1 when the table is not in memory. An entry that this request cannot use is not
+   * kept unless CM (6.4).
+   */
+  #entry(index: number, pa: number): number {
     const { tags } = this.cache;
     let slot = tags.find(index, 0, 0, 0);
     const { trace, memory } = this.ports;
@@ -135,7 +140,6 @@ export class InterruptRemapping {
         pasid: -1,
       });
     if (slot >= 0) return ownOf(slot);
-    const pa = physical(this.#tableHi, this.#tableLo) + index * IRTE.bytes;
     const view = memory.view(Math.floor(pa / TWO32), pa | 0, IRTE.words);
     if (view === null) return -1;
     const from = memory.viewAt;
@@ -151,21 +155,23 @@ export class InterruptRemapping {
     const { words } = tags;
     const at = ownOf(slot);
     for (let i = 0; i < IRTE.words; i++) words[at + i] = view[from + i];
-    if (!this.caps.cap.CM && this.#entryFault(words, at) !== 0) tags.drop(slot);
+    if (!this.caps.cap.CM && this.#entryFault(words, at, this.#request.rid) !== 0) tags.drop(slot);
     return at;
   }
 
-  #entryFault(words: Int32Array, at: number): number {
+  /** In the order of 5.1.4: present, the source, then what only remapped entries have. */
+  #entryFault(words: Int32Array, at: number, rid: number): number {
     if (IRTE.P.get(words, at) === 0) return InterruptFault.IRTE_NOT_PRESENT.code;
+    if (IRTE.SVT.get(words, at) === 3) return InterruptFault.IRTE_RESERVED.code;
+    if (!sourceMatches(words, at, rid)) return InterruptFault.SOURCE_ID.code;
     const reserved = this.#extended ? this.#reserved : this.#reservedXapic;
-    return violates(words, at, reserved) || IRTE.SVT.get(words, at) === 3 ? InterruptFault.IRTE_RESERVED.code : 0;
+    return violates(words, at, reserved) ? InterruptFault.IRTE_RESERVED.code : 0;
   }
 
   #remap(words: Int32Array, at: number, request: Request): number {
     request.faultsDisabled = IRTE.FPD.get(words, at) === 1;
-    const fault = this.#entryFault(words, at);
+    const fault = this.#entryFault(words, at, request.rid);
     if (fault !== 0) return fault;
-    if (!sourceMatches(words, at, request.rid)) return InterruptFault.SOURCE_ID.code;
     const dst = IRTE.DST.get(words, at);
     const destination = this.#extended ? dst : dst >>> 8;
     const mode = (IRTE.RH.get(words, at) << 3) | (IRTE.DM.get(words, at) << 2);

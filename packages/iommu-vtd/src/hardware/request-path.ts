@@ -117,7 +117,9 @@ export class RequestPath {
 
   #untranslated(request: Request, out: Translation): number {
     const { global, protectedMemory, faults, lookup } = this.parts;
-    if (request.pasid === NO_PASID && request.inInterruptRange) return this.#interruptRange(request, out);
+    // While translation is off, a PASID is ignored (3.1).
+    const plain = request.pasid === NO_PASID || !global.translating;
+    if (plain && request.inInterruptRange) return this.#interruptRange(request, out);
     if (!global.translating) {
       if (protectedMemory.blocks(request.hi, request.lo)) return TranslationStatus.ABORTED;
       return answer(out, request.hi, request.lo, 12, ANY);

@@ -165,6 +165,8 @@ export class VtdHardware implements IommuChip {
     hide(ecap.PRS, [PQH, PQT, PQA, PRS, ...Object.values(PE)]);
     hide(ecap.IR, [IRTA]);
     hide(false, [AFLOG]);
+    // 11.4.10
+    if (ecap.IR && !ecap.EIM) file.guard(IRTA, (word) => (word === 0 ? ~IRTA.EIME.lowMask : -1));
   }
 
   reset(): void {

@@ -148,6 +148,7 @@ export const RTADDR = register(
   {
     R: reserved(6, 0),
     SSIRWE: bit(7, "second-stage entries are read with their permission bits for devices", {
+      ...ro,
       condition: "ECAP.SSIRWS",
     }),
     R1: reserved(9, 8),

@@ -1,7 +1,7 @@
 import { Access, TranslationStatus } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import { everything, qemu11Q35 } from "../../src/presets.js";
-import { AFLOG, GCMD, GSTS, ICS, IQA, IQH, IQT, IRTA, PQA, PQT, PRS } from "../../src/spec/registers.js";
+import { AFLOG, GCMD, GSTS, ICS, IQA, IQH, IQT, IRTA, PQA, PQT, PRS, RTADDR } from "../../src/spec/registers.js";
 import { Bench, PASIDS, RAM, ROOT, withCap, withEcap } from "./bench.js";
 
 const status = (bench: Bench) => bench.get(GSTS);
@@ -33,6 +33,19 @@ describe("GCMD", () => {
     const bench = new Bench(withEcap(qemu11Q35, { QI: 0, IR: 0 }));
     for (const bit of ["QIE", "IRE", "CFI", "SIRTP", "EAFL", "SFL"] as const) bench.command(bit);
     expect(Object.values(status(bench)).some(Boolean)).toBe(false);
+  });
+
+  it("has zeros where fields of missing features would be (11.4.5, 11.4.10)", () => {
+    for (const [preset, EIME] of [
+      [everything, true],
+      [withEcap(everything, { EIM: 0 }), false],
+    ] as const) {
+      const bench = new Bench(preset);
+      bench.set(IRTA, { IRTA: RAM, EIME: true, S: 3 });
+      expect(bench.get(IRTA)).toMatchObject({ IRTA: BigInt(RAM), EIME, S: 3 });
+      bench.set(RTADDR, { RTA: RAM, TTM: 1, SSIRWE: true });
+      expect(bench.get(RTADDR)).toMatchObject({ RTA: BigInt(RAM), TTM: "scalable", SSIRWE: false });
+    }
   });
 
   it("completes a write buffer flush at once (6.8)", () => {

@@ -86,6 +86,7 @@ describe("interrupt requests (5.1)", () => {
     ["a posted entry", 0x24, address(0), 0, { IM: 1 }],
     ["a source validation that does not exist", 0x24, address(0), 0, { SVT: 3 }],
     ["a compatibility format request", 0x25, 0xfee0_0000, 0, {}],
+    ["another source and reserved bits: the source is verified first (5.1.4)", 0x26, address(0), 0, { SVT: 1, R0: 1 }],
     ["another source", 0x26, address(0), 0, { SVT: 1, SID: RID ^ 1 }],
     ["a source on another bus", 0x26, address(0), 0, { SVT: 2, SID: 0x0203 }],
   ])("are blocked for %s (table 15)", (_, reason, at, data, values) => {
@@ -104,6 +105,14 @@ describe("interrupt requests (5.1)", () => {
   it("are blocked when the table is nowhere (23h)", () => {
     const bench = setUp({ table: 0x7_0000_0000 });
     expect([bench.chip.interrupt(RID, address(0), 0), bench.fault().FR]).toEqual([FAULT, 0x23]);
+  });
+
+  it("are blocked for an entry above the host's width as for an index outside of the table (21h)", () => {
+    const bench = setUp({ table: 0x10_0000_0000_0000 });
+    expect([bench.chip.interrupt(RID, address(3), 0), bench.fault()]).toMatchObject([
+      FAULT,
+      { FR: 0x21, FI: 3n << 48n },
+    ]);
   });
 
   it("are not recorded for entries with FPD", () => {
@@ -138,6 +147,21 @@ describe("interrupt requests (5.1)", () => {
 });
 
 describe("interrupt entry cache (6.4)", () => {
+  it("keeps no entry that blocked its request, but with caching mode (CM)", () => {
+    for (const [preset, then] of [
+      [everything, INTERRUPT],
+      [withCap(everything, { CM: 1 }), FAULT],
+    ] as const) {
+      for (const values of [{ P: 0 }, { R0: 1 }, { SVT: 1, SID: RID ^ 1 }]) {
+        const bench = setUp({ preset });
+        irte(bench, 0, values);
+        expect(bench.chip.interrupt(RID, address(0), 0)).toBe(FAULT);
+        irte(bench, 0, {});
+        expect(bench.chip.interrupt(RID, address(0), 0)).toBe(then);
+      }
+    }
+  });
+
   it("keeps an entry until its invalidation, by index and mask", () => {
     const bench = setUp();
     bench.enableQueue(false);
@@ -175,6 +199,13 @@ describe("interrupt entry cache (6.4)", () => {
 });
 
 describe("the interrupt address range (3.15)", () => {
+  it("is no different for requests with PASID while translation is off: the PASID is ignored (3.1)", () => {
+    const bench = new Bench(everything);
+    expect(bench.translate(0xfee0_0000n, Access.WRITE | Access.MSI, 5)).toBe(INTERRUPT);
+    bench.scalable({ 5: { PGTT: "passThrough" } });
+    expect([bench.translate(0xfee0_0000n, Access.WRITE | Access.MSI, 5), bench.takeReason()]).toEqual([FAULT, 0x87]);
+  });
+
   it("takes 4-byte writes as interrupts and zero-length reads as done", () => {
     const bench = new Bench(qemu11Q35);
     bench.legacy({ TT: "passThrough" });
