@@ -3,8 +3,8 @@
  * later); older kernels queue it right behind the call.
  */
 import { didOf, pagesOf } from "./descriptor.js";
-import type { QiDescriptor, Step } from "./steps.js";
-import { goesOn, type Thread, takeEnd, within } from "./thread.js";
+import type { MapStep, QiDescriptor, Step, UnmapStep } from "./steps.js";
+import { type Thread, takeEnd, within } from "./thread.js";
 
 export function announcedOwner(thread: Thread, descriptor: QiDescriptor): Step | undefined {
   const { waiting, attaching, detaching } = thread;
@@ -28,24 +28,19 @@ export function latestOwner(thread: Thread, descriptor: QiDescriptor, lazy: bool
   if (!pages) {
     const owner = changingDevice(thread, did);
     if (owner) return owner;
-    if (lazy || thread.current?.kind === "attach") return "flush";
+    if (lazy || thread.current.at(-1)?.kind === "attach") return "flush";
   }
-  const covers = (step: MapOrUnmap) => !pages || within(step, pages);
-  const latest = [thread.unmaps.at(-1), thread.maps.at(-1)].filter((step) => step !== undefined);
-  latest.sort((a, b) => b.line - a.line);
-  const chosen = latest.find(covers) ?? latest.at(0);
-  if (!chosen) return undefined;
-  const owner =
-    chosen.kind === "map"
-      ? takeEnd(thread.maps, (step, next) => !next || goesOn(step, next))
-      : takeEnd(thread.unmaps, (step, next) => !next || (pages !== undefined && within(step, pages)));
+  const latest = [thread.unmaps, thread.maps].filter((calls) => calls.length > 0);
+  latest.sort((a, b) => b[b.length - 1].line - a[a.length - 1].line);
+  const covered = latest.find((calls) => !pages || within(calls[calls.length - 1], pages));
+  // What covers none of them differs from what the last one needs.
+  const calls = covered ?? latest.at(0);
+  const owner = calls && takeEnd<MapStep | UnmapStep>(calls);
   if (!owner) return undefined;
   owner.did = did;
   if (owner.kind === "unmap") owner.own = true;
   return owner;
 }
-
-type MapOrUnmap = Thread["maps"][number] | Thread["unmaps"][number];
 
 /** The device that comes, or the one that leaves the domain. */
 function changingDevice(thread: Thread, did: number): Step | undefined {

@@ -39,7 +39,7 @@ export interface Detach extends Done {
 export interface MapStep extends Done {
   readonly kind: "map";
   readonly parts: Mapping[];
-  readonly domain: string | undefined;
+  domain: string | undefined;
   did: number | undefined;
 }
 /** One iommu_unmap, or those whose ranges are gathered for one invalidation. */
@@ -48,7 +48,7 @@ export interface UnmapStep extends Done {
   /** A descriptor of its own has been announced or queued: it does not wait for a common one. */
   own: boolean;
   readonly parts: Range[];
-  readonly domain: string | undefined;
+  domain: string | undefined;
   did: number | undefined;
 }
 /** The whole domain at once: a flush queue was full, its timer ran, or a device came while the machine was running. */

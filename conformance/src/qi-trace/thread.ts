@@ -20,11 +20,12 @@ export class Thread {
   /** Calls that nothing has been queued for, in order. */
   readonly maps: MapStep[] = [];
   readonly unmaps: UnmapStep[] = [];
+  lastMap: MapStep | undefined;
   waiting: Waiting[] = [];
   attaching: Attach | undefined;
   detaching: Detach | undefined;
-  /** What it did last, until it is seen to do something else. */
-  current: Step | undefined;
+  /** What it did last and may still be doing. */
+  current: Step[] = [];
   /** Where that was. */
   at: FtraceEvent | undefined;
   /** It is known not to be in the middle of something that it began before the file does. */
@@ -39,7 +40,7 @@ export class Thread {
   /** Nothing that it did before is still under way. */
   settle(): void {
     this.settled = true;
-    this.current = undefined;
+    this.current = [];
   }
 }
 
@@ -49,10 +50,13 @@ export function within(step: MapStep | UnmapStep, { start, end }: Inclusive): bo
   return step.parts.every((part) => part.iova >= start && lastOf(part) <= end);
 }
 
-/** The next one goes on where this one ends, as the elements of a scatter list do. */
-export function goesOn(step: MapStep, next: Pick<MapStep, "parts" | "domain">): boolean {
+export type Call = Pick<MapStep | UnmapStep, "kind" | "parts" | "domain">;
+
+/** A call of the same kind and domain that begins where `step` ends: the next element of a scatter list, or of a gathered unmap. */
+export function goesOn(step: Call, next: Call): boolean {
   const { iova, size } = step.parts[step.parts.length - 1];
-  return iova + size === next.parts[0].iova && step.domain === next.domain;
+  const sameDomain = (step.domain ?? next.domain) === (next.domain ?? step.domain);
+  return step.kind === next.kind && sameDomain && iova + size === next.parts[0].iova;
 }
 
 /** Those calls as one step, the first; the others are left empty. */
@@ -60,16 +64,16 @@ export function join<S extends MapStep | UnmapStep>([first, ...rest]: readonly S
   for (const step of rest) {
     (first.parts as Range[]).push(...step.parts.splice(0));
     first.doubt ??= step.doubt;
+    first.domain ??= step.domain;
   }
   return first;
 }
 
-/** The last calls of `pending` as one step, as far back as each `belongs` to the one behind it. */
-export function takeEnd<S extends MapStep | UnmapStep>(
-  pending: S[],
-  belongs: (step: S, next: S | undefined) => boolean,
-): S | undefined {
+/** The last calls of `pending` that go on from one to the next as one step. @param range every one of them is within */
+export function takeEnd<S extends MapStep | UnmapStep>(pending: S[], range?: Inclusive): S | undefined {
   let from = pending.length;
+  const belongs = (step: S, next: S | undefined) =>
+    (!range || within(step, range)) && (next === undefined || goesOn(step, next));
   while (from > 0 && belongs(pending[from - 1], pending[from])) from--;
   return from < pending.length ? join(pending.splice(from)) : undefined;
 }
