@@ -52,7 +52,7 @@ export class PasidTables {
       missing: [
         ...without(ecap.FSTS, "WPE", "FSPM", "FSPTPTR"),
         ...without(ecap.SSTS, "AW", "SSPTPTR"),
-        ...without(ecap.SSADS, "SSADE"),
+        ...without(ecap.SSTS && ecap.SSADS, "SSADE"),
         ...without(ecap.MTS, "CD", "EMTE", "EMT", "PAT"),
         ...without(ecap.SRS, "SRE"),
         ...without(ecap.ERS, "ERE", "SSEE"),

@@ -69,9 +69,13 @@ export class TableWalk {
     return this.#firstStage(entry, request);
   }
 
-  /** Access bits, which are those of SsRight. Untranslated requests must be granted all they ask; a translation request gets what there is. */
+  /**
+   * What the second stage has to grant: Access bits, which are those of SsRight. A translation request gets what there is; a
+   * zero-length read does not need the right to read with CAP.ZLR (3.14).
+   */
   #need(request: Request): number {
-    return request.type === AddressType.TRANSLATION_REQUEST
+    const flush = this.caps.cap.ZLR && (request.access & Access.ZERO_LENGTH) !== 0;
+    return flush || request.type === AddressType.TRANSLATION_REQUEST
       ? 0
       : request.access & (Access.READ | Access.WRITE | Access.EXEC);
   }
@@ -89,9 +93,8 @@ export class TableWalk {
 
   #secondStageOnly(entry: TranslationEntry, request: Request, scalable: boolean): number {
     const ss = this.secondStage;
-    const flush = this.caps.cap.ZLR && (request.access & Access.ZERO_LENGTH) !== 0;
-    const need = flush ? 0 : this.#need(request);
-    const fault = ss.walk(entry, scalable, request.hi, request.lo, need, (request.access & Access.WRITE) !== 0);
+    const writes = (request.access & Access.WRITE) !== 0;
+    const fault = ss.walk(entry, scalable, request.hi, request.lo, this.#need(request), writes);
     if (fault !== 0) return fault;
     this.hi = ss.hi;
     this.lo = ss.lo;

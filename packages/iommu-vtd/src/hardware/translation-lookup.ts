@@ -154,11 +154,12 @@ export class TranslationLookup {
       return fault;
     }
     this.#take(walk.hi, walk.lo, pageShift(walk.shift), walk.rights | enabled);
-    // A translation that permits nothing is a fault, which only caching mode keeps (6.2.4.1).
-    const permits = (permsOf(walk.rights, false) | permsOf(walk.rights, true)) !== 0;
+    const denied = this.#permission(request, entry.pgtt);
+    // What faults, or permits a translation request nothing, only caching mode keeps (6.2.4.1).
+    const permits = denied === 0 && permsOf(walk.rights, request.supervisor) !== 0;
     if (permits || (caps.cap.CM && !entry.hasFirstStage))
       this.#fill(request, entry, this.hi, this.lo, this.shift, this.rights, 0);
-    return this.#permission(request, entry.pgtt);
+    return denied;
   }
 
   #fill(

@@ -213,6 +213,12 @@ describe("scalable-mode entries", () => {
       plain.put(PASIDS + 5 * 64, PASID_ENTRY, { P: 1, PGTT: "passThrough", ...values });
       expectFault(plain, 0x5a, 5);
     }
+    const oneStage = new Bench(withEcap(everything, { SSTS: 0, NEST: 0 }));
+    oneStage.scalable({ 5: { PGTT: "passThrough" } });
+    for (const values of [{ SSADE: 1 }, { AW: 2 }, { SSPTPTR: 0x1000n }]) {
+      oneStage.put(PASIDS + 5 * 64, PASID_ENTRY, { P: 1, PGTT: "passThrough", ...values });
+      expectFault(oneStage, 0x5a, 5);
+    }
   });
 
   it("fault on a privilege or an execution that the entry does not enable (SPT.5, SPT.6)", () => {

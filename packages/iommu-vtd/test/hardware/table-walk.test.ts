@@ -495,6 +495,15 @@ describe("nested translation", () => {
     expect(entry & 0x300n).toBe(0x300n);
   });
 
+  it("marks the page that a zero-length read flushes, though it cannot be read (3.14, 3.7.2)", () => {
+    setUp({ SSADE: 1 });
+    const page = ssEntry(GPA);
+    bench.store(page, (GUEST + GPA) | 2n);
+    expect(bench.translate(VA, READ | ZERO_LENGTH, PASID)).toBe(OK);
+    expect(bench.load(page) & 0x300n).toBe(0x100n);
+    expectFault(READ, 0x86);
+  });
+
   it("walks again after a domain invalidation, and after a PASID one (tables 23, 24)", () => {
     bench.translate(VA, READ, PASID);
     bench.store(ssEntry(GPA), 0n);

@@ -3,9 +3,9 @@ import { describe, expect, it } from "vitest";
 import { alignHi, alignLo, meets, TagCache } from "../../src/hardware/tag-cache.js";
 import { everything } from "../../src/presets.js";
 import { IOTLB_INVALIDATE, PASID_IOTLB_INVALIDATE } from "../../src/spec/invalidation.js";
-import { Bench, RAM } from "./bench.js";
+import { Bench, RAM, withCap } from "./bench.js";
 
-const { OK } = TranslationStatus;
+const { OK, FAULT } = TranslationStatus;
 const PAGE = BigInt(RAM + 0x80_0000);
 
 describe("TagCache", () => {
@@ -202,6 +202,24 @@ describe("IOTLB", () => {
     expect(bench.chip.iotlb.tags.size).toBe(1);
     bench.submit(PASID_IOTLB_INVALIDATE.encode({ TYPE: "pasidIotlb", G: "pasid", DID: 3, PASID: 5 }));
     expect(bench.chip.iotlb.tags.size).toBe(0);
+  });
+
+  it("holds no result of a request that was refused, but with caching mode those of the second stage (6.2.4.1)", () => {
+    for (const [CM, entry, rights, then] of [
+      [0, { PGTT: "firstStage" }, [5n, 7n], OK],
+      [1, { PGTT: "firstStage" }, [5n, 7n], OK],
+      [0, { PGTT: "secondStage", AW: 2 }, [1n, 3n], OK],
+      [1, { PGTT: "secondStage", AW: 2 }, [1n, 3n], FAULT],
+    ] as const) {
+      const bench = new Bench(withCap(everything, { CM }));
+      const root = bench.table();
+      bench.scalable({ 5: { FSPTPTR: root, SSPTPTR: root, ...entry } });
+      const leaf = bench.map(root, 4, 0x1000n, PAGE | rights[0], 7n);
+      expect([bench.translate(0x1000n, Access.WRITE, 5), bench.takeReason()]).toEqual([FAULT, 0x85]);
+      expect(bench.chip.iotlb.tags.size).toBe(then === OK ? 0 : 1);
+      bench.store(leaf, PAGE | rights[1]);
+      expect(bench.translate(0x1000n, Access.WRITE, 5)).toBe(then);
+    }
   });
 
   it("forgets the oldest of a set, never answers wrongly", () => {
