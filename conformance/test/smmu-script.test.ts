@@ -52,6 +52,43 @@ describe("smmu-script", () => {
     expect(await answers(script)).toEqual(["1 passed, 0 failed"]);
   });
 
+  it.each(["0xdeadbeef0000", "0xffffdeadbeef0000"])("makes the chip record an event at %s", async (address) => {
+    const fields = { "event_id[7:0]": "0x12", "input_addr[191:128]": address };
+    const steps = [
+      ...EVENT_QUEUE,
+      { op: "record_event", event: "F_ACCESS", event_id: "0x12", sid: 5, input_addr: address, write: true },
+      { op: "mem_expect_fields", addr: "0x20000", fields },
+    ];
+    expect(await answers({ name: "a", steps })).toEqual(["1 passed, 0 failed"]);
+  });
+
+  it("sets register fields from the hardware's side, and takes features by the names of their fields", async () => {
+    const steps = [
+      { op: "mmio_read", width: 32, off: "0x0", expect: "0x400", mask: "0x10400" },
+      { op: "inject", what: "toggle GERROR.CMDQ_ERR" },
+      { op: "mmio_read", width: 32, off: "0x60", expect: "0x1" },
+    ];
+    expect(await answers({ name: "a", steps, config: { ats: 1, pri: 0 } })).toEqual(["1 passed, 0 failed"]);
+  });
+
+  it("translates where a device's interrupt goes; an event that CD.R or CR2.RECINVSID keeps silent is none", async () => {
+    const bypass = [
+      { op: "mmio_write", width: 64, off: "0x80", value: "0x30000" },
+      { op: "mem_write", width: 64, addr: "0x30000", value: "0x9" },
+      { op: "mmio_write", width: 32, off: "0x20", value: "0x1" },
+    ];
+    const message = { op: "msi", rid: "0x0", addr: "0xfee00010", data: "0x1" };
+    const steps = [
+      ...bypass,
+      { ...message, expect: { addr: "0xfee00010", data: "0x1" } },
+      { ...message, rid: "0x1", expect: "C_BAD_STREAMID" },
+      { ...message, rid: "0x1", expect: "ABORT_NO_EVENT" },
+    ];
+    expect(await answers({ name: "a", steps })).toEqual(["1 passed, 0 failed"]);
+    const stale = { op: "msi", rid: "0x0", addr: "0x10", data: "0x1", expect: { addr: "0x20" } };
+    expect((await answers({ name: "a", steps: [...bypass, stale] }))[0]).toContain("expected 0x20, got 0x10");
+  });
+
   it("says so when it cannot provoke an event or knows no such step", async () => {
     const steps = [{ op: "record_event", event: "F_UUT", event_id: "0x1", sid: 0 }];
     expect(await answers({ name: "a", steps }, { name: "b", steps: [{ op: "dance" }] })).toEqual([

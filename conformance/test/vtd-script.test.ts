@@ -81,11 +81,55 @@ describe("vtd-script, of what a file may hold", () => {
     ["a register", [{ op: "inject", what: "FOO.BAR=1" }], {}, "no register field FOO.BAR"],
     ["a record", [{ op: "frcd_expect", index: 9, F: 1 }], {}, "no fault recording register 9"],
     ["a field", [{ op: "frcd_expect", index: 0, XYZ: 1 }], {}, "no field XYZ"],
-    ["a feature", [], { levitation: 1 }, "levitation is not known"],
+    ["a change", [{ op: "inject", what: "FSTS.PFO" }], {}, "no register field FSTS.PFO"],
+    [
+      "a feature",
+      [{ op: "mmio_read", width: 32, off: 0, expect: "0x99" }],
+      { levitation: 1 },
+      "(mask 0x-1); the unit's levitation is not known",
+    ],
   ])("reports %s that it does not know as a failure and goes on", async (_what, steps, config, line) => {
     const lines = await judge(steps, config);
     expect(lines[0]).toContain(line);
     expect(lines.at(-1)).toBe("0 passed, 1 failed");
+  });
+
+  it("takes features by the names of their register fields, and runs a script that names others", async () => {
+    const config = { sc: 1, FS5LP: 1, nd: 2, levitation: 1 };
+    const steps = [
+      { op: "mmio_read", width: 64, off: 8, expect: "0x1000000000000002", mask: "0x1000000000000007" },
+      { op: "mmio_read", width: 64, off: 16, expect: "0x80", mask: "0x80" },
+    ];
+    expect(await judge(steps, config)).toEqual(["1 passed, 0 failed"]);
+  });
+
+  it.each(["FRCD.F=1", "FRCD[0].F=1", "FRCD_HI.F=1", "toggle FRCD0.F", "FSTS.PFO=0, FRCD[0].F toggled"])(
+    "takes %s for a pending fault, which software clears",
+    async (what) => {
+      const steps = [
+        { op: "inject", what },
+        { op: "mmio_read", width: 32, off: "0x34", expect: "0x2", mask: "0x3" },
+        set("0x128", 64, "0x8000000000000000"),
+        { op: "mmio_read", width: 32, off: "0x34", expect: "0x0", mask: "0x3" },
+      ];
+      expect(await judge(steps, { fro: "0x120", iro: "0x100" })).toEqual(["1 passed, 0 failed"]);
+    },
+  );
+
+  it("passes requests through where the script's unit is OpenVMM's", async () => {
+    const lines = await judge(
+      [
+        put("0x10000", "0x11001"),
+        put("0x11100", "0x9"),
+        put("0x11108", "0x102"),
+        set("0x20", 64, "0x10000"),
+        set("0x18", 32, "0x40000000"),
+        set("0x18", 32, "0x80000000"),
+        { op: "translate", rid: "0x10", iova: "0xabcd0000", write: false, expect: { pa: "0xabcd0000" } },
+      ],
+      { mgaw: 48, sagaw: 6, nfr: 0, fro: "0x120", iro: "0x100", scalable: 0 },
+    );
+    expect(lines).toEqual(["1 passed, 0 failed"]);
   });
 
   it("translates with a PASID and through the first stage where the script's unit is scalable", async () => {

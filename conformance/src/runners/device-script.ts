@@ -27,6 +27,8 @@ export interface ScriptCase {
 export interface ScriptedDevice {
   readonly memory: PhysicalMemory;
   readonly mmio: Mmio;
+  /** Keys of the script's `config` that this device makes nothing of; a script that runs through did not need them. */
+  readonly unknown?: readonly string[];
   /** A step that is the unit's own: the difference it finds, "" for none, undefined when it does not know the step. */
   step(step: Step): string | undefined;
 }
@@ -216,7 +218,27 @@ export function runCase(device: ScriptedDevice, { steps }: ScriptCase): string {
 }
 
 /** Keys of a case's `config` that say nothing of the unit. */
-export const COMMON_CONFIG: readonly string[] = ["note", "mmio_base"];
+const COMMON_CONFIG: readonly string[] = ["note", "mmio_base"];
+
+type Config = Readonly<Record<string, unknown>>;
+interface NamedFields {
+  readonly fields: readonly { readonly name: string }[];
+}
+
+/** Keys of `config` that are neither known by themselves nor fields of one of the tables. */
+export function unknownKeys(config: Config, known: readonly string[], tables: readonly NamedFields[]): string[] {
+  const fields = tables.flatMap((table) => table.fields.map(({ name }) => name));
+  return Object.keys(config).filter(
+    (key) => ![...COMMON_CONFIG, ...known].includes(key) && !fields.includes(key.toUpperCase()),
+  );
+}
+
+/** What `config` says of the fields of an identification register by their names, in any case: `{ ats: 1, fs5lp: 1 }`. */
+export function namedFields(config: Config, table: NamedFields): Record<string, number> {
+  const values = new Map(Object.entries(config).map(([key, value]) => [key.toUpperCase(), value]));
+  const given = table.fields.filter(({ name }) => values.has(name));
+  return Object.fromEntries(given.map(({ name }) => [name, number(values.get(name))]));
+}
 /** Steps that only device scripts have. */
 const SCRIPTED = /^(mem|mmio|dma)_|^translate$/;
 
@@ -255,7 +277,12 @@ export function runScripts(
 
 function answerOf(each: ScriptCase, make: (script: ScriptCase) => ScriptedDevice): string {
   try {
-    return runCase(make(each), each);
+    const device = make(each);
+    const difference = runCase(device, each);
+    const unknown = device.unknown ?? [];
+    return difference === "" || unknown.length === 0
+      ? difference
+      : `${difference}; the unit's ${unknown.join(", ")} is not known`;
   } catch (error) {
     return (error as Error).message;
   }

@@ -22,6 +22,7 @@ import {
   ECAP,
   FRCD,
   type FrcdRegisters,
+  FSTS,
   frcdRegisters,
   interruptIndex,
   qemu11Q35,
@@ -32,14 +33,16 @@ import type { LoadedFile } from "../load.js";
 import type { Report } from "../report.js";
 import {
   big,
-  COMMON_CONFIG,
   dma,
   holdsScripts,
+  namedFields,
   number,
   runScripts,
   type ScriptedDevice,
   type Step,
+  unknownKeys,
 } from "./device-script.js";
+import { inject } from "./inject.js";
 
 type Config = Readonly<Record<string, unknown>>;
 type Expected = Readonly<Record<string, unknown>>;
@@ -58,32 +61,29 @@ const CONFIG = ["mgaw", "sagaw", "nfr", "fro", "iro", "scalable", "first_stage",
 
 /** A script says of its unit what its steps rely on; the rest is that of QEMU's. */
 function presetOf(config: Config): VtdPreset {
-  const unknown = Object.keys(config).filter((key) => !CONFIG.includes(key) && !COMMON_CONFIG.includes(key));
-  if (unknown.length > 0) throw new Error(`the unit's ${unknown.join(", ")} is not known`);
   const own = config.fro !== undefined;
-  const given = (name: string, field: string, of: (value: number) => number = (value) => value) =>
+  const given = (name: string, field: string, of: (value: number) => number) =>
     config[name] === undefined ? {} : { [field]: of(number(config[name])) };
   const scalable = Number(config.scalable ?? 0);
   const firstStage = Number(config.first_stage ?? 1);
   const cap = {
-    ...given("sagaw", "SAGAW"),
+    ...namedFields(config, CAP),
     ...given("mgaw", "MGAW", (bits) => bits - 1),
-    ...given("nfr", "NFR"),
     ...given("fro", "FRO", (offset) => offset / 16),
   };
   const tables = {
     SMTS: 1,
     SRS: 1,
     SMPWCS: 1,
-    PASID: Number(config.pasid ?? 0),
     PSS: 19,
     FSTS: firstStage,
     SSTS: config.first_stage === undefined ? 1 : 1 - firstStage,
   };
   const ecap = {
-    ...given("iro", "IRO", (offset) => offset / 16),
-    ...(own ? { C: 1, EIM: 1, PT: 0 } : {}),
+    ...(own ? { C: 1, EIM: 1, SC: 1 } : {}),
     ...(scalable === 0 ? {} : tables),
+    ...namedFields(config, ECAP),
+    ...given("iro", "IRO", (offset) => offset / 16),
   };
   return {
     ...qemu11Q35,
@@ -103,6 +103,7 @@ const RAM = [
 class VtdDevice implements ScriptedDevice {
   readonly memory = new SlabMemory(RAM);
   readonly mmio: VtdHardware;
+  readonly unknown: readonly string[];
   readonly #out = new Translation();
   /** Reasons of the faults that the last request met, recorded or not. */
   #faults: number[] = [];
@@ -118,6 +119,7 @@ class VtdDevice implements ScriptedDevice {
       scheduler,
       trace,
     };
+    this.unknown = unknownKeys(config, CONFIG, [CAP, ECAP]);
     this.mmio = new VtdHardware(ports, { name: "vtd", preset: presetOf(config) });
     trace.on("fault:recorded", ({ fault }) => this.#faults.push(Number.parseInt(fault, 16)));
     trace.on("fault:dropped", ({ fault }) => this.#faults.push(Number.parseInt(fault, 16)));
@@ -237,16 +239,13 @@ class VtdDevice implements ScriptedDevice {
     );
   }
 
-  /** "FSTS.PFO=1,ICS.IWC=1": sets fields from the hardware's side. */
   #inject(what: string): string {
-    for (const part of what.split(",")) {
-      const [path, text] = part.split("=");
-      const [name, field] = path.trim().split(".");
-      const register = this.mmio.registers.registers.find((each) => each.name === name);
-      if (!register?.fields.some((each) => each.name === field)) return `no register field ${path}`;
-      register.field(field).set(this.mmio.registers.words, register.index, Number(text));
-    }
-    return "";
+    const unknown = inject(this.mmio.registers, what);
+    const { words } = this.mmio.registers;
+    // PPF is no state of its own: the OR of F of all records (7.2.1).
+    const pending = this.#records.some(({ LO }) => FRCD.F.get(words, LO.index) === 1);
+    if (pending) FSTS.PPF.setPair(words, FSTS.index, 0, 1);
+    return unknown;
   }
 
   #capabilities(step: Step): string {

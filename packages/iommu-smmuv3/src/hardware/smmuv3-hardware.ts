@@ -54,7 +54,7 @@ export class Smmuv3Hardware implements IommuChip {
   readonly name: string;
   readonly units: readonly HardwareUnit[];
   readonly #chip: ChipContext;
-  readonly #registers: RegisterFile;
+  readonly registers: RegisterFile;
   readonly #interrupts: Interrupts;
   readonly #config: ConfigLookup;
   readonly #quick: QuickPath;
@@ -82,7 +82,7 @@ export class Smmuv3Hardware implements IommuChip {
     const stage2 = new Stage2Walk(chip, tlb, walks);
     this.name = options.name;
     this.#chip = chip;
-    this.#registers = registers;
+    this.registers = registers;
     this.#tlb = tlb;
     this.#walks = walks;
     this.#interrupts = new Interrupts(chip, registers);
@@ -111,7 +111,7 @@ export class Smmuv3Hardware implements IommuChip {
 
   /** What follows from a write besides the stored value. */
   #hook(): void {
-    const registers = this.#registers;
+    const registers = this.registers;
     registers.onWrite(r.CR0, () => this.#updateCr0());
     registers.onWrite(r.CMDQ_PROD, () => this.#kick());
     registers.onWrite(r.EVENTQ_CONS, () => this.#eventSpace());
@@ -132,7 +132,7 @@ export class Smmuv3Hardware implements IommuChip {
 
   /** 6.3.9: every field is independent, and an update is complete when the write is. */
   #updateCr0(): void {
-    const registers = this.#registers;
+    const registers = this.registers;
     const before = registers.get(r.CR0ACK);
     const now = registers.get(r.CR0);
     registers.set(r.CR0ACK, now);
@@ -147,7 +147,7 @@ export class Smmuv3Hardware implements IommuChip {
   }
 
   reset(): void {
-    resetRegisters(this.#registers, this.#chip);
+    resetRegisters(this.registers, this.#chip);
     this.#config.clear();
     this.#tlb.clear();
     this.#walks.clear();
@@ -158,21 +158,21 @@ export class Smmuv3Hardware implements IommuChip {
   }
 
   read32(offset: number): number {
-    return this.#registers.read32(offset);
+    return this.registers.read32(offset);
   }
 
   write32(offset: number, value: number): void {
     // 6.3.14: without UPDATE the write is ignored; with it the update is complete at once.
     if (offset === r.GBPA.offset && (value & r.GBPA.UPDATE.lowMask) === 0) return;
-    this.#registers.write32(offset, value);
+    this.registers.write32(offset, value);
   }
 
   read64(offset: number): bigint {
-    return this.#registers.read64(offset);
+    return this.registers.read64(offset);
   }
 
   write64(offset: number, value: bigint): void {
-    this.#registers.write64(offset, value);
+    this.registers.write64(offset, value);
   }
 
   translate(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
@@ -229,7 +229,7 @@ export class Smmuv3Hardware implements IommuChip {
   /** SMMUEN = 0: GBPA decides (6.3.14, 3.4). */
   #bypassGlobally(t: Transaction, out: Translation): number {
     const { oasBits } = this.#chip.features;
-    const abort = (this.#registers.get(r.GBPA) & r.GBPA.ABORT.lowMask) !== 0;
+    const abort = (this.registers.get(r.GBPA) & r.GBPA.ABORT.lowMask) !== 0;
     if (abort || exceeds(t.hi, t.lo, oasBits)) return TranslationStatus.FAULT;
     out.hi = t.hi;
     out.lo = t.lo;
