@@ -34,7 +34,8 @@ export class Request {
     this.pasid = pasid;
     this.hi = hi;
     this.lo = lo;
-    this.access = access;
+    // Without PASID a request cannot ask for execution (9.4): it reads.
+    this.access = pasid === NO_PASID && (access & Access.EXEC) !== 0 ? (access & ~Access.EXEC) | Access.READ : access;
     this.type = type;
     this.effectivePasid = pasid;
     this.supervisor = pasid !== NO_PASID && (access & Access.PRIV) !== 0;

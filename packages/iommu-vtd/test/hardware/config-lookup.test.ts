@@ -233,6 +233,17 @@ describe("scalable-mode entries", () => {
     expect(bench.translate(PAGE, READ | EXEC | PRIV, 5)).toBe(TranslationStatus.OK);
   });
 
+  it("take a request without PASID that asks for execution as a read (9.4)", () => {
+    expect(bench.translate(PAGE, EXEC)).toBe(TranslationStatus.OK);
+    bench.put(PASIDS, PASID_ENTRY, { P: 0 });
+    bench.submit(
+      PASID_CACHE_INVALIDATE.encode({ TYPE: "pasidCache", G: "global" }),
+      IOTLB_INVALIDATE.encode({ TYPE: "iotlb", G: "global" }),
+    );
+    bench.translate(PAGE, EXEC);
+    expect(bench.fault()).toMatchObject({ FR: 0x59, T1: true, T2: false, EXE: false });
+  });
+
   it("give requests without PASID the privilege of RID_PRIV, from memory and from the IOTLB", () => {
     context({ RID_PASID: 6, RID_PRIV: 1 });
     bench.put(PASIDS + 6 * 64, PASID_ENTRY, { P: 1, PGTT: "passThrough" });
