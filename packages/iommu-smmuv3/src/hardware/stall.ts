@@ -58,19 +58,23 @@ export class Stalls {
 
   /** CMD_STALL_TERM. */
   terminate(sid: number): void {
+    this.#abort((owner) => owner === sid);
+    this.admit();
+  }
+
+  /** SMMUEN goes to 0: whatever is stalled, with a record or without, is aborted and never retried (6.3.9.6). */
+  terminateAll(): void {
+    this.#abort(() => true);
+  }
+
+  #abort(which: (sid: number) => boolean): void {
     for (const table of [this.#recorded, this.#held]) {
-      for (const [tag, owner] of [...table]) {
-        if (owner !== sid) continue;
+      for (const [tag, sid] of [...table]) {
+        if (!which(sid)) continue;
         table.delete(tag);
         this.#resolve(sid, tag, "abort");
       }
     }
-    this.admit();
-  }
-
-  /** SMMUEN goes to 0. */
-  terminateAll(): void {
-    for (const sid of new Set([...this.#recorded.values(), ...this.#held.values()])) this.terminate(sid);
   }
 
   /** There may be room now: what waits at the port is retried as though it had just arrived. */

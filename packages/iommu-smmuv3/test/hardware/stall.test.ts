@@ -125,6 +125,16 @@ describe("stalled transactions (3.12.2, G33)", () => {
     expect(device.stalls).toMatchObject([{ action: "abort" }]);
   });
 
+  it("end when SMMUEN goes to 0, those without a record too: a retry would bypass the chip (6.3.9.6)", () => {
+    const { m, device } = stalling(variant("everything", { idr5: { STALL_MAX: 1 } }));
+    m.stage1(1, {}, { S: true });
+    const other = m.endpoint(1);
+    for (const sid of [0, 0, 1]) expect(m.translate(VA, Access.READ, sid)).toBe(STALLED);
+    m.set(s.CR0, { EVENTQEN: true, CMDQEN: true });
+    expect(device.stalls.map(({ action }) => action)).toEqual(["abort", "abort"]);
+    expect(other.stalls.map(({ action }) => action)).toEqual(["abort"]);
+  });
+
   it("are recorded whatever CD.R says (5.5)", () => {
     const m = machine();
     m.stage1(0, {}, { S: true, R: false });
