@@ -49,14 +49,15 @@ export class Ats {
   request(rid: number, pasid: number, hi: number, lo: number, access: number, out: AtsCompletion): number {
     const t = this.#transaction;
     // Without a PASID there is neither Exe nor Priv (13.7).
-    t.set(rid, pasid, hi, lo, pasid < 0 ? access & ~(Access.EXEC | Access.PRIV) : access);
-    const status = this.#request(t, out);
+    const asked = pasid < 0 ? access & ~(Access.EXEC | Access.PRIV) : access;
+    t.set(rid, pasid, hi, lo, asked);
+    const status = this.#request(t, asked, out);
     if (this.chip.ports.trace.enabled) this.#trace(t, status, out);
     return status;
   }
 
-  #request(t: Transaction, out: AtsCompletion): number {
-    none(out, t);
+  #request(t: Transaction, access: number, out: AtsCompletion): number {
+    none(out, t, this.chip.features.smallestGranule);
     if (!this.chip.features.ats) return AtsStatus.UR;
     if (!this.#cr0(r.CR0.SMMUEN)) return this.#refuse(t);
     const bad = this.config.findStream(t.sid, t.ssid);
@@ -65,6 +66,7 @@ export class Ats {
     if ((stream.config & 4) === 0) return AtsStatus.UR;
     const eats = this.#eats(stream);
     if (eats === STE_EATS.abort) return this.#refuse(t);
+    t.override(stream, access);
     const event = this.config.find(t.sid, t.ssid);
     if (isTranslationFault(event)) return AtsStatus.SUCCESS;
     if (event !== 0) return this.#configError(event, t);
@@ -74,7 +76,6 @@ export class Ats {
   #translate(t: Transaction, stream: StreamConfig, eats: number, out: AtsCompletion): number {
     const { config, translator } = this;
     const { context } = config;
-    if (stream.privcfg >= 2) t.priv = stream.privcfg === 3;
     // Execution alone is not granted (13.7.1): it comes with reading, or is what reading means.
     const asked = (stream.instcfg === 3 ? PERM.UX : PERM.UR) | (t.write ? PERM.UW : 0);
     const want = t.priv ? asked << 3 : asked;
@@ -185,11 +186,11 @@ function isTranslationFault(event: number): boolean {
   return event >= EVENT.F_TRANSLATION && event <= EVENT.F_PERMISSION;
 }
 
-/** R = W = 0 with the smallest size: no access for this page. */
-function none(out: AtsCompletion, t: Transaction): void {
+/** R = W = 0 for one smallest translation unit, which is the smallest granule (3.9.1, 3.9.1.2): no access for this page. */
+function none(out: AtsCompletion, t: Transaction, smallest: number): void {
   out.hi = 0;
   out.lo = 0;
-  out.shift = 12;
+  out.shift = smallest;
   out.read = false;
   out.write = false;
   out.execute = false;

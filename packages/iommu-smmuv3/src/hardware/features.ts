@@ -49,6 +49,8 @@ export class Features {
   readonly oasSize: number;
   /** Granule is supported, by its log2: 12, 14, 16. */
   readonly granules: readonly boolean[];
+  /** log2 of the smallest of them. */
+  readonly smallestGranule: number;
   readonly va52: boolean;
   readonly stallMax: number;
 
@@ -98,6 +100,7 @@ export class Features {
     granules[14] = IDR5.GRAN16K.decode(idr5);
     granules[16] = IDR5.GRAN64K.decode(idr5);
     this.granules = granules;
+    this.smallestGranule = granules.indexOf(true);
     this.va52 = IDR5.VAX.get(idr5) === 1;
     this.stallMax = IDR5.STALL_MAX.get(idr5);
   }

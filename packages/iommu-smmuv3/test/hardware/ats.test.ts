@@ -1,7 +1,7 @@
 import { Access, AtsStatus, TranslationStatus } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import * as s from "../../src/index.js";
-import { CD_TABLE, DATA, type Fields, HOLE, Machine, machine, RAM, S1_ROOT, S2_ROOT } from "./machine.js";
+import { CD_TABLE, DATA, type Fields, HOLE, Machine, machine, RAM, S1_ROOT, S2_ROOT, variant } from "./machine.js";
 
 const { OK, FAULT } = TranslationStatus;
 const { SUCCESS, UR, CA } = AtsStatus;
@@ -186,6 +186,32 @@ describe("translation request (3.9.1.2, G35)", () => {
       expect(m.ats(VA)).toBe(CA);
       expect(m.events()).toMatchObject(REC_CFG_ATS ? [{ ID }] : []);
     }
+  });
+
+  it("is recorded with the stream's overrides, like a transaction (3.9.1.2, 7.3.12)", () => {
+    const fields = { Config: "nested", ...Machine.STAGE2, PRIVCFG: "privileged", INSTCFG: "instruction" };
+    const m = atsMachine(fields, {}, {}, { REC_CFG_ATS: true });
+    m.memory.store64(S2_ROOT + 8, HOLE / 2 ** 32, 3);
+    expect(m.ats(VA)).toBe(CA);
+    m.ste(0, { ...fields, Config: "s1", EATS: "full", S1ContextPtr: CD_TABLE });
+    m.memory.store64(S1_ROOT, HOLE / 2 ** 32, 3);
+    m.flush();
+    expect(m.ats(VA)).toBe(CA);
+    expect(m.events()).toMatchObject([
+      { ID: "F_WALK_EABT", S2: true, Class: "CD", PnU: true, InD: true },
+      { ID: "F_WALK_EABT", S2: false, Class: "TT", PnU: true, InD: true },
+    ]);
+  });
+
+  it.each([
+    [12, {}],
+    [14, { GRAN4K: false }],
+    [16, { GRAN4K: false, GRAN16K: false }],
+  ])("without access is for 2^%i bytes, the smallest granule of the chip (3.9.1.2)", (shift, idr5) => {
+    const m = machine(variant("everything", { idr5 }));
+    m.stage1(0, { EATS: "full" }, { TG0: "granule64K" });
+    expect(m.ats(0x9000n)).toBe(SUCCESS);
+    expect(m.completion).toMatchObject({ read: false, write: false, shift });
   });
 
   it("shows in the trace what was answered", () => {
