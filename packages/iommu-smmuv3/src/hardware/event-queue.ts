@@ -2,6 +2,7 @@
 import type { RegisterFile } from "@iommukit/core";
 import * as e from "../spec/events.js";
 import * as r from "../spec/registers.js";
+import { highMaskFrom } from "./address-bits.js";
 import type { ChipContext } from "./chip-context.js";
 import type { Interrupts } from "./interrupts.js";
 import { OutputQueue } from "./output-queue.js";
@@ -116,7 +117,9 @@ export class EventQueue {
       head.SubstreamID.setPair(w, 0, 0, t.ssid);
     }
     if (event === EVENT.F_STE_FETCH || event === EVENT.F_CD_FETCH) {
-      e.F_CD_FETCH.FetchAddr.setPair(w, 0, fault.fetchHi, fault.fetchLo);
+      // An STE's address may lie beyond the output size; those bits are RES0 (7.3.4).
+      const hi = fault.fetchHi & ~highMaskFrom(this.chip.features.oasBits);
+      e.F_CD_FETCH.FetchAddr.setPair(w, 0, hi, fault.fetchLo);
       return;
     }
     if (event === EVENT.F_BAD_ATS_TREQ) {
@@ -132,7 +135,7 @@ export class EventQueue {
     if (event < EVENT.F_WALK_EABT) return;
     head.PnU.setPair(w, 0, 0, t.priv ? 1 : 0);
     head.InD.setPair(w, 0, 0, t.ind ? 1 : 0);
-    head.RnW.setPair(w, 0, 0, t.rnw);
+    head.RnW.setPair(w, 0, 0, t.rnw | fault.readDenied);
     head.S2.setPair(w, 0, 0, fault.s2);
     head.Class.setPair(w, 0, 0, fault.cls);
     head.InputAddr.setPair(w, 0, t.hi, t.lo);

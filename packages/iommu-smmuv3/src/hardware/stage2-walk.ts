@@ -50,7 +50,7 @@ export class Stage2Walk {
     this.shift = this.tlb.shiftOf(at);
     this.level = this.tlb.levelOf(at);
     this.perms = perms;
-    return (need & ~perms) === 0 ? 0 : this.chip.fault.stage2(EVENT.F_PERMISSION, cls, hi, lo);
+    return (need & ~perms) === 0 ? 0 : this.chip.fault.stage2Permission(cls, hi, lo, need, perms);
   }
 
   /** The same, through the tables; a translation without fault enters the TLB. */
@@ -127,7 +127,7 @@ export class Stage2Walk {
       const clean = stream.s2Hd && (perms & WRITE) === 0 && (dHi & bits.DBM_HI) !== 0;
       const dirties = clean && (want & WRITE) !== 0;
       if (dirties) perms |= WRITE;
-      if ((need & ~perms) !== 0) return fault.stage2(EVENT.F_PERMISSION, cls, hi, lo);
+      if ((need & ~perms) !== 0) return fault.stage2Permission(cls, hi, lo, need, perms);
       const updatedLo = dLo | (stream.s2Ha ? bits.AF : 0) | (dirties ? bits.S2AP_WRITE : 0);
       const { bigEndian } = table;
       if (updatedLo !== dLo) {

@@ -68,7 +68,8 @@ export class Translator {
     if ((need & ~first) !== 0 || panForbids(context, need, first)) return fault.stage1(EVENT.F_PERMISSION);
     if ((need & ~second) === 0) return 0;
     const ipaHi = this.ipaHi | (hi & ~highMaskFrom(shift));
-    return fault.stage2(EVENT.F_PERMISSION, EVENT_CLASS.IN, ipaHi, this.ipaLo | (lo & ~lowMaskFrom(shift)));
+    const ipaLo = this.ipaLo | (lo & ~lowMaskFrom(shift));
+    return fault.stage2Permission(EVENT_CLASS.IN, ipaHi, ipaLo, need, second);
   }
 
   #walk(t: Transaction, stream: StreamConfig, context: ContextConfig, hi: number, need: number, want: number): number {

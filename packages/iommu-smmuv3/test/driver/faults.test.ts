@@ -68,11 +68,11 @@ describe("event log", () => {
       const { memory } = m.platform;
       const base = STRTAB_BASE.ADDR.getBig(Int32Array.of(m.chip.read32(0x80) | 0, m.chip.read32(0x84) | 0));
       // Level 1 entry of StreamIDs 0x100 to 0x1ff: its table is where nobody answers.
-      memory.store64(Number(base) + 8, 0x0f_0000, 9);
+      memory.store64(Number(base) + 8, 0xf000, 9);
       m.log();
       m.translate({ ...device, dev: { rid: 0x101 } as never }, 0n, Access.READ);
       expect((await settled(m)).at(-1)).toBe(
-        "event: F_STE_FETCH client: (unassigned sid) sid: 0x101 ssid: 0x0 fetch_addr: 0xf000000000040",
+        "event: F_STE_FETCH client: (unassigned sid) sid: 0x101 ssid: 0x0 fetch_addr: 0xf00000000040",
       );
     });
   });

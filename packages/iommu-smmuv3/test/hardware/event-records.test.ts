@@ -74,6 +74,54 @@ describe("a stage 2 fault of a stage 1 walk (7.3.13 to 7.3.16)", () => {
   });
 });
 
+describe("an access that reads and writes (13.1.1)", () => {
+  const both = READ | WRITE;
+
+  it.each([
+    ["a page that may be written only", { S2AP: "writeOnly" }, {}, true],
+    ["a page that is clean and may not be read", { S2AP: "none", DBM: true }, { S2HA: true, S2HD: true }, true],
+    ["a page that may be read only", { S2AP: "readOnly" }, {}, false],
+    ["a page that may be neither", { S2AP: "none" }, {}, false],
+  ])("is recorded with RnW of what the page withholds, writing first: %s", (_, page, ste, RnW) => {
+    const m = machine();
+    m.stage2(0, ste);
+    const entry = m.map2(VA, DATA, page);
+    const before = m.memory.load64(entry);
+    expect(m.translate(VA, both)).toBe(FAULT);
+    expect(m.events()).toMatchObject([{ ID: "F_PERMISSION", S2: true, Class: "IN", RnW, InD: false, IPA: 0x1000 }]);
+    expect(m.memory.load64(entry)).toBe(before);
+  });
+
+  it("is recorded alike from the TLB, stage 2 alone and nested", () => {
+    const m = machine();
+    m.stage1(0, { Config: "nested", ...Machine.STAGE2 });
+    m.stage2(1);
+    for (const table of [CD_TABLE, S1_ROOT, RAM + 0x60_0000]) m.map2(BigInt(table), table, {}, { level: 2 });
+    m.map2(VA, DATA, { S2AP: "writeOnly" });
+    m.map(VA, Number(VA));
+    for (const sid of [0, 1]) {
+      expect(m.translate(VA, WRITE, sid)).toBe(TranslationStatus.OK);
+      expect(m.translate(VA, both, sid)).toBe(FAULT);
+      expect(m.translate(VA, READ, sid)).toBe(FAULT);
+    }
+    expect(m.events().map(({ ID, RnW }) => [ID, RnW])).toEqual(new Array(4).fill(["F_PERMISSION", true]));
+  });
+
+  it("is a write in every other record, that of a table which may not be read as well", () => {
+    const m = machine();
+    m.stage1(0, { Config: "nested", ...Machine.STAGE2 });
+    m.map2(BigInt(CD_TABLE), CD_TABLE, {}, { level: 2 });
+    m.map2(BigInt(S1_ROOT), S1_ROOT, { S2AP: "writeOnly" });
+    expect(m.translate(VA, both)).toBe(FAULT);
+    m.stage2(1);
+    expect(m.translate(0x9000n, both, 1)).toBe(FAULT);
+    expect(m.events()).toMatchObject([
+      { ID: "F_PERMISSION", Class: "TT", RnW: false, TTRnW: true },
+      { ID: "F_TRANSLATION", Class: "IN", RnW: false },
+    ]);
+  });
+});
+
 describe("F_WALK_EABT (7.3.12)", () => {
   it("says whose walk aborted", () => {
     const m = stalling({ S: false });
@@ -117,6 +165,15 @@ describe("configuration errors", () => {
     nowhere.set(s.CR0, { SMMUEN: true, EVENTQEN: true });
     nowhere.translate(VA, READ, 2, SSID);
     expect(nowhere.events()).toMatchObject([{ ID: "F_STE_FETCH", StreamID: 2, SSV: true, SubstreamID: SSID }]);
+  });
+
+  it("have no bits of FetchAddr beyond the output size (7.3.4)", () => {
+    const m = new Machine("mmu-700-like");
+    m.start({ SMMUEN: false });
+    m.set(s.STRTAB_BASE, { ADDR: 2 ** 50 + HOLE });
+    m.set(s.CR0, { SMMUEN: true, EVENTQEN: true });
+    m.translate(VA, READ, 2);
+    expect(m.events()).toMatchObject([{ ID: "F_STE_FETCH", FetchAddr: HOLE + 2 * 64 }]);
   });
 
   it("name the stream: F_CD_FETCH (7.3.10)", () => {
