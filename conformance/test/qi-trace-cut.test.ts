@@ -96,7 +96,16 @@ describe("lines", () => {
       "unmap: IOMMU: iova=0x0 - 0xffff000000000000 size=18446462598732840960 unmapped_size=18446462598732840960",
     ],
   ])("are failures when %s", async (_why, event) => {
-    expect(await replay(...events, event)).toEqual([`FAIL t:5: cannot be read: ${event}`, "2 passed, 1 failed"]);
+    const lines = await replay(...events, event, "sched_switch: x");
+    expect(lines).toEqual([`FAIL t:5: cannot be read: ${event}`, "2 passed, 1 failed"]);
+  });
+
+  it("are left out when the file ends in them", async () => {
+    for (const event of events.filter((other) => other !== tagged)) {
+      const lines = await replay(...events, event.slice(0, -12));
+      expect(lines).toContain("not applicable: 1 × line that the file ends in");
+      expect(lines.at(-1)).toBe("2 passed, 0 failed");
+    }
   });
 
   it("are no trace without descriptors", () => {

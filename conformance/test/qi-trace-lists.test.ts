@@ -45,6 +45,19 @@ describe("qi-trace, a scatter list without cache tag events", () => {
     ]);
   });
 
+  it("is invalidated from its first page, also where the mask hides bits of that", async () => {
+    const shifted = [mapped(AT + PAGE, PAGE), mapped(AT + 2 * PAGE, PAGE)];
+    expect(await replay(...comes, ...shifted, iotlb(5, AT + PAGE + 2), ...one)).toEqual(["3 passed, 0 failed"]);
+    expect((await replay(...comes, ...shifted, iotlb(5, AT + 2), ...one)).at(-1)).toBe("2 passed, 1 failed");
+  });
+
+  it("of more pages than a mask can say is invalidated with its domain, which is no lazy flush", async () => {
+    const huge = [mapped(0x3fff_f000, 2 * PAGE), iotlb(5)];
+    const gathered = [0, 1, 2, 3].map((page) => unmapped(AT + page * PAGE, PAGE));
+    const taken = [...gathered, iotlb(5, AT + 2)];
+    expect(await replay(...comes, ...list, iotlb(5, AT + 2), ...huge, ...taken)).toEqual(["4 passed, 0 failed"]);
+  });
+
   it("fails once when Linux queues nothing", async () => {
     const goes = [unmapped(AT, 4 * PAGE), iotlb(5, AT + 2)];
     expect((await replay(...comes, ...list, ...one, ...goes)).at(-1)).toBe("3 passed, 1 failed");

@@ -15,10 +15,15 @@ export function deviceOf([qw0]: QiDescriptor): string {
   return `0000:${byte(40n)}:${(devfn >>> 3).toString(16).padStart(2, "0")}.${devfn & 7}`;
 }
 
-/** The pages that an IOTLB invalidation names; none when it is of the whole domain. */
+/** The pages that an IOTLB invalidation names, whatever the bits of the address that its mask hides; none of a whole domain. */
 export function pagesOf([qw0, qw1]: QiDescriptor): Inclusive | undefined {
   if (((qw0 >> 4n) & 3n) !== PAGES) return undefined;
   const bytes = 0x1000n << (qw1 & 0x3fn);
-  const start = (qw1 >> 12n) << 12n;
+  const start = qw1 & -bytes;
   return { start, end: start + bytes - 1n };
+}
+
+/** As kernels before 6.11 queue it for pages from `start`: not aligned to the mask, and without the hint (IH). */
+export function unaligned([qw0, qw1]: QiDescriptor, start: bigint): QiDescriptor {
+  return ((qw0 >> 4n) & 3n) === PAGES ? [qw0, start | (qw1 & 0x3fn)] : [qw0, qw1];
 }

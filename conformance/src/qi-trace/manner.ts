@@ -4,12 +4,18 @@ import type { FtraceEvent } from "./ftrace.js";
 /** The range by which kernels without cache_tag_flush_all (7.3) mean the whole domain. */
 export const EVERYTHING = "[0x0-0xffffffffffffffff]";
 
+/** Granularity 3 in the first quad-word (VT-d 6.5.2.3). */
+const OF_PAGES = /: 0x[0-9a-f]*f2 /;
+
 /** The kernel says with cache_tag events what a descriptor is for. */
 export function isTagged(events: readonly FtraceEvent[]): boolean {
   return events.some(({ name }) => name.startsWith("cache_tag_"));
 }
 
-/** Of a kernel without cache_tag events: unmaps behind which the thread does not queue an IOTLB invalidation prevail. */
+/**
+ * Of a kernel without cache_tag events: unmaps behind which the thread does not queue an IOTLB invalidation prevail. Not where
+ * one of pages is queued behind a map: then absent entries are cached, and kernels are strict.
+ */
 export function isLazyUntagged(events: readonly FtraceEvent[]): boolean {
   const last = new Map<string, string>();
   let unmaps = 0;
@@ -18,6 +24,7 @@ export function isLazyUntagged(events: readonly FtraceEvent[]): boolean {
     const invalidates = name === "qi_submit" && text.startsWith("iotlb_inv ");
     if (name === "unmap") unmaps++;
     if (invalidates && last.get(thread) === "unmap") own++;
+    if (invalidates && last.get(thread) === "map" && OF_PAGES.test(text)) return false;
     if (invalidates || name === "map" || name === "unmap") last.set(thread, name);
   }
   return own * 2 < unmaps;

@@ -28,6 +28,7 @@ export class Recorder {
   static read(events: readonly FtraceEvent[]): Recording {
     const recorder = new Recorder(events);
     for (const event of events) recorder.#read(event);
+    recorder.#forgiveLast(events.at(-1));
     return recorder.#finish();
   }
 
@@ -42,12 +43,20 @@ export class Recorder {
       steps: steps.filter((step) => !("parts" in step) || step.parts.length > 0),
       lazy: this.#lazy || (this.#tagged && waitsForCommon(unmaps, own)),
       cachingMode,
-      hints: this.#tagged,
+      tagged: this.#tagged,
       cpus,
       leftOut,
       orphans,
       unreadable,
     };
+  }
+
+  /** The file may end in the middle of its last line. */
+  #forgiveLast(last: FtraceEvent | undefined): void {
+    const { unreadable } = this.#book;
+    if (unreadable.length === 0 || unreadable.at(-1)?.line !== last?.line) return;
+    unreadable.pop();
+    this.#book.leaveOut("line that the file ends in");
   }
 
   #mostMapsAnswered(): boolean {

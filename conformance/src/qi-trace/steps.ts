@@ -65,8 +65,8 @@ export interface Recording {
   /** The unit caches absent entries: maps are invalidated as well. */
   readonly cachingMode: boolean;
   readonly cpus: number;
-  /** Unmaps carry the hint that only leaf entries changed. Kernels without cache tag events drop it on the way to the queue. */
-  readonly hints: boolean;
+  /** The kernel has cache tag events. Those that do not queue pages without hint, and not aligned to the mask. */
+  readonly tagged: boolean;
   /** Lines that the comparison leaves out, by what they are. */
   readonly leftOut: ReadonlyMap<string, number>;
   /** Descriptors that fit nothing that their thread had done. */
