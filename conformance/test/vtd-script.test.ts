@@ -116,6 +116,20 @@ describe("vtd-script, of what a file may hold", () => {
     },
   );
 
+  it("compares an interrupt's record, whose index stands in bits 63:48", async () => {
+    const steps = [
+      set("0xb8", 64, "0x18000f"),
+      set("0x18", 32, "0x1000000"),
+      set("0x18", 32, "0x2000000"),
+      { op: "msi", rid: "0x1234", addr: "0xfee0aab0", data: "0x0", expect: { fault_reason: "0x22" } },
+      { op: "frcd_expect", index: 0, F: 1, SID: "0x1234", FR: "0x22", FI: "0x5555000000000000" },
+    ];
+    expect((await judge(steps))[0]).toContain('expected "0x5555000000000000", got 0x555000000000000');
+    expect(await judge([...steps.slice(0, -1), { ...steps[4], FI: "0x555000000000000" }])).toEqual([
+      "1 passed, 0 failed",
+    ]);
+  });
+
   it("passes requests through where the script's unit is OpenVMM's", async () => {
     const lines = await judge(
       [

@@ -199,7 +199,7 @@ class VtdDevice implements ScriptedDevice {
       const name = /^\w+/.exec(label)?.[0] ?? "";
       const field = FRCD.fields.find((each) => each.name === (name === "T" ? "T1" : name));
       if (field === undefined) return `no field ${label} in a fault record`;
-      const actual = Number(field.getBig(this.mmio.registers.words, LO.index));
+      const actual = field.getBig(this.mmio.registers.words, LO.index);
       const difference = same(`FRCD.${label}`, wanted, actual);
       if (difference !== "") return difference;
     }
@@ -265,12 +265,11 @@ function expectation({ expect }: Step): Expected {
   return typeof expect === "object" && expect !== null ? (expect as Expected) : {};
 }
 
-function same(what: string, expected: unknown, actual: number | string): string {
+function same(what: string, expected: unknown, actual: number | bigint | string): string {
   if (expected === undefined) return "";
-  const equal = typeof actual === "string" ? expected === actual : number(expected) === actual;
-  return equal
-    ? ""
-    : `${what}: expected ${JSON.stringify(expected)}, got ${typeof actual === "number" ? hex(actual) : actual}`;
+  const equal = typeof actual === "string" ? expected === actual : big(expected) === BigInt(actual);
+  const got = typeof actual === "string" ? actual : hex(actual);
+  return equal ? "" : `${what}: expected ${JSON.stringify(expected)}, got ${got}`;
 }
 
 function masked(what: string, expected: unknown, actual: number, mask: unknown): string {
