@@ -21,7 +21,9 @@ import { type LoadedFile, listIn } from "../load.js";
 import type { Report } from "../report.js";
 
 type Amount = number | string;
-type Pieces = readonly (readonly [number, number])[];
+/** Page and count; where they are physical, what is permitted may follow: "R", "W", "RW". */
+type Piece = readonly [number, number, string?];
+type Pieces = readonly Piece[];
 
 interface Step {
   readonly op: "map" | "unmap" | "lookup" | "invalidate" | "invalidate_all";
@@ -35,6 +37,7 @@ interface Step {
 
 interface IotlbCase {
   readonly id: string;
+  readonly source?: string;
   readonly steps: readonly Step[];
 }
 
@@ -67,7 +70,11 @@ export async function run(files: LoadedFile[], report: Report): Promise<void> {
 async function judge(one: IotlbCase, report: Report): Promise<void> {
   const unknown = one.steps.find(({ op }) => !OPERATIONS.includes(op));
   if (unknown) throw new Error(`no operation is called ${JSON.stringify(unknown.op)}`);
-  const aboutCaches = one.steps.some(({ op, expect }) => op.startsWith("invalidate") || typeof expect === "object");
+  // A range that several pieces answer for is in vm-memory's tests a cache's, in crosvm's a domain's.
+  const ofDomain = /crosvm|virtio/.test(`${one.id} ${one.source}`);
+  const aboutCaches = one.steps.some(
+    ({ op, expect }) => op.startsWith("invalidate") || (typeof expect === "object" && !(ofDomain && Array.isArray(expect))),
+  );
   if (aboutCaches) judgeCache(one, report);
   else for (const backend of Object.keys(BACKENDS)) await judgeMappings(one, backend, report);
 }
@@ -77,11 +84,49 @@ function tell(report: Report, where: string, found: unknown, expected: unknown):
   else report.fail(`${where}: ${JSON.stringify(found)}, expected ${JSON.stringify(expected)}`);
 }
 
+/** What a lookup found: pieces of physical pages, and those of the asked pages that are missing or do not permit the access. */
+class Looked {
+  readonly found: Piece[] = [];
+  readonly miss: Piece[] = [];
+  readonly forbidden: Piece[] = [];
+  #rights = "";
+
+  /** @param pa undefined for a page that is not mapped; @param rights "R", "W", "RW", "" */
+  add(page: number, pa: number | undefined, rights: string, access: string): void {
+    const apart = rights !== this.#rights;
+    if (pa === undefined) extend(this.miss, page, rights, false);
+    else if ([...access].some((right) => !rights.includes(right))) extend(this.forbidden, page, rights, apart);
+    else extend(this.found, pa, rights, apart);
+    this.#rights = rights;
+  }
+
+  /** In the form of what is expected. */
+  like(expect: Step["expect"]): unknown {
+    const failed = this.miss.length + this.forbidden.length > 0 || this.found.length === 0;
+    if (typeof expect === "string") return failed ? expect : cut(this.found);
+    if (this.miss.length > 0) return { miss: cut(this.miss) };
+    if (failed) return { access_fail: cut(this.forbidden) };
+    if (typeof expect === "number" && this.found.length === 1) return this.found[0][0];
+    return cut(this.found, Array.isArray(expect) ? (expect[0] as Piece).length : 2);
+  }
+}
+
+function cut(pieces: Pieces, length = 2): unknown {
+  return pieces.map((piece) => piece.slice(0, length));
+}
+
+/** Adds a page to the last piece when it follows on it. */
+function extend(pieces: Piece[], page: number, rights: string, apart: boolean): void {
+  const last = pieces.at(-1);
+  if (last && !apart && last[0] + last[1] === page) pieces[pieces.length - 1] = [last[0], last[1] + 1, rights];
+  else pieces.push([page, 1, rights]);
+}
+
 // Mappings, through VFIO.
 
-/** "2^64-2" is two pages below the end of the address space. */
+/** "2^64-2" is two pages below the end of the address space; numbers may be hexadecimal. */
 function bytesOf(amount: Amount = 0): bigint {
-  if (typeof amount === "number") return BigInt(amount) * PAGE;
+  if (typeof amount === "number" || amount.startsWith("0x")) return BigInt(amount) * PAGE;
   const below = /^2\^64-(\d+)$/.exec(amount);
   if (!below) throw new Error(`amount ${amount}`);
   return 2n ** 64n - BigInt(below[1]) * PAGE;
@@ -147,12 +192,21 @@ class Program {
     return this.#attempt(() => this.container.unmapDma({ iova: bytesOf(step.iova), size: bytesOf(step.len) }));
   }
 
-  /** The number of the page that a device finds there, or "fault". */
-  lookup(step: Step): number | string {
-    const pci = this.platform.device(BDF).pci as PciDevice;
+  /** What a device finds there that reads, and writes back what it read. */
+  lookup({ iova, len = 1, access = "" }: Step): Looked {
+    const { dma } = this.platform.device(BDF).pci as PciDevice;
+    const looked = new Looked();
     const page = new Uint8Array(4);
-    const status = pci.dma.tryRead(NO_PASID, bytesOf(step.iova), page);
-    return status === 0 ? new DataView(page.buffer).getUint32(0, true) : "fault";
+    const pages = bytesOf(len) / PAGE;
+    if (pages < 0n || pages > PAGES) throw new Error(`${len} is not a number of pages from 0 to ${PAGES}`);
+    for (let n = 0n; n < pages; n++) {
+      const at = bytesOf(iova) + n * PAGE;
+      const readable = dma.tryRead(NO_PASID, at, page) === 0;
+      const writable = readable && dma.tryWrite(NO_PASID, at, page) === 0;
+      const pa = readable ? new DataView(page.buffer).getUint32(0, true) : undefined;
+      looked.add(Number(at / PAGE), pa, `${readable ? "R" : ""}${writable ? "W" : ""}`, access);
+    }
+    return looked;
   }
 }
 
@@ -162,7 +216,7 @@ async function judgeMappings(one: IotlbCase, backend: string, report: Report): P
     for (const [index, step] of one.steps.entries()) {
       const where = `${one.id} on ${backend}, step ${index} ${step.op} ${step.iova}+${step.len}`;
       if (step.op === "lookup") {
-        tell(report, where, program.lookup(step), step.expect);
+        tell(report, where, program.lookup(step).like(step.expect), step.expect);
         continue;
       }
       const outcome = await (step.op === "map" ? program.map(step) : program.unmap(step));
@@ -195,7 +249,7 @@ function judgeCache(one: IotlbCase, report: Report): void {
     else if (step.op === "invalidate")
       for (let n = 0; n < len; n++) atc.invalidate(NO_PASID, 0, (iova + n) << 12, 12, false);
     else if (step.op === "invalidate_all") atc.invalidate(NO_PASID, 0, 0, 64, true);
-    else tell(report, where, lookUp(atc, iova, len, RIGHTS[step.access ?? "none"]), step.expect);
+    else tell(report, where, lookUp(atc, iova, len, step.access ?? "none").like(step.expect), step.expect);
   }
 }
 
@@ -207,29 +261,12 @@ function fill(atc: Atc, page: number, pa: number, perms: number): void {
   atc.fill(NO_PASID, 0, page << 12, perms, completion);
 }
 
-/** Ranges of physical pages that follow on each other and permit the same; else those that are missing; else those that do not permit the access. */
-function lookUp(atc: Atc, iova: number, len: number, access: number): unknown {
-  const found: [number, number][] = [];
-  const miss: [number, number][] = [];
-  const forbidden: [number, number][] = [];
-  let perms = -1;
+function lookUp(atc: Atc, iova: number, len: number, access: string): Looked {
+  const looked = new Looked();
   for (let page = iova; page < iova + len; page++) {
-    if (!atc.lookup(NO_PASID, 0, page << 12, access)) {
-      extend(miss, page, false);
-    } else {
-      const apart = perms !== atc.perms;
-      if ((access & ~atc.perms) !== 0) extend(forbidden, page, apart);
-      else extend(found, atc.paLo(page << 12) >>> 12, apart);
-      perms = atc.perms;
-    }
+    const known = atc.lookup(NO_PASID, 0, page << 12, RIGHTS[access]);
+    const rights = known ? `${atc.perms & Access.READ ? "R" : ""}${atc.perms & Access.WRITE ? "W" : ""}` : "";
+    looked.add(page, known ? atc.paLo(page << 12) >>> 12 : undefined, rights, access === "none" ? "" : access);
   }
-  if (miss.length > 0) return { miss };
-  return forbidden.length > 0 ? { access_fail: forbidden } : found;
-}
-
-/** Adds a page to the last range when it follows on it. */
-function extend(ranges: [number, number][], page: number, apart: boolean): void {
-  const last = ranges.at(-1);
-  if (last && !apart && last[0] + last[1] === page) last[1]++;
-  else ranges.push([page, 1]);
+  return looked;
 }
