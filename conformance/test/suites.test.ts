@@ -10,13 +10,17 @@ const VECTORS = new URL("../vectors/", import.meta.url).pathname;
 /** A file of each kind, and whose it is. */
 const OWNERS: Readonly<Record<string, readonly string[]>> = {
   "features/features.json": ["features"],
+  "peers/ats_invalidation_cases.json.gz": ["ats"],
   "peers/ats_pri_cases.json.gz": ["ats"],
+  "peers/iotlb_lookup_cases.json.gz": ["iotlb"],
   "peers/iotlb_map_cases.json.gz": ["iotlb"],
   "peers/pci_caps.json.gz": ["pci"],
   "peers/pgtable_cases.json.gz": ["page-table"],
   "peers/smmu_device_scripts.json.gz": ["smmu-script"],
+  "peers/smmu_emulator_scripts.json.gz": ["smmu-script"],
   "peers/ste_transitions.json.gz": ["ste"],
   "peers/vtd_device_scripts.json.gz": ["vtd-script"],
+  "peers/vtd_emulator_scripts.json.gz": ["vtd-script"],
   "qi-trace/linux-6.12.117-amd64-intel-strict.ftrace.gz": ["qi-trace"],
   "vfio/6.12.117-amd64-noiommu.jsonl.gz": ["run", "vfio"],
   "vfio/vfio_cases.json.gz": ["vfio"],

@@ -5,6 +5,7 @@
  * - which code refuses a request: there the chip's Invalid Request, here sometimes the driver's Response Failure;
  * - SMMUv3's own Response Failure has no PASID (8.1); - VT-d has no PRG Response PASID Required: its own answers have the
  *   PASID of the request (7.4.1), and it records a stray completion as an error (FSTS.ICE) before it ignores it.
+ * What only the peer's registers have is not applicable.
  */
 import {
   createPlatform,
@@ -18,6 +19,7 @@ import {
 import { CR0, PRIQ_BASE, smmuv3 } from "@iommukit/iommu-smmuv3";
 import { vtd } from "@iommukit/iommu-vtd";
 import { accelerator } from "@iommukit/pci-device";
+import { aboutInvalidations, playInvalidations } from "../ats/invalidation-cases.js";
 import { type LoadedFile, listIn } from "../load.js";
 import type { Report } from "../report.js";
 
@@ -127,14 +129,17 @@ async function judge(one: AtsCase, backend: string, report: Report): Promise<voi
 }
 
 /** @returns what is wrong, "" when nothing is, undefined when the backend has no such situation */
-async function play({ stimulus, expect }: AtsCase, backend: string): Promise<string | undefined> {
+async function play({ name, stimulus, expect }: AtsCase, backend: string): Promise<string | undefined> {
+  const words = `${name} ${stimulus}`;
+  if (aboutInvalidations(words)) return playInvalidations(words, backend);
   const machine = await Machine.create(backend, /PRPR=1|PV=1/.test(stimulus));
   if (/completion/i.test(stimulus)) return spuriousCompletion(machine);
   if (stimulus.startsWith("PRGR")) return softwareResponse(machine, /PV=1/.test(stimulus));
   const unknown = /no device context/.test(stimulus);
   if (!unknown && !/EN_ATS=0|EN_PRI=0/.test(stimulus)) await machine.enable();
-  if (/queue off/.test(stimulus) && !(await queueOff(machine))) return undefined;
-  if (/queue faults/.test(stimulus) && !(await queueFaults(machine))) return undefined;
+  if (/\b(pqcsr|pqen|pie|ipsr|cqcsr)\b/.test(stimulus)) return undefined;
+  if (/queue (is )?(off|disabled)/.test(stimulus) && !(await queueOff(machine))) return undefined;
+  if (/queue faults|memory fault/.test(stimulus) && !(await queueFaults(machine))) return undefined;
   if (/full|overflow/.test(stimulus)) machine.fillQueue();
   if (/overflow bit cleared/.test(stimulus)) {
     await machine.settle();

@@ -73,7 +73,8 @@ async function judge(one: IotlbCase, report: Report): Promise<void> {
   // A range that several pieces answer for is in vm-memory's tests a cache's, in crosvm's a domain's.
   const ofDomain = /crosvm|virtio/.test(`${one.id} ${one.source}`);
   const aboutCaches = one.steps.some(
-    ({ op, expect }) => op.startsWith("invalidate") || (typeof expect === "object" && !(ofDomain && Array.isArray(expect))),
+    ({ op, expect }) =>
+      op.startsWith("invalidate") || (typeof expect === "object" && !(ofDomain && Array.isArray(expect))),
   );
   if (aboutCaches) judgeCache(one, report);
   else for (const backend of Object.keys(BACKENDS)) await judgeMappings(one, backend, report);

@@ -283,7 +283,7 @@ function masked(what: string, expected: unknown, actual: number, mask: unknown):
 export const holds = "scripts for a VT-d unit";
 
 export function recognises(file: LoadedFile): boolean {
-  return holdsScripts(file, CONFIG, (step) => ["msi", "irte_index", "frcd_expect"].includes(step?.op));
+  return holdsScripts(file, CONFIG, (step) => ["irte_index", "frcd_expect"].includes(step?.op));
 }
 
 export async function run(files: LoadedFile[], report: Report): Promise<void> {
