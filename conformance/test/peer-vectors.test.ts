@@ -32,7 +32,7 @@ describe.each([
   ["smmu-script", "smmu_emulator_scripts", "is what the SMMUv3 answers"],
   ["vtd-script", "vtd_emulator_scripts", "is what the VT-d unit answers"],
 ])("%s: %s.json", (suite, name, what) => {
-  it(what, async () => {
+  it(`${what}`, async () => {
     const { status, lines } = await run(suite, `${name}.json.gz`);
     expect(lines.filter((line) => line.startsWith("FAIL"))).toEqual([]);
     expect(status).toBe(0);

@@ -96,7 +96,8 @@ class Looked {
   add(page: number, pa: number | undefined, rights: string, access: string): void {
     const apart = rights !== this.#rights;
     if (pa === undefined) extend(this.miss, page, rights, false);
-    else if ([...access].some((right) => !rights.includes(right))) extend(this.forbidden, page, rights, apart);
+    else if (!["R", "W"].every((right) => rights.includes(right) || !access.includes(right)))
+      extend(this.forbidden, page, rights, apart);
     else extend(this.found, pa, rights, apart);
     this.#rights = rights;
   }
