@@ -3,14 +3,14 @@
  * memory, down to a 4 KiB page in whose entries no bit is missing; from the paging-structure cache where there is one. For
  * whatever is different, and for every fault, it answers no, and `TranslationLookup` takes the request from the start.
  */
-import { recentSlot, type Translation, WINDOW_MASK, WindowReader } from "@iommukit/core";
+import { NO_PASID, recentSlot, type Translation, WINDOW_MASK, WindowReader } from "@iommukit/core";
 import { FIRST_STAGE_ENTRY as FS } from "../spec/page-table.js";
 import { Pgtt } from "../spec/pasid-table.js";
 import type { ConfigLookup } from "./config-lookup.js";
 import * as table from "./first-stage-rights.js";
 import type { FoundConfig } from "./found-config.js";
 import { NOT_EXECUTE_DISABLED, type TableWalk } from "./table-walk.js";
-import { type Iotlb, IotlbWord, kindOf, type PagingStructureCache } from "./translation-cache.js";
+import { IOTLB_DID, type Iotlb, IotlbWord, kindOf, type PagingStructureCache } from "./translation-cache.js";
 
 // Constants of this module fold into the walk's code; imported ones are loaded each time.
 const { ALLOWED_SHIFT, PAGE_RIGHTS, RIGHTS_MASK } = table;
@@ -24,6 +24,7 @@ const RW_SHIFT = FS.RW.shift;
 const D_SHIFT = FS.D.shift - table.PAGE_BITS + 1;
 const D_INDEX = 1 << (table.PAGE_BITS - 1);
 const PERMS = 7;
+const NONE = NO_PASID;
 const PAGE_SHIFT = 12;
 const PAGE = -1 << PAGE_SHIFT;
 /** The same in words, and the bits of an entry's offset in its table. */
@@ -33,7 +34,8 @@ const INDEX_MASK = WINDOW_MASK;
 const { PA_HI, PA_LO, RIGHTS, KIND } = IotlbWord;
 const IOTLB = 1;
 const PAGING_STRUCTURES = 2;
-const FIRST_STAGE_PAGE = kindOf(PAGE_SHIFT, Pgtt.FIRST_STAGE, 0);
+const FIRST_STAGE_PAGE = kindOf(PAGE_SHIFT, Pgtt.FIRST_STAGE, 0, 0);
+const DID_SHIFT = IOTLB_DID;
 
 export class QuickWalk extends WindowReader {
   readonly #found: readonly FoundConfig[];
@@ -54,8 +56,20 @@ export class QuickWalk extends WindowReader {
     this.#reservedHi = walk.reservedHi;
   }
 
-  /** @returns 1 when `out` has the answer: there is a page, and it permits the access; otherwise 0 */
-  translate(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
+  /**
+   * @param missed what the IOTLB's `find` has just answered
+   * @returns 1 when `out` has the answer: there is a page, and it permits the access; otherwise 0
+   */
+  translate(
+    missed: number,
+    rid: number,
+    pasid: number,
+    hi: number,
+    lo: number,
+    access: number,
+    out: Translation,
+  ): number {
+    if (pasid === NONE) return 0;
     const found = this.#found[recentSlot(rid, pasid)];
     const known = found.sid === rid && found.pasid === pasid;
     if (!known || (found.uncached !== 0 && found.kept.changed() !== 0)) this.config.renew(rid, pasid, found);
@@ -109,11 +123,13 @@ export class QuickWalk extends WindowReader {
     out.shift = PAGE_SHIFT;
     out.perms = rights & PERMS;
     out.stag = 0;
-    if ((caches & IOTLB) !== 0) this.#keep(rid, pasid, hi, lo, found.did, paHi, low & PAGE, rights & RIGHTS_MASK);
+    if ((caches & IOTLB) !== 0)
+      this.#keep(missed, rid, pasid, hi, lo, found.did, paHi, low & PAGE, rights & RIGHTS_MASK);
     return 1;
   }
 
   #keep(
+    missed: number,
     rid: number,
     pasid: number,
     hi: number,
@@ -123,11 +139,11 @@ export class QuickWalk extends WindowReader {
     paLo: number,
     rights: number,
   ): void {
-    const at = this.iotlb.fillPage(rid, pasid, hi, lo, did);
+    const at = this.iotlb.fillPage(missed, rid, pasid, hi, lo);
     const { words } = this.iotlb.tags;
     words[at | PA_HI] = paHi;
     words[at | PA_LO] = paLo;
     words[at | RIGHTS] = rights;
-    words[at | KIND] = FIRST_STAGE_PAGE;
+    words[at | KIND] = FIRST_STAGE_PAGE | (did << DID_SHIFT);
   }
 }

@@ -7,6 +7,9 @@ const SLOT_SHIFT = 3;
 const WAYS = 4;
 const WAY_SHIFT = 2;
 const FREE = -1;
+/** Set and mark of a tag in one word that is not negative. */
+const MARK_SHIFT = 23;
+const { clz32, imul } = Math;
 const NOTHING = new Int32Array(0);
 
 /** Index in `words` of the owner's words of a slot: `| n` is the n-th of them. */
@@ -22,7 +25,7 @@ export interface TagWatcher {
 /**
  * A set-associative cache of slots under a tag of four int32 words, replaced round robin. Four more words of a slot are the
  * owner's, in the same cache line; whatever else belongs to a slot stands in arrays of the owner. The memory comes with the
- * first entry.
+ * first entry. `private`, not `#`: its byte code is shorter, and the compiler inlines only so much of it.
  */
 export class TagCache {
   /** 0: there is no cache, and nothing is ever found. */
@@ -33,9 +36,13 @@ export class TagCache {
   size = 0;
   /** Of slot n from word 8n on: the tag, whose first word is FREE in a free slot, and the owner's words. */
   words: Int32Array = NOTHING;
-  readonly #setMask: number;
-  readonly #hashShift: number;
-  #victim = new Uint8Array(0);
+  /** Of each slot a byte of its tag's hash, which says for most tags that they are others; 0 when it is free. */
+  private readonly marks: Uint8Array;
+  /** The same, those of a set in a word: the first way's in its lowest byte. */
+  private readonly setMarks: Int32Array;
+  private readonly setMask: number;
+  private readonly hashShift: number;
+  private victim = new Uint8Array(0);
 
   /** @param capacity 0, or a power of two from 4 up */
   constructor(
@@ -44,13 +51,16 @@ export class TagCache {
   ) {
     this.capacity = capacity;
     this.slots = Math.max(capacity, 1);
-    this.#setMask = capacity / WAYS - 1;
-    this.#hashShift = Math.clz32(this.#setMask);
+    const sets = Math.max(capacity / WAYS, 1);
+    this.marks = new Uint8Array(sets * WAYS);
+    this.setMarks = new Int32Array(this.marks.buffer);
+    this.setMask = sets - 1;
+    this.hashShift = clz32(this.setMask);
   }
 
-  #allocate(): void {
+  private allocate(): void {
     this.words = new Int32Array(this.slots * SLOT_WORDS).fill(FREE);
-    this.#victim = new Uint8Array(this.slots);
+    this.victim = new Uint8Array(this.slots);
   }
 
   /** Tags of a slot; what they are in a free slot does not matter to anybody. */
@@ -70,34 +80,35 @@ export class TagCache {
     return this.words[(slot << SLOT_SHIFT) | 3];
   }
 
-  #set(a: number, b: number, c: number, d: number): number {
-    const page = (d >>> 12) ^ (c << 20);
-    // The topmost bits of the product: the others are the same for requesters or PASIDs that lie a power of two apart.
-    return (page ^ (page >>> 9) ^ (Math.imul(a ^ (b << 8), 0x9e37_79b1) >>> this.#hashShift)) & this.#setMask;
-  }
-
-  /** Slot with that tag, whose first word is not negative; -1 when there is none. */
+  /** Slot with that tag, whose first word is not negative. When there is none: ~ of where `place` puts it. */
   find(a: number, b: number, c: number, d: number): number {
-    if (this.size === 0) return -1;
+    if (this.capacity === 0) return -1;
+    const page = (d >>> 12) ^ (c << 20);
+    const owner = imul(a ^ (b << 8), 0x9e37_79b1);
+    // The topmost bits of the product: the others are the same for requesters or PASIDs that lie a power of two apart.
+    const set = (page ^ (page >>> 9) ^ (owner >>> this.hashShift)) & this.setMask;
+    const mark = (imul(owner ^ page, 0x9e37_79b1) >>> 24) | 1;
     const { words } = this;
-    const first = this.#set(a, b, c, d) << WAY_SHIFT;
-    let at = first << SLOT_SHIFT;
-    for (const end = at + WAYS * SLOT_WORDS; at < end; at += SLOT_WORDS)
-      if (words[at | 3] === d && words[at] === a && words[at | 1] === b && words[at | 2] === c) return at >> SLOT_SHIFT;
-    return -1;
+    for (let ways = zeroBytes(this.setMarks[set] ^ imul(mark, 0x0101_0101)); ways !== 0; ways &= ways - 1) {
+      const slot = (set << WAY_SHIFT) | lowest(ways);
+      const at = slot << SLOT_SHIFT;
+      if (words[at | 3] === d && words[at] === a && words[at | 1] === b && words[at | 2] === c) return slot;
+    }
+    return ~(set | (mark << MARK_SHIFT));
   }
 
   /** A slot under that tag, valid where there is a cache: the one that has it, a free one, or another's. */
   claim(a: number, b: number, c: number, d: number): number {
     const slot = this.find(a, b, c, d);
-    return slot >= 0 ? slot : this.place(a, b, c, d);
+    return slot >= 0 ? slot : this.place(~slot, a, b, c, d);
   }
 
-  /** The same for a tag that no slot has. */
-  place(a: number, b: number, c: number, d: number): number {
-    if (this.words === NOTHING) this.#allocate();
+  /** The same for a tag that no slot has. @param where ~ of what `find` has answered */
+  place(where: number, a: number, b: number, c: number, d: number): number {
+    if (this.words === NOTHING) this.allocate();
     if (this.capacity === 0) return 0;
-    const slot = this.#free(this.#set(a, b, c, d));
+    const slot = this.free(where & this.setMask);
+    this.marks[slot] = where >>> MARK_SHIFT;
     const { words } = this;
     const at = slot << SLOT_SHIFT;
     words[at] = a;
@@ -109,24 +120,22 @@ export class TagCache {
   }
 
   /** A free slot of the set, or else the next one. */
-  #free(set: number): number {
-    const { words } = this;
+  private free(set: number): number {
     const first = set << WAY_SHIFT;
-    if (this.size < this.capacity) {
-      for (let slot = first; slot < first + WAYS; slot++) {
-        if (words[slot << SLOT_SHIFT] !== FREE) continue;
-        this.size++;
-        return slot;
-      }
+    const ways = zeroBytes(this.setMarks[set]);
+    if (ways !== 0) {
+      this.size++;
+      return first | lowest(ways);
     }
-    const way = this.#victim[set];
-    this.#victim[set] = (way + 1) & (WAYS - 1);
+    const way = this.victim[set];
+    this.victim[set] = (way + 1) & (WAYS - 1);
     return first | way;
   }
 
   drop(slot: number): void {
     if (this.size === 0 || this.a(slot) === FREE) return;
     this.words[slot << SLOT_SHIFT] = FREE;
+    this.marks[slot] = 0;
     this.watcher?.forget();
     this.size--;
   }
@@ -134,11 +143,24 @@ export class TagCache {
   /** @returns how many slots were valid */
   clear(): number {
     const had = this.size;
-    if (had > 0) this.words.fill(FREE);
+    if (had > 0) {
+      this.words.fill(FREE);
+      this.marks.fill(0);
+    }
     this.watcher?.forget();
     this.size = 0;
     return had;
   }
+}
+
+/** The topmost bit of each byte that is 0; above the lowest such byte also of some that are 1. */
+function zeroBytes(word: number): number {
+  return (word - 0x0101_0101) & ~word & 0x8080_8080;
+}
+
+/** The lowest byte of `zeroBytes`. */
+function lowest(bytes: number): number {
+  return (31 - clz32(bytes & -bytes)) >> 3;
 }
 
 /** Whether two naturally aligned ranges meet: `shift` is the log2 of the larger one. */

@@ -3,6 +3,7 @@
  * address (tables 23 and 24). Entries of requests without PASID carry RID_PASID for that. Faulted second-stage
  * translations are kept only with CAP.CM = 1.
  */
+import { NO_PASID } from "@iommukit/core";
 import { Pgtt } from "../spec/pasid-table.js";
 import { alignHi, alignLo, meets, ownOf, TagCache } from "./tag-cache.js";
 
@@ -22,27 +23,32 @@ export const IotlbWord = {
   PA_LO: 1,
   /** Right bits. */
   RIGHTS: 2,
-  /** log2 of the page, PGTT, and the fault reason of a cached fault (0 otherwise), a byte each. */
+  /** log2 of the page in 4:0, PGTT in 7:5, the fault reason of a cached fault in 15:8 (0 otherwise), domain-id in 31:16. */
   KIND: 3,
 } as const;
 
-export function kindOf(shift: number, pgtt: number, fault: number): number {
-  return shift | (pgtt << 8) | (fault << 16);
+export function kindOf(shift: number, pgtt: number, fault: number, did: number): number {
+  return shift | (pgtt << 5) | (fault << 8) | (did << IOTLB_DID);
 }
 
-/** The bits of KIND that are the page's. */
-export const IOTLB_SHIFT = 0xff;
+/** The bits of KIND that are the page's; where the domain-id begins. */
+export const IOTLB_SHIFT = 0x1f;
+export const IOTLB_DID = 16;
 
 export function shiftOf(kind: number): number {
   return kind & IOTLB_SHIFT;
 }
 
 export function pgttOf(kind: number): number {
-  return (kind >>> 8) & 0xff;
+  return (kind >>> 5) & 7;
 }
 
 export function faultOf(kind: number): number {
-  return kind >>> 16;
+  return (kind >>> 8) & 0xff;
+}
+
+function didOf(kind: number): number {
+  return kind >>> IOTLB_DID;
 }
 
 const LARGE_2M = 1;
@@ -50,8 +56,8 @@ const LARGE_1G = 2;
 
 export class Iotlb {
   readonly tags: TagCache;
-  #did = new Int32Array(0);
-  #pasid = new Int32Array(0);
+  /** PASID that entries of requests without one are invalidated by. */
+  #ridPasid = new Int32Array(0);
   /** Sizes above 4 KiB that were filled since the last global invalidation: LARGE bits. */
   #large = 0;
 
@@ -59,40 +65,36 @@ export class Iotlb {
     this.tags = new TagCache(capacity);
   }
 
-  /** @param pasid as the request has it: NO_PASID finds entries of requests without PASID. @returns slot, or -1 */
+  /**
+   * @param pasid as the request has it: NO_PASID finds entries of requests without PASID
+   * @returns slot; negative, and what `fillPage` wants to know, when there is none
+   */
   find(rid: number, pasid: number, hi: number, lo: number): number {
     const slot = this.tags.find((rid << 8) | 12, pasid, hi, lo & (-1 << 12));
-    return slot < 0 && this.#large !== 0 ? this.#findLarge(rid, pasid, hi, lo) : slot;
+    return slot < 0 && this.#large !== 0 ? this.#findLarge(slot, rid, pasid, hi, lo) : slot;
   }
 
-  #findLarge(rid: number, pasid: number, hi: number, lo: number): number {
+  #findLarge(missed: number, rid: number, pasid: number, hi: number, lo: number): number {
     const { tags } = this;
-    let slot = (this.#large & LARGE_2M) !== 0 ? tags.find((rid << 8) | 21, pasid, hi, lo & (-1 << 21)) : -1;
+    let slot = (this.#large & LARGE_2M) !== 0 ? tags.find((rid << 8) | 21, pasid, hi, lo & (-1 << 21)) : missed;
     if (slot < 0 && (this.#large & LARGE_1G) !== 0) slot = tags.find((rid << 8) | 30, pasid, hi, lo & (-1 << 30));
-    return slot;
+    return slot < 0 ? missed : slot;
   }
 
   /** A slot for a page of `shift` bits (12, 21 or 30). @returns where its words are: IotlbWord; the caller fills them */
-  fill(rid: number, pasid: number, hi: number, lo: number, shift: number, did: number, effectivePasid: number): number {
-    const slot = this.tags.claim((rid << 8) | shift, pasid, hi, alignLo(lo, shift));
+  fill(rid: number, pasid: number, hi: number, lo: number, shift: number, effectivePasid: number): number {
+    const { tags } = this;
+    const slot = tags.claim((rid << 8) | shift, pasid, hi, alignLo(lo, shift));
     if (shift === 21) this.#large |= LARGE_2M;
     else if (shift === 30) this.#large |= LARGE_1G;
-    return this.#own(slot, did, effectivePasid);
-  }
-
-  /** The same for a 4 KiB page of a request with PASID that `find` has just missed. */
-  fillPage(rid: number, pasid: number, hi: number, lo: number, did: number): number {
-    return this.#own(this.tags.place((rid << 8) | 12, pasid, hi, lo & (-1 << 12)), did, pasid);
-  }
-
-  #own(slot: number, did: number, pasid: number): number {
-    if (this.#did.length === 0) {
-      this.#did = new Int32Array(this.tags.slots);
-      this.#pasid = new Int32Array(this.tags.slots);
-    }
-    this.#did[slot] = did;
-    this.#pasid[slot] = pasid;
+    if (this.#ridPasid.length === 0) this.#ridPasid = new Int32Array(tags.slots);
+    this.#ridPasid[slot] = effectivePasid;
     return ownOf(slot);
+  }
+
+  /** The same for a 4 KiB page of a request with PASID. @param missed what `find` has just answered */
+  fillPage(missed: number, rid: number, pasid: number, hi: number, lo: number): number {
+    return ownOf(this.tags.place(~missed, (rid << 8) | 12, pasid, hi, lo & (-1 << 12)));
   }
 
   invalidateAll(): number {
@@ -104,7 +106,7 @@ export class Iotlb {
     const { tags } = this;
     const before = tags.size;
     if (before === 0) return 0;
-    for (let slot = 0; slot < tags.capacity; slot++) if (this.#did[slot] === did) tags.drop(slot);
+    for (let slot = 0; slot < tags.capacity; slot++) if (this.#did(slot) === did) tags.drop(slot);
     return before - tags.size;
   }
 
@@ -114,7 +116,7 @@ export class Iotlb {
     const before = tags.size;
     if (before === 0) return 0;
     for (let slot = 0; slot < tags.capacity; slot++) {
-      if (this.#did[slot] === did && (this.#firstStage(slot) || this.#meets(slot, hi, lo, shift))) tags.drop(slot);
+      if (this.#did(slot) === did && (this.#firstStage(slot) || this.#meets(slot, hi, lo, shift))) tags.drop(slot);
     }
     return before - tags.size;
   }
@@ -124,7 +126,7 @@ export class Iotlb {
     const before = tags.size;
     if (before === 0) return 0;
     for (let slot = 0; slot < tags.capacity; slot++)
-      if (this.#did[slot] === did && this.#pasid[slot] === pasid) tags.drop(slot);
+      if (this.#did(slot) === did && this.#pasid(slot) === pasid) tags.drop(slot);
     return before - tags.size;
   }
 
@@ -135,8 +137,8 @@ export class Iotlb {
     if (before === 0) return 0;
     for (let slot = 0; slot < tags.capacity; slot++) {
       if (
-        this.#did[slot] === did &&
-        this.#pasid[slot] === pasid &&
+        this.#did(slot) === did &&
+        this.#pasid(slot) === pasid &&
         this.#firstStage(slot) &&
         this.#meets(slot, hi, lo, shift)
       )
@@ -147,6 +149,15 @@ export class Iotlb {
 
   #kind(slot: number): number {
     return this.tags.words[ownOf(slot) + IotlbWord.KIND];
+  }
+
+  #did(slot: number): number {
+    return didOf(this.#kind(slot));
+  }
+
+  #pasid(slot: number): number {
+    const pasid = this.tags.b(slot);
+    return pasid === NO_PASID ? this.#ridPasid[slot] : pasid;
   }
 
   #firstStage(slot: number): boolean {

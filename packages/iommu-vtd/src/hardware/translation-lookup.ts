@@ -173,10 +173,10 @@ export class TranslationLookup {
   ): void {
     const trace = this.#trace;
     const { rid, pasid, hi, lo } = request;
-    const at = this.#iotlb.fill(rid, pasid, hi, lo, shift, entry.did, request.effectivePasid);
+    const at = this.#iotlb.fill(rid, pasid, hi, lo, shift, request.effectivePasid);
     const near = meetsInterruptRange(paHi, paLo, shift) || (pasid === NO_PASID && meetsInterruptRange(hi, lo, shift));
     const held = near ? rights | Right.NEAR_INTERRUPTS : rights;
-    this.#set(at, paHi, paLo & (-1 << shift), held, kindOf(shift, entry.pgtt, fault));
+    this.#set(at, paHi, paLo & (-1 << shift), held, kindOf(shift, entry.pgtt, fault, entry.did));
     if (trace.enabled) {
       trace.emit("tlb:filled", {
         unit: this.#unit,
