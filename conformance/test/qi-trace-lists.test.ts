@@ -19,8 +19,15 @@ describe("qi-trace, a scatter list without cache tag events", () => {
 
   it("ends where the mappings are not side by side", async () => {
     expect(await replay(...comes, mapped(AT + 0x10000, PAGE), ...list, iotlb(5, AT + 2), ...one)).toEqual([
-      "not applicable: 1 × mapping of a domain that the trace does not tell",
-      "3 passed, 0 failed",
+      "FAIL t:4: map 0xfff90000+0x1000: Linux queues nothing",
+      "3 passed, 1 failed",
+    ]);
+  });
+
+  it("has nothing queued for it where the domain has no device yet", async () => {
+    expect(await replay(...one, mapped(0, PAGE), ...comes)).toEqual([
+      "not applicable: 1 × mapping right before a device comes: its domain may have none",
+      "2 passed, 0 failed",
     ]);
   });
 

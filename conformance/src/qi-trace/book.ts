@@ -44,8 +44,8 @@ export class Book {
   /** The thread's events end, perhaps in the middle of something. */
   end({ at, current, maps, lastMap }: Thread): void {
     if (!at || this.edges.othersSince(at, at.line)) return;
-    for (const step of current) step.doubt = IN_PART;
+    for (const step of current) step.doubt ??= IN_PART;
     // Where the lines do not tell a task from its interrupts, an interrupt's calls may have come behind those of a list.
-    if (lastMap && maps.at(-1) === lastMap) lastMap.doubt = IN_PART;
+    if (lastMap && maps.at(-1) === lastMap) lastMap.doubt ??= IN_PART;
   }
 }

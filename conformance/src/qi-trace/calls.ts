@@ -5,7 +5,8 @@ import type { FtraceEvent } from "./ftrace.js";
 import type { Attach, Detach, FlushAll, MapStep, UnmapStep } from "./steps.js";
 import { type Call, goesOn, type Thread, takeEnd } from "./thread.js";
 
-const NO_DEVICE = "unmap right after a device has left: its domain may have none";
+const NO_DEVICE_LEFT = "unmap right after a device has left: its domain may have none";
+const NO_DEVICE_YET = "mapping right before a device comes: its domain may have none";
 
 export class Calls {
   /** Unmaps, and those that an invalidation of their own was announced for. */
@@ -31,7 +32,7 @@ export class Calls {
     const call = { kind: "unmap" as const, parts: [{ iova, size }], ...inDomain(thread) };
     called(thread, call);
     const step: UnmapStep = this.book.add({ ...call, own: false, ...this.book.begun(event, thread) });
-    if (thread.hasDetached) step.doubt ??= NO_DEVICE;
+    if (thread.hasDetached) step.doubt ??= NO_DEVICE_LEFT;
     thread.unmaps.push(step);
     thread.current.push(step);
     this.unmaps++;
@@ -39,6 +40,7 @@ export class Calls {
 
   /** A device that is coming; the event that ends it says which. */
   attaching(event: FtraceEvent, thread: Thread, device = ""): Attach {
+    for (const map of thread.maps) map.doubt ??= NO_DEVICE_YET;
     thread.attaching ??= this.book.add({
       kind: "attach",
       ...this.book.begun(event, thread),

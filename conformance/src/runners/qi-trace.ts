@@ -12,9 +12,6 @@ import { Recorder } from "../qi-trace/recorder.js";
 import type { MapStep, QiDescriptor, Recording, Step, UnmapStep } from "../qi-trace/steps.js";
 import type { Report } from "../report.js";
 
-const ALL = 2n ** 64n - 1n;
-const UNKNOWN_DOMAIN = "of a domain that the trace does not tell";
-
 export const holds = "iommu:map or iommu:unmap events with the qi_submit lines for them";
 
 export function recognises({ records }: LoadedFile): boolean {
@@ -65,7 +62,8 @@ class Comparison {
       case "boot":
         return this.#compare(step, this.boot);
       case "attach":
-        if (step.did === undefined || step.device === "") return this.report.notApplicable(`device ${UNKNOWN_DOMAIN}`);
+        if (step.did === undefined || step.device === "")
+          return this.report.notApplicable("device that comes to a domain that the trace does not tell");
         await player.attach(step.device, step.did);
         return this.#compare(step, player.take());
       case "detach":
@@ -83,7 +81,7 @@ class Comparison {
   }
 
   async #map(step: MapStep): Promise<void> {
-    if (step.did === undefined) return this.report.notApplicable(`mapping ${UNKNOWN_DOMAIN}`);
+    if (step.did === undefined) return this.#somewhere(step, this.recording.cachingMode);
     if (!(await this.player.map(step.parts, step.did)))
       this.report.notApplicable(
         "mapping where an earlier one of its domain still is: that one was taken away just before it",
@@ -93,7 +91,7 @@ class Comparison {
 
   async #unmap(step: UnmapStep): Promise<void> {
     const { lazy } = this.recording;
-    if (step.did === undefined) return this.#unmapSomewhere(step);
+    if (step.did === undefined) return this.#somewhere(step, !lazy);
     // A lazy kernel does not put off every unmap: 7.3 flushes what it unlinks of an IOVA at once.
     const deferred = lazy && !step.own;
     const filled = await this.player.unmap(step.parts, step.did, step.cpu, deferred);
@@ -103,9 +101,9 @@ class Comparison {
     else this.#compare(step, this.player.take());
   }
 
-  /** Nothing was queued for it: with a strict kernel, that differs whatever the domain. */
-  #unmapSomewhere(step: UnmapStep): void {
-    if (this.recording.lazy) this.report.notApplicable(`unmap ${UNKNOWN_DOMAIN}`);
+  /** Nothing was queued for it. @param wrong in whatever domain it is */
+  #somewhere(step: MapStep | UnmapStep, wrong: boolean): void {
+    if (!wrong) this.report.notApplicable(`${step.kind} in a domain that the trace does not tell`);
     else if (step.doubt) this.report.notApplicable(step.doubt);
     else this.report.fail(`${this.#where(step)}: Linux queues nothing`);
   }
@@ -141,13 +139,16 @@ class Comparison {
   }
 }
 
-/** What Linux queued is some of ours, or is for more than what the file shows of the call. */
+/** What Linux queued is some of ours, or is for pages around what the file shows of the call. */
 function mayBeMore(linux: readonly QiDescriptor[], ours: readonly QiDescriptor[]): boolean {
   if (linux.length < ours.length) return linux.every((one) => text(ours).includes(text([one])));
-  const pages = linux.length === 1 && ours.length === 1 && pagesOf(ours[0]);
-  if (!pages) return false;
-  const { start, end } = pagesOf(linux[0]) ?? { start: 0n, end: ALL };
-  return start <= pages.start && end >= pages.end && end - start > pages.end - pages.start;
+  const shown = linux.length === 1 && ours.length === 1 && pagesOf(ours[0]);
+  if (!shown) return false;
+  const pages = pagesOf(linux[0]);
+  if (!pages) return true;
+  const larger = pages.end - pages.start > shown.end - shown.start;
+  const earlier = linux[0][1] >> 12n < ours[0][1] >> 12n;
+  return pages.start <= shown.start && pages.end >= shown.end && (larger || earlier);
 }
 
 function text(descriptors: readonly QiDescriptor[]): string {
