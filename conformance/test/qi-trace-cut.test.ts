@@ -111,6 +111,13 @@ describe("lines", () => {
     }
   });
 
+  it("of another kind of machine are refused", async () => {
+    const first = "qi_submit: p_iotlb_inv dmar0: 0x1000050036 0x40 0x0 0x0";
+    await expect(replay(mapped(AT, PAGE), first)).rejects.toThrow("t invalidates by PASID (p_iotlb_inv)");
+    const other = iotlb(5, AT).replace("dmar0", "dmar1");
+    await expect(replay(mapped(AT, PAGE), iotlb(5, AT), other)).rejects.toThrow("more than one unit, dmar0 and dmar1");
+  });
+
   it("are no trace without descriptors", () => {
     const records = [line(mapped(AT, PAGE)), line(unmapped(AT, PAGE))];
     expect(recognises({ path: "t", name: "t", document: records, records })).toBe(false);

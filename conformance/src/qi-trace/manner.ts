@@ -34,3 +34,20 @@ export function isLazyUntagged(events: readonly FtraceEvent[]): boolean {
 export function waitsForCommon(unmaps: number, own: number): boolean {
   return (unmaps - own) * 8 > unmaps;
 }
+
+/** Why the player cannot stand for the recorded machine; undefined when it can. */
+export function unlike(events: readonly FtraceEvent[]): string | undefined {
+  const units = new Map<string, number>();
+  let legacy = 0;
+  let scalable = 0;
+  for (const { name, text } of events) {
+    const [, kind, unit] = (name === "qi_submit" && /^(\w+) (\w+):/.exec(text)) || [];
+    if (kind === "p_iotlb_inv") scalable++;
+    if (kind !== "iotlb_inv") continue;
+    legacy++;
+    units.set(unit, (units.get(unit) ?? 0) + 1);
+  }
+  if (scalable > legacy) return "invalidates by PASID (p_iotlb_inv): the suite plays legacy mode";
+  const busy = [...units].filter(([, count]) => count * 20 > legacy).map(([unit]) => unit);
+  return busy.length > 1 ? `is of more than one unit, ${busy.join(" and ")}: the suite plays one` : undefined;
+}

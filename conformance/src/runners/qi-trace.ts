@@ -7,10 +7,12 @@ import type { LoadedFile } from "../load.js";
 import { pagesOf, unaligned } from "../qi-trace/descriptor.js";
 import { assignDomains } from "../qi-trace/domains.js";
 import { parseFtrace } from "../qi-trace/ftrace.js";
+import { unlike } from "../qi-trace/manner.js";
 import { Player } from "../qi-trace/player.js";
 import { Recorder } from "../qi-trace/recorder.js";
 import type { MapStep, QiDescriptor, Recording, Step, UnmapStep } from "../qi-trace/steps.js";
 import type { Report } from "../report.js";
+import { UsageError } from "../tool.js";
 
 export const holds = "iommu:map or iommu:unmap events with the qi_submit lines for them";
 
@@ -21,7 +23,10 @@ export function recognises({ records }: LoadedFile): boolean {
 
 export async function run(files: LoadedFile[], report: Report): Promise<void> {
   for (const file of files) {
-    const recording = Recorder.read(parseFtrace(file.records as string[]));
+    const events = parseFtrace(file.records as string[]);
+    const reason = unlike(events);
+    if (reason) throw new UsageError(`${file.path} ${reason}`);
+    const recording = Recorder.read(events);
     for (const { map, unmap } of assignDomains(recording))
       report.fail(
         `${file.name}:${unmap.line}: unmap from domain-id ${unmap.did} of what line ${map.line} maps in ${map.did}`,
