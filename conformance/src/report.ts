@@ -24,10 +24,7 @@ export class Report {
     try {
       await judge();
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      // What the language says of a value of the wrong kind is no sentence of the suite's.
-      const ours = !(error instanceof TypeError || error instanceof SyntaxError || error instanceof RangeError);
-      this.fail(`${where}: ${ours ? reason : `cannot be read: ${reason}`}`);
+      this.fail(`${where}: ${reasonOf(error)}`);
     }
   }
 
@@ -51,4 +48,12 @@ export class Report {
     this.#print(this.lastLine);
     return this.failed > 0 ? 1 : 0;
   }
+}
+
+/** Why a case could not be judged. */
+export function reasonOf(error: unknown): string {
+  const reason = error instanceof Error ? error.message : String(error);
+  // What the language says of a value of the wrong kind is no sentence of the suite's.
+  const ours = !(error instanceof TypeError || error instanceof SyntaxError || error instanceof RangeError);
+  return ours ? reason : `cannot be read: ${reason}`;
 }

@@ -2,8 +2,8 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { loadFile } from "../src/load.js";
 import { Report } from "../src/report.js";
-import type { ScriptCase } from "../src/runners/device-script.js";
 import { run } from "../src/runners/smmu-script.js";
+import type { ScriptCase } from "../src/script/device-script.js";
 
 async function answers(...cases: ScriptCase[]): Promise<string[]> {
   const lines: string[] = [];

@@ -3,8 +3,9 @@ import { SlabMemory } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import { loadFile } from "../src/load.js";
 import { Report } from "../src/report.js";
-import { runCase, type ScriptCase, type ScriptedDevice } from "../src/runners/device-script.js";
 import { run } from "../src/runners/vtd-script.js";
+import { runCase, type ScriptCase, type ScriptedDevice } from "../src/script/device-script.js";
+import { bytesOf, bytesToHex } from "../src/script/values.js";
 
 describe("vtd-script", () => {
   it("agrees with the scripts of OpenVMM, QEMU and kvm-unit-tests", async () => {
@@ -58,6 +59,19 @@ describe("vtd-script, of what a file may hold", () => {
     expect(lines).toEqual(["1 passed, 0 failed"]);
   });
 
+  it("checks no more than a step expects: an address, bytes, any fault, or nothing", async () => {
+    const steps = [
+      { op: "dma_read", rid: 16, iova: 0x1000, len: 2, expect: { bytes: "0000" } },
+      { op: "dma_read", rid: 16, iova: 0x1000, len: 2 },
+      { op: "translate", rid: 16, iova: 0x1000, expect: "0x80000" },
+      { op: "translate", rid: 16, iova: 0x9000 },
+      { op: "translate", rid: 16, iova: 0x9000, expect: "READ_ACCESS_DENIED" },
+      { op: "dma_read", rid: 16, iova: 0x9000, len: 2, expect: { fault: "READ_ACCESS_DENIED" } },
+    ];
+    expect(await judge([...mapped, ...steps])).toEqual(["1 passed, 0 failed"]);
+    expect((await judge([...mapped, { ...steps[0], iova: 0x9000 }]))[0]).toContain("fault 0x6");
+  });
+
   it("finds a fault's record in whichever register it is", async () => {
     const record = (fi: string) => ({ F: 1, SID: "0x10", FR: "0x6", "T(type: 1=read)": 1, "FI(addr[63:12])": fi });
     const wrong = (iova: string) => ({
@@ -86,7 +100,7 @@ describe("vtd-script, of what a file may hold", () => {
       "a feature",
       [{ op: "mmio_read", width: 32, off: 0, expect: "0x99" }],
       { levitation: 1 },
-      "(mask 0x-1); the unit's levitation is not known",
+      "got 0x10; the unit's levitation is not known",
     ],
   ])("reports %s that it does not know as a failure and goes on", async (_what, steps, config, line) => {
     const lines = await judge(steps, config);
@@ -209,6 +223,17 @@ describe("device scripts", () => {
       { op: "mem_expect", width: 64, addr: "0x103", value: "0x0" },
     );
     expect(runCase(device(new Map()), each)).toBe("");
+  });
+
+  it("take numbers, bytes and fields in every form that says what it means", () => {
+    const each = script(
+      { op: "mem_write", width: "16", addr: 0x104, value: 0xabcd },
+      { op: "mem_expect", addr: "260", value: "0xFFFFABCD", mask: "0xffff" },
+      { op: "mem_expect_fields", addr: 0x104, fields: { "top[15]": true, "next(bit 14)": false } },
+    );
+    expect(runCase(device(new Map()), each)).toBe("");
+    for (const bytes of ["abCD", "0xab cd", [0xab, "0xcd"]]) expect(bytesToHex(bytesOf(bytes))).toBe("abcd");
+    expect(() => bytesOf("abc")).toThrow('not bytes in a device script: "abc"');
   });
 
   it("compare a register with what it was, and its halves with the whole", () => {

@@ -31,20 +31,19 @@ import {
 } from "@iommukit/iommu-smmuv3";
 import type { LoadedFile } from "../load.js";
 import type { Report } from "../report.js";
+import { namedFields, unknownKeys } from "../script/config.js";
 import {
-  big,
   dma,
+  expectation as expectedFields,
   holdsScripts,
-  namedFields,
-  number,
   runScripts,
   type ScriptCase,
   type ScriptedDevice,
   type Step,
-  unknownKeys,
-} from "./device-script.js";
-import { inject } from "./inject.js";
-import { provoke } from "./smmu-events.js";
+} from "../script/device-script.js";
+import { inject } from "../script/inject.js";
+import { provoke } from "../script/smmu-events.js";
+import { big, number } from "../script/values.js";
 
 interface Config {
   readonly sidsize?: number;
@@ -139,6 +138,7 @@ class SmmuDevice implements ScriptedDevice {
       if (page_size === undefined || 2 ** this.#out.shift === number(page_size)) return "";
       return `expected a page of ${page_size}, got ${hex(2 ** this.#out.shift)}`;
     }
+    if (event === undefined) return "";
     const faults = this.#faults.join();
     const matches =
       event === "ABORT_NO_EVENT" ? faults === "" || this.#silent : event === "ANY_ERROR" || faults === event;
@@ -181,17 +181,17 @@ function stream(step: Step): number {
   return number(step.sid ?? step.rid);
 }
 
-/** What a step expects; any failure where it says so in one word. */
-function expectation({ expect }: Step): Expected {
-  if (typeof expect === "string") return { event: expect };
-  const expected = (expect ?? {}) as Expected;
-  if (expected.event !== undefined || expected.event_id === undefined) return expected;
+/** An event may be told by its name or by its number. */
+function expectation(step: Step): Expected {
+  const expected = expectedFields(step, "event") as Expected;
+  if (expected.event !== undefined || (expected.event_id ?? undefined) === undefined) return expected;
   const id = number(expected.event_id);
   return { ...expected, event: EVENTS.get(id)?.name ?? hex(id) };
 }
 
 /** The chip that the script was written for. Messages exist where the script uses them. */
-function presetFor({ config: given = {}, steps }: ScriptCase): Smmuv3Preset {
+function presetFor({ config: named, steps }: ScriptCase): Smmuv3Preset {
+  const given = named ?? {};
   const config = given as Config;
   const base = PRESETS["qemu-11-virt"];
   // OpenVMM's chip, whose scripts name their StreamID size, has no SubstreamIDs and nothing of IDR3.

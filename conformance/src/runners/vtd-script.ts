@@ -31,18 +31,17 @@ import {
 } from "@iommukit/iommu-vtd";
 import type { LoadedFile } from "../load.js";
 import type { Report } from "../report.js";
+import { namedFields, unknownKeys } from "../script/config.js";
 import {
-  big,
   dma,
+  expectation as expectedFields,
   holdsScripts,
-  namedFields,
-  number,
   runScripts,
   type ScriptedDevice,
   type Step,
-  unknownKeys,
-} from "./device-script.js";
-import { inject } from "./inject.js";
+} from "../script/device-script.js";
+import { inject } from "../script/inject.js";
+import { big, number } from "../script/values.js";
 
 type Config = Readonly<Record<string, unknown>>;
 type Expected = Readonly<Record<string, unknown>>;
@@ -157,6 +156,7 @@ class VtdDevice implements ScriptedDevice {
   /** Difference between an answer and what is expected: an address, a fault with its reason and record, or just any fault. */
   #translation(status: number, expected: Expected): string {
     const { pa, page_size, fault_reason, frcd } = expected;
+    if (pa === undefined && !expectsFault(expected)) return "";
     if (pa !== undefined) {
       if (status !== TranslationStatus.OK) return `expected ${JSON.stringify(pa)}, got fault ${this.#reasons()}`;
       return (
@@ -213,7 +213,7 @@ class VtdDevice implements ScriptedDevice {
     return dma(step, this.memory, (iova, first) => {
       const status = this.#translate(step, iova, write);
       const failed = first ? this.#translation(status, expected) : "";
-      if (failed !== "" || expected.pa === undefined) return failed;
+      if (failed !== "" || expectsFault(expected)) return failed;
       return status === TranslationStatus.OK ? physical(this.#out.hi, this.#out.lo) : `fault ${this.#reasons()}`;
     });
   }
@@ -260,9 +260,13 @@ class VtdDevice implements ScriptedDevice {
   }
 }
 
-/** What a step expects; any failure where it says so in one word. */
-function expectation({ expect }: Step): Expected {
-  return typeof expect === "object" && expect !== null ? (expect as Expected) : {};
+/** A word alone means that the request faults. */
+function expectation(step: Step): Expected {
+  return expectedFields(step, "fault");
+}
+
+function expectsFault({ fault, fault_reason, frcd }: Expected): boolean {
+  return fault !== undefined || fault_reason !== undefined || frcd !== undefined;
 }
 
 function same(what: string, expected: unknown, actual: number | bigint | string): string {
@@ -287,5 +291,5 @@ export function recognises(file: LoadedFile): boolean {
 }
 
 export async function run(files: LoadedFile[], report: Report): Promise<void> {
-  runScripts(files, ({ config = {} }) => new VtdDevice(config), report);
+  runScripts(files, ({ config }) => new VtdDevice(config ?? {}), report);
 }

@@ -4,7 +4,9 @@
  */
 import { hex, type Mmio, type PhysicalMemory } from "@iommukit/core";
 import { type LoadedFile, listIn } from "../load.js";
-import type { Report } from "../report.js";
+import { type Report, reasonOf } from "../report.js";
+import { COMMON_CONFIG } from "./config.js";
+import { big, bytesOf, bytesToHex, length, number } from "./values.js";
 
 /** A step's fields: numbers are plain or hex strings. */
 export interface Step {
@@ -33,35 +35,6 @@ export interface ScriptedDevice {
   step(step: Step): string | undefined;
 }
 
-/** Number of a field; hex strings and plain numbers. @throws Error for anything else */
-export function number(value: unknown): number {
-  const result = typeof value === "string" || typeof value === "number" ? Number(value) : Number.NaN;
-  if (!Number.isSafeInteger(result)) throw new Error(`not a number in a device script: ${JSON.stringify(value)}`);
-  return result;
-}
-
-/** More than any script fills or copies at once. */
-const MOST_BYTES = 0x1000_0000;
-
-/** A number of bytes. @throws Error for one that no script would mean */
-export function length(value: unknown): number {
-  const bytes = number(value);
-  if (bytes < 0 || bytes > MOST_BYTES) throw new Error(`not a length in a device script: ${JSON.stringify(value)}`);
-  return bytes;
-}
-
-export function big(value: unknown): bigint {
-  return typeof value === "string" ? BigInt(value) : BigInt(number(value));
-}
-
-export function bytesOf(value: string): Uint8Array {
-  return Uint8Array.from({ length: value.length / 2 }, (_, i) => Number.parseInt(value.slice(i * 2, i * 2 + 2), 16));
-}
-
-export function bytesToHex(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
 /** Bytes of an access: `width` is in bits, and 64 where a step has none. */
 function widthOf({ width = 64 }: Step): number {
   const bytes = number(width) / 8;
@@ -76,7 +49,7 @@ function maskOf({ mask }: Step): bigint {
 function differs(what: string, expected: bigint, actual: bigint, mask: bigint): string {
   return ((expected ^ actual) & mask) === 0n
     ? ""
-    : `${what}: expected ${hex(expected & mask)}, got ${hex(actual & mask)} (mask ${hex(mask)})`;
+    : `${what}: expected ${hex(expected & mask)}, got ${hex(actual & mask)}${mask === -1n ? "" : ` (mask ${hex(mask)})`}`;
 }
 
 /** Little-endian value of RAM. */
@@ -126,10 +99,10 @@ class Script {
     }
   }
 
-  /** Fields named as `event_id[7:0]` or `RnW(bit 99)`. */
+  /** Fields named as `event_id[7:0]`, `RnW[99]` or `RnW(bit 99)`. */
   #fields(addr: number, fields: Readonly<Record<string, unknown>>): string {
     for (const [name, value] of Object.entries(fields)) {
-      const range = /\[(\d+):(\d+)\]|\(bit (\d+)\)/.exec(name);
+      const range = /\[(\d+):(\d+)\]|(?:\[|\(bit )(\d+)[\])]/.exec(name);
       if (!range) throw new Error(`device script: no bits in field ${name}`);
       const msb = Number(range[1] ?? range[3]);
       const lsb = Number(range[2] ?? range[3]);
@@ -193,7 +166,7 @@ export function dma(
   translate: (iova: bigint, first: boolean) => number | string,
 ): string {
   const write = step.op === "dma_write";
-  const data = write ? bytesOf(String(step.bytes)) : new Uint8Array(length(step.len));
+  const data = write ? bytesOf(step.bytes) : new Uint8Array(length(step.len));
   for (let done = 0; done < data.length; ) {
     const iova = big(step.iova) + BigInt(done);
     const pa = translate(iova, done === 0);
@@ -204,7 +177,15 @@ export function dma(
   }
   const bytes = (step.expect as { readonly bytes?: unknown } | undefined)?.bytes ?? step.bytes;
   const got = bytesToHex(data);
-  return write || bytes === undefined || bytes === got ? "" : `bytes: expected ${JSON.stringify(bytes)}, got ${got}`;
+  return write || bytes === undefined || bytesToHex(bytesOf(bytes)) === got
+    ? ""
+    : `bytes: expected ${JSON.stringify(bytes)}, got ${got}`;
+}
+
+/** What a step expects, as fields: nothing where it says nothing, an address or a word where it has only that. */
+export function expectation({ expect }: Step, word: string): Readonly<Record<string, unknown>> {
+  if (typeof expect === "number" || (typeof expect === "string" && expect.startsWith("0x"))) return { pa: expect };
+  return typeof expect === "string" ? { [word]: expect } : ((expect ?? {}) as Readonly<Record<string, unknown>>);
 }
 
 /** The first difference of a case, with the number of its step; "" when it runs through. Steps marked `portability` may differ. */
@@ -217,28 +198,6 @@ export function runCase(device: ScriptedDevice, { steps }: ScriptCase): string {
   return "";
 }
 
-/** Keys of a case's `config` that say nothing of the unit. */
-const COMMON_CONFIG: readonly string[] = ["note", "mmio_base"];
-
-type Config = Readonly<Record<string, unknown>>;
-interface NamedFields {
-  readonly fields: readonly { readonly name: string }[];
-}
-
-/** Keys of `config` that are neither known by themselves nor fields of one of the tables. */
-export function unknownKeys(config: Config, known: readonly string[], tables: readonly NamedFields[]): string[] {
-  const fields = tables.flatMap((table) => table.fields.map(({ name }) => name));
-  return Object.keys(config).filter(
-    (key) => ![...COMMON_CONFIG, ...known].includes(key) && !fields.includes(key.toUpperCase()),
-  );
-}
-
-/** What `config` says of the fields of an identification register by their names, in any case: `{ ats: 1, fs5lp: 1 }`. */
-export function namedFields(config: Config, table: NamedFields): Record<string, number> {
-  const values = new Map(Object.entries(config).map(([key, value]) => [key.toUpperCase(), value]));
-  const given = table.fields.filter(({ name }) => values.has(name));
-  return Object.fromEntries(given.map(({ name }) => [name, number(values.get(name))]));
-}
 /** Steps that only device scripts have. */
 const SCRIPTED = /^(mem|mmio|dma)_|^translate$/;
 
@@ -284,6 +243,6 @@ function answerOf(each: ScriptCase, make: (script: ScriptCase) => ScriptedDevice
       ? difference
       : `${difference}; the unit's ${unknown.join(", ")} is not known`;
   } catch (error) {
-    return (error as Error).message;
+    return reasonOf(error);
   }
 }
