@@ -127,7 +127,7 @@ describe("translation request (3.9.1.2, G35)", () => {
     expect(m.ats(VA + 0x1000n)).toBe(CA);
   });
 
-  it("updates the access flag, and dirty state only for NW = 0 (3.13.6)", () => {
+  it("updates the access flag, and dirty state only for NW = 0 (3.13.7)", () => {
     const m = atsMachine({}, { AF: false, AP: "readOnly", DBM: true });
     m.cd({ HA: true, HD: true });
     m.ats(VA, READ);

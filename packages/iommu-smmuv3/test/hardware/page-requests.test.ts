@@ -50,7 +50,7 @@ describe("page request queue (8.1, G34)", () => {
     ]);
   });
 
-  it("interrupts when it was empty, or for each last request with LO (6.3.35)", () => {
+  it("interrupts when it was empty, or for each last request with LO (6.3.36)", () => {
     const m = machine();
     for (const last of [true, true, false]) m.pageRequest({ rid: 0, last });
     expect(m.wires).toEqual(["priq"]);
