@@ -1,7 +1,7 @@
 /** Steps that set a container up and use its device: configuration space, BARs, reset, interrupts. */
 import { EventFd, O, OpenFile } from "@iommukit/core";
 import { DeviceFlags, GroupFlags, PciIrq, PciRegion, RegionFlags, VfioExtension } from "@iommukit/vfio-type1";
-import type { CaseProgram, CaseStep, StepHandler } from "./case-program.js";
+import type { CaseArguments, CaseProgram, StepHandler } from "./case-program.js";
 
 /** As many vectors as the test takes. */
 const VECTORS = 16;
@@ -16,11 +16,11 @@ export const DEVICE_STEPS: readonly StepHandler[] = [
   { pattern: /^DEVICE_RESET$/, run: reset },
   { pattern: /^SET_IRQS$/, run: setIrqs },
   { pattern: /read eventfd$/, run: readEvents },
-  { pattern: /^(open|GET_API|readlink|GROUP_|CHECK_|DEVICE_GET)/, run: setup },
+  { pattern: /^(open|GET_API|GET_INFO|readlink|GROUP_|CHECK_|DEVICE_GET)/, run: setup },
   { pattern: /^SET_IOMMU$/, run: setIommu },
 ];
 
-async function configSpace(program: CaseProgram, args: CaseStep["args"], expect: unknown, op: string): Promise<void> {
+async function configSpace(program: CaseProgram, args: CaseArguments, expect: unknown, op: string): Promise<void> {
   const device = await program.keptDevice();
   const at = args.off as number;
   const [low, high] = await device.read(PciRegion.CONFIG, at, 2);
@@ -50,14 +50,14 @@ async function bars(program: CaseProgram): Promise<void> {
   await device.close();
 }
 
-async function reset(program: CaseProgram, _args: CaseStep["args"], expect: unknown): Promise<void> {
+async function reset(program: CaseProgram, _args: CaseArguments, expect: unknown): Promise<void> {
   const device = await program.device();
   if (((await device.info()).flags & DeviceFlags.RESET) !== 0)
     await program.call("RESET", expect, () => device.reset());
   else program.note("RESET", "the device cannot be reset");
 }
 
-async function setIrqs(program: CaseProgram, args: CaseStep["args"], expect: unknown): Promise<void> {
+async function setIrqs(program: CaseProgram, args: CaseArguments, expect: unknown): Promise<void> {
   const device = await program.keptDevice();
   const { events, machine, task } = program;
   const index = program.id.includes("msix") ? PciIrq.MSIX : PciIrq.MSI;
@@ -71,7 +71,7 @@ async function setIrqs(program: CaseProgram, args: CaseStep["args"], expect: unk
   } else await program.call("SET_IRQS", expect, () => device.disableIrqs(index));
 }
 
-async function readEvents(program: CaseProgram, _args: CaseStep["args"], expect: unknown): Promise<void> {
+async function readEvents(program: CaseProgram, _args: CaseArguments, expect: unknown): Promise<void> {
   if (program.events.length === 0) program.note("read eventfd", "no interrupt was enabled", expect);
   for (const event of program.events) {
     const bytes = new Uint8Array(8);
@@ -80,26 +80,47 @@ async function readEvents(program: CaseProgram, _args: CaseStep["args"], expect:
   }
 }
 
-async function setup(program: CaseProgram, args: CaseStep["args"], expect: unknown, op: string): Promise<void> {
+/** Indices of regions or interrupts: a number, or several names: "MSI, MSIX". */
+function indices(value: unknown, names: Readonly<Record<string, number>>): number[] {
+  return String(value)
+    .split(/[, ]+/)
+    .map((name) => names[name] ?? Number(name.replace(/^BAR/, "")));
+}
+
+async function setup(program: CaseProgram, args: CaseArguments, expect: unknown, op: string): Promise<void> {
   const { container, group } = program;
   const checks: Readonly<Record<string, () => Promise<boolean>>> = {
     GET_API_VERSION: async () => (await container.apiVersion()) === 0,
+    GET_INFO: async () => (await container.info()).pgsizes !== 0n,
     GROUP_GET_STATUS: async () => ((await group.status()) & GroupFlags.VIABLE) !== 0,
-    CHECK_EXTENSION: async () => (await container.checkExtension(args.type as number)) > 0,
-    GROUP_GET_DEVICE_FD: async () => (await program.keptDevice()).fd >= 0,
+    CHECK_EXTENSION: async () => (await container.checkExtension(Number(args.type))) > 0 === (expect !== 0),
+    GROUP_GET_DEVICE_FD: async () => {
+      const { name = "bdf" } = args as { readonly name?: string };
+      const device = name === "bdf" ? program.keptDevice() : group.device(name);
+      return (await device).fd >= 0;
+    },
     DEVICE_GET_INFO: async () => (await (await program.keptDevice()).info()).numRegions === PciRegion.COUNT,
     DEVICE_GET_REGION_INFO: async () => {
-      const { flags } = await (await program.keptDevice()).regionInfo(PciRegion.CONFIG);
-      return (flags & RegionFlags.MMAP) === 0;
+      const device = await program.keptDevice();
+      let mmap = 0;
+      for (const index of indices(args.index ?? "CONFIG", PciRegion))
+        mmap |= (await device.regionInfo(index)).flags & RegionFlags.MMAP;
+      return expect !== "no MMAP flag" || mmap === 0;
     },
-    DEVICE_GET_IRQ_INFO: async () => (await (await program.keptDevice()).irqInfo(PciIrq.MSI)).count > 0,
+    DEVICE_GET_IRQ_INFO: async () => {
+      const device = await program.keptDevice();
+      let vectors = 0;
+      for (const index of indices(args.index ?? "MSI", PciIrq)) vectors += (await device.irqInfo(index)).count;
+      return vectors > 0;
+    },
   };
   // Opening and attaching came first: without them there would be no program.
-  if (checks[op] && !(await checks[op]())) program.note(op, "not as expected", expect);
+  const check = checks[op];
+  if (check && (await program.call(op, expect, check)) === false) program.note(op, "not as expected", expect);
 }
 
 /** The other cases begin with the IOMMU set. */
-async function setIommu(program: CaseProgram, args: CaseStep["args"], expect: unknown): Promise<void> {
+async function setIommu(program: CaseProgram, args: CaseArguments, expect: unknown): Promise<void> {
   if (!program.id.includes("wrong_type")) return;
   const wrong = String(args.type).startsWith("NOIOMMU");
   await program.call("SET_IOMMU", expect, () =>

@@ -2,6 +2,7 @@
 import { DmaMapFlags } from "@iommukit/vfio-type1";
 import {
   BAR_SIZE,
+  type CaseArguments,
   type CaseProgram,
   type CaseStep,
   GIB,
@@ -10,9 +11,8 @@ import {
   type StepHandler,
   toSize,
 } from "./case-program.js";
+import { evaluate } from "./case-values.js";
 
-/** Where the mock IOMMU of iommufd's tests begins. */
-const APERTURE_START = 1n << 24n;
 const PAGES_OF_2_MIB = 512;
 
 export const MAPPING_STEPS: readonly StepHandler[] = [
@@ -33,43 +33,57 @@ export const MAPPING_STEPS: readonly StepHandler[] = [
   { pattern: /^(mmap BAR|UNMAP whole range)/, run: mapBar },
 ];
 
-async function map(program: CaseProgram, args: CaseStep["args"], expect: unknown): Promise<void> {
+/** "READ|WRITE", READ alone, or bits that the kernel does not know. */
+function toFlags(text: unknown): number {
+  if (text === undefined) return DmaMapFlags.READ | DmaMapFlags.WRITE;
+  if (typeof text === "number") return text;
+  if (typeof text !== "string") throw new Error(`not flags in a VFIO case: ${JSON.stringify(text)}`);
+  const names = text.split(/[|, ]+/).filter((name) => name !== "" && name !== "NONE");
+  return names.reduce((flags, name) => flags | flagOf(name), 0);
+}
+
+function flagOf(name: string): number {
+  const flag = (DmaMapFlags as Readonly<Record<string, number>>)[name.replace(/^VFIO_DMA_MAP_FLAG_/, "")];
+  return flag ?? Number(evaluate(name, {}));
+}
+
+async function map(program: CaseProgram, args: CaseArguments, expect: unknown): Promise<void> {
   const bar = typeof args.vaddr === "string" && args.vaddr.includes("BAR");
-  const size = args.size === "BAR" ? BAR_SIZE : toSize(args.size ?? PAGE);
+  const size = args.size === "BAR" ? BAR_SIZE : toSize(args.size ?? PAGE, program.symbols);
   // "4K only": the BAR is mapped at an address that is no multiple of its size.
   const iova = bar && args.vaddr_alignment === "4K only" ? GIB + PAGE : await toIova(program, args.iova);
-  await program.map(expect, { iova, size });
+  const vaddr = bar || args.vaddr === undefined ? undefined : toSize(args.vaddr, program.symbols);
+  await program.map(expect, { iova, size }, vaddr, toFlags(args.flags));
 }
 
 async function toIova(program: CaseProgram, text: unknown): Promise<bigint> {
-  if (typeof text === "string" && text.startsWith("0x")) return BigInt(text);
-  if (typeof text === "number") return BigInt(text);
-  if (text === "APERTURE_START") return APERTURE_START;
+  if (text === undefined || text === "allocated") return 4n * GIB;
   if (text === "same") return program.last.iova;
-  if (text === "last iova & ~0xfff")
-    return ((await program.container.info()).iovaRanges.at(-1)?.end ?? 0n) & ~(PAGE - 1n);
-  return 4n * GIB;
+  if (typeof text !== "string" || !text.startsWith("last iova")) return toSize(text, program.symbols);
+  const last = (await program.container.info()).iovaRanges.at(-1)?.end ?? 0n;
+  return evaluate(text.replace("last iova", "LAST"), { ...program.symbols, LAST: last });
 }
 
-async function unmap(program: CaseProgram, args: CaseStep["args"], expect: unknown): Promise<void> {
+async function unmap(program: CaseProgram, args: CaseArguments, expect: unknown): Promise<void> {
   if (args.flags === "ALL") {
     await unmapAll(program, args, expect);
     return;
   }
   const iova = args.iova === undefined ? program.last.iova : await toIova(program, args.iova);
-  await program.unmap(expect, { iova, size: args.size === undefined ? program.last.size : toSize(args.size) });
+  const { size } = program.last;
+  await program.unmap(expect, { iova, size: args.size === undefined ? size : toSize(args.size, program.symbols) });
 }
 
-async function unmapAll(program: CaseProgram, args: CaseStep["args"], expect: unknown): Promise<void> {
+async function unmapAll(program: CaseProgram, args: CaseArguments, expect: unknown): Promise<void> {
   const iova = args.iova === undefined ? 0n : await toIova(program, args.iova);
   const done = await program.call("UNMAP ALL", expect, () =>
-    program.container.unmapAll({ iova, size: toSize(args.size ?? 0) }),
+    program.container.unmapAll({ iova, size: toSize(args.size ?? 0, program.symbols) }),
   );
   if (done !== undefined) program.checkSize("UNMAP ALL", done, expect);
 }
 
 /** The test library's look-up of an address that it mapped: here, what the IOMMU translates. */
-function translated(program: CaseProgram, _args: CaseStep["args"], expect: unknown): void {
+function translated(program: CaseProgram, _args: CaseArguments, expect: unknown): void {
   const group = program.machine.platform.groups.all.get(Number(program.group.id));
   const pa = group?.domain?.ops.iovaToPhys(group.domain, program.last.iova);
   if ((pa !== undefined) !== (expect !== "not found")) program.note("HVA2IOVA", `${pa}`, expect);
@@ -83,15 +97,20 @@ function pageTableLevel(program: CaseProgram): void {
   if (pageSizes.size !== 1 || !pageSizes.has(wanted)) program.note("page size", [...pageSizes].join(", "), wanted);
 }
 
-async function repeat(program: CaseProgram, args: CaseStep["args"], _expect: unknown, op: string): Promise<void> {
-  const order = Array.from({ length: 16 }, (_, i) => i);
-  if (op.endsWith("SHUFFLED")) for (let i = 15; i > 0; i--) swap(order, i, program.random.u32() % (i + 1));
-  const [inner] = args.do as readonly CaseStep[];
-  const size = toSize(inner.args.size === "2*HPAGE/16" ? (2n * MIB2) / 16n : (inner.args.size ?? PAGE));
+/** The steps inside for each i of a range, both ends included. */
+async function repeat(program: CaseProgram, args: CaseArguments, _expect: unknown, op: string): Promise<void> {
+  const { i: range = "0..15" } = args as { readonly i?: string };
+  const [first, last] = range.split("..").map(Number);
+  const order = Array.from({ length: Math.max(last - first + 1, 0) }, (_, n) => first + n);
+  if (op.endsWith("SHUFFLED"))
+    for (let n = order.length - 1; n > 0; n--) swap(order, n, program.random.u32() % (n + 1));
   for (const i of order) {
-    const range = { iova: APERTURE_START + BigInt(i) * size, size };
-    if (inner.op.startsWith("MAP")) await program.map(inner.expect, range, program.buffer + BigInt(i) * size);
-    else await program.unmap(inner.expect, range);
+    program.index = BigInt(i);
+    for (const inner of args.do as readonly CaseStep[]) {
+      const handler = MAPPING_STEPS.find(({ pattern }) => pattern.test(inner.op));
+      if (handler) await handler.run(program, inner.args ?? {}, inner.expect, inner.op);
+      else program.note(inner.op, "the runner does not know the operation");
+    }
   }
 }
 
@@ -108,7 +127,7 @@ async function checkerboardBackwards(program: CaseProgram): Promise<void> {
   await everyPage(program, { size_out: 4096 }, "UNMAP even then odd", true);
 }
 
-async function hugePage(program: CaseProgram, _args: CaseStep["args"], expect: unknown, op: string): Promise<void> {
+async function hugePage(program: CaseProgram, _args: CaseArguments, expect: unknown, op: string): Promise<void> {
   const whole = { iova: 0n, size: MIB2 };
   if (op.startsWith("MAP")) await program.map(expect, whole);
   else if (op === "UNMAP whole") await program.unmap(expect, whole);
@@ -129,7 +148,7 @@ async function again(program: CaseProgram): Promise<void> {
   await program.unmap({ size_out: Number(GIB) }, { iova: 0n, size: GIB });
 }
 
-async function mapBar(program: CaseProgram, _args: CaseStep["args"], expect: unknown, op: string): Promise<void> {
+async function mapBar(program: CaseProgram, _args: CaseArguments, expect: unknown, op: string): Promise<void> {
   const range = { iova: 4n * GIB, size: BAR_SIZE };
   if (op.startsWith("UNMAP")) await program.unmap(expect, range);
   else await program.map(expect, range, program.buffer, DmaMapFlags.READ);

@@ -10,17 +10,20 @@ import {
 } from "@iommukit/core";
 import { DmaMapFlags, VfioContainer, type VfioDevice, type VfioGroup } from "@iommukit/vfio-type1";
 import type { CaseMachine } from "./case-machine.js";
+import { evaluate, type Symbols } from "./case-values.js";
 
 export interface CaseStep {
   readonly op: string;
-  readonly args: Readonly<Record<string, unknown>>;
-  readonly expect: unknown;
+  readonly args?: CaseArguments;
+  readonly expect?: unknown;
 }
+
+export type CaseArguments = Readonly<Record<string, unknown>>;
 
 /** One kind of step, by the words of its operation. */
 export interface StepHandler {
   readonly pattern: RegExp;
-  run(program: CaseProgram, args: CaseStep["args"], expect: unknown, op: string): Promise<void> | void;
+  run(program: CaseProgram, args: CaseArguments, expect: unknown, op: string): Promise<void> | void;
 }
 
 interface Mapping {
@@ -34,6 +37,10 @@ export const GIB = 0x4000_0000n;
 /** Of edu's BAR. */
 export const BAR_SIZE = 0x10_0000n;
 
+/** Where the mock IOMMU of iommufd's tests begins. */
+const APERTURE_START = 1n << 24n;
+const CONSTANTS: Symbols = { APERTURE_START, A: APERTURE_START, HPAGE: MIB2, PAGE, p: PAGE, NULL: 0n };
+
 export class CaseProgram {
   readonly differences: string[] = [];
   readonly random = new Random(1);
@@ -42,6 +49,8 @@ export class CaseProgram {
   /** The memory that the test maps. */
   buffer = 0n;
   last: Mapping = { iova: 0n, size: PAGE };
+  /** The i of a repetition. */
+  index = 0n;
   /** What the interrupts signal. */
   readonly events: EventFd[] = [];
   #kept: VfioDevice | undefined;
@@ -74,6 +83,10 @@ export class CaseProgram {
     await this.task.exit();
   }
 
+  get symbols(): Symbols {
+    return { ...CONSTANTS, BUF: this.buffer, HUGETLB: this.buffer, i: this.index };
+  }
+
   get #mm(): AddressSpace {
     return this.task.mm as AddressSpace;
   }
@@ -93,7 +106,7 @@ export class CaseProgram {
         address: 1n << 40n,
         fixed: true,
       });
-    const length = Number(id.includes("huge") ? 2n * MIB2 : 64n * PAGE);
+    const length = Number(GIB);
     const at = await this.#mm.mmap({ length, address: 1n << 40n, fixed: true });
     if (id.includes("huge")) await this.#mm.madvise(at, length, "hugepage");
     return at;
@@ -155,12 +168,9 @@ export class CaseProgram {
   }
 }
 
-/** 65536, "2M (or hugepage)", "1G", "2*HPAGE". */
-export function toSize(value: unknown): bigint {
-  if (typeof value !== "string") return BigInt(value as number | bigint);
-  if (value.startsWith("2*HPAGE")) return 2n * MIB2;
-  if (value.startsWith("2M")) return MIB2;
-  return value.startsWith("1G") ? GIB : BigInt(value);
+/** 65536, "2M (or hugepage)", "2*HPAGE", "A+i*4096". */
+export function toSize(value: unknown, symbols: Symbols = CONSTANTS): bigint {
+  return evaluate(value, symbols);
 }
 
 /** Physically contiguous memory of that size and alignment that takes no room: hugetlb pages of 1 GiB. */

@@ -58,13 +58,18 @@ async function judge(one: VfioCase, report: Report): Promise<void> {
 const STEPS = [...MAPPING_STEPS, ...DEVICE_STEPS];
 
 function handlerOf(op: unknown) {
-  return typeof op === "string" ? STEPS.find(({ pattern }) => pattern.test(op)) : undefined;
+  return typeof op === "string" ? STEPS.find(({ pattern }) => pattern.test(plain(op))) : undefined;
 }
 
-async function doStep(program: CaseProgram, { op, args, expect }: CaseStep): Promise<void> {
+async function doStep(program: CaseProgram, { op, args = {}, expect }: CaseStep): Promise<void> {
   const handler = handlerOf(op);
-  if (handler) await handler.run(program, args, expect, op);
+  if (handler) await handler.run(program, args, expect, plain(op));
   else program.note(op, "the runner does not know the operation");
+}
+
+/** "VFIO_IOMMU_MAP_DMA" is MAP_DMA: the ioctl's name without whose it is. */
+function plain(op: string): string {
+  return op.replace(/^VFIO_(IOMMU_)?/, "");
 }
 
 const TYPE1 = 1;
