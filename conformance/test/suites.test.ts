@@ -72,6 +72,17 @@ it("scripts for an SMMUv3 are known by their StreamIDs too, whatever their confi
   ]).toEqual([true, false]);
 });
 
+it("page tables of a format that no SMMUv3 walks are known, and not compared", async () => {
+  const document = { io_pgtable_arm_v7s: { selftest: [{ format: "ARM_V7S" }] } };
+  const file = { path: "f", name: "f", document, records: [document] };
+  const runner = await runnerOf("page-table");
+  const lines: string[] = [];
+  const report = new Report((line) => lines.push(line));
+  await runner.run([file], report);
+  expect([runner.recognises(file), report.finish()]).toEqual([true, 0]);
+  expect(lines[0]).toBe("not applicable: 1 × page-table format ARM_V7S: no SMMUv3 walks it");
+});
+
 it("a file of another suite is refused in one line", async () => {
   const path = `${VECTORS}peers/pci_caps.json.gz`;
   await expect(conformance(["ste", path], suites as never)).rejects.toThrow(

@@ -130,6 +130,23 @@ describe("vtd-script, of what a file may hold", () => {
     },
   );
 
+  it("knows a message that passes, one that is dropped, and the record of one that is blocked", async () => {
+    const message = { op: "msi", rid: "0x10", addr: "0xfee01234", data: "0x42" };
+    const blocked = { fault: "COMPATIBILITY_FORMAT_BLOCKED", frcd: { F: 1, SID: "0x10", FR: "0x25" } };
+    const steps = [
+      { ...message, expect: "passthrough" },
+      set("0xb8", 64, "0x18000f"),
+      set("0x18", 32, "0x1000000"),
+      set("0x18", 32, "0x2000000"),
+      { ...message, addr: "0xfee01204", expect: blocked },
+      { ...message, addr: "0xfee01204", expect: { dropped: true } },
+    ];
+    expect(await judge(steps)).toEqual(["1 passed, 0 failed"]);
+    expect((await judge([{ ...message, expect: "dropped" }]))[0]).toContain(
+      "expected fault of any kind, got an interrupt",
+    );
+  });
+
   it("compares an interrupt's record, whose index stands in bits 63:48", async () => {
     const steps = [
       set("0xb8", 64, "0x18000f"),
@@ -177,6 +194,8 @@ describe("vtd-script, of what a file may hold", () => {
         set("0x18", 32, "0x40000000"),
         set("0x18", 32, "0x80000000"),
         { op: "translate", rid: "0x10", pasid: 5, iova: "0x1234", write: true, expect: { pa: "0x80234" } },
+        { op: "translate", rid: "0x10", ssid: 5, iova: "0x1234", exec: true, expect: { fault_reason: "0x5c" } },
+        { op: "translate", rid: "0x10", pasid: 5, iova: "0x1234", priv: true, expect: { fault_reason: "0x5d" } },
       ],
       { scalable: 1, pasid: 1 },
     );

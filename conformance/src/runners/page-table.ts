@@ -37,8 +37,12 @@ interface Case {
   readonly steps?: readonly Step[];
 }
 
+type Groups = Readonly<Record<string, readonly Case[]>>;
+
 interface Document {
-  readonly io_pgtable_arm?: Readonly<Record<string, readonly Case[]>>;
+  readonly io_pgtable_arm?: Groups;
+  /** Of another family of formats: none of them is an SMMUv3's. */
+  readonly io_pgtable_arm_v7s?: Groups;
   readonly generic_pt?: { readonly cases?: readonly unknown[] };
 }
 
@@ -47,8 +51,8 @@ const FORMATS: readonly string[] = ["ARM_64_LPAE_S1", "ARM_64_LPAE_S2"] satisfie
 export const holds = "page tables of io-pgtable-arm";
 
 export function recognises({ document }: LoadedFile): boolean {
-  const { io_pgtable_arm, generic_pt } = (document ?? {}) as Document;
-  const groups: unknown[] = [...Object.values(io_pgtable_arm ?? {}), generic_pt?.cases];
+  const { io_pgtable_arm = {}, io_pgtable_arm_v7s = {}, generic_pt } = (document ?? {}) as Document;
+  const groups: unknown[] = [...Object.values({ ...io_pgtable_arm, ...io_pgtable_arm_v7s }), generic_pt?.cases];
   return groups.some((cases) => Array.isArray(cases) && cases.length > 0);
 }
 
@@ -56,6 +60,8 @@ export async function run(files: LoadedFile[], report: Report): Promise<void> {
   const memory = new SlabMemory([{ base: POOL, size: 0x1000_0000 }]);
   for (const file of files) {
     const document = file.document as Document;
+    for (const cases of Object.values(document.io_pgtable_arm_v7s ?? {}))
+      for (const { format } of cases) report.notApplicable(`page-table format ${format}: no SMMUv3 walks it`);
     for (const [group, cases] of Object.entries(document.io_pgtable_arm ?? {})) {
       for (const [index, test] of Object.entries(cases ?? [])) {
         const { name, format, ias, oas } = test ?? {};

@@ -8,7 +8,6 @@ import {
   hex,
   hi32,
   lo32,
-  NO_PASID,
   physical,
   SlabMemory,
   Tracer,
@@ -33,9 +32,11 @@ import type { LoadedFile } from "../load.js";
 import type { Report } from "../report.js";
 import { namedFields, unknownKeys } from "../script/config.js";
 import {
+  accessOf,
   dma,
   expectation as expectedFields,
   holdsScripts,
+  pasidOf,
   runScripts,
   type ScriptCase,
   type ScriptedDevice,
@@ -103,7 +104,7 @@ class SmmuDevice implements ScriptedDevice {
   step(step: Step): string | undefined {
     switch (step.op) {
       case "translate":
-        return this.#translation(this.#access(stream(step), big(step.iova), step.write === true), expectation(step));
+        return this.#translation(this.#access(step, big(step.iova), accessOf(step)), expectation(step));
       case "dma_write":
       case "dma_read":
         return this.#dma(step);
@@ -120,11 +121,10 @@ class SmmuDevice implements ScriptedDevice {
     }
   }
 
-  #access(sid: number, iova: bigint, write: boolean): number {
+  #access(step: Step, iova: bigint, access: number): number {
     this.#faults = [];
     this.#silent = false;
-    const access = write ? Access.WRITE : Access.READ;
-    return this.mmio.translate(sid, NO_PASID, hi32(iova), lo32(iova), access, this.#out);
+    return this.mmio.translate(stream(step), pasidOf(step), hi32(iova), lo32(iova), access, this.#out);
   }
 
   get #pa(): number {
@@ -148,8 +148,9 @@ class SmmuDevice implements ScriptedDevice {
   /** What is expected of the translation is expected of the first page. */
   #dma(step: Step): string {
     const expected = expectation(step);
+    const access = accessOf({ ...step, write: step.op === "dma_write" });
     return dma(step, this.memory, (iova, first) => {
-      const status = this.#access(stream(step), iova, step.op === "dma_write");
+      const status = this.#access(step, iova, access);
       const checked = first && (expected.pa !== undefined || expected.event !== undefined);
       const failed = checked ? this.#translation(status, expected) : "";
       if (failed !== "" || expected.event !== undefined) return failed;
@@ -160,7 +161,7 @@ class SmmuDevice implements ScriptedDevice {
   /** A device's interrupt is a write like any other: the address is translated, the data stays. */
   #message(step: Step): string {
     const { addr, ...expected } = expectation(step) as Expected & { readonly addr?: string };
-    const status = this.#access(stream(step), big(step.addr), true);
+    const status = this.#access(step, big(step.addr), Access.WRITE);
     return this.#translation(status, { pa: addr, ...expected });
   }
 
@@ -170,7 +171,7 @@ class SmmuDevice implements ScriptedDevice {
     const sid = stream(step);
     const restore = provoke(this.mmio, this.memory, id, sid);
     if (restore === undefined) return `event ${hex(id)} cannot be provoked here`;
-    this.#access(sid, big(step.input_addr ?? 0), step.write === true);
+    this.#access(step, big(step.input_addr ?? 0), accessOf(step));
     restore();
     return "";
   }

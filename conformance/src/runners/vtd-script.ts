@@ -3,13 +3,11 @@
  * script's `config`.
  */
 import {
-  Access,
   type ChipPorts,
   type Encodable,
   hex,
   hi32,
   lo32,
-  NO_PASID,
   physical,
   SlabMemory,
   Tracer,
@@ -33,9 +31,11 @@ import type { LoadedFile } from "../load.js";
 import type { Report } from "../report.js";
 import { namedFields, unknownKeys } from "../script/config.js";
 import {
+  accessOf,
   dma,
   expectation as expectedFields,
   holdsScripts,
+  pasidOf,
   runScripts,
   type ScriptedDevice,
   type Step,
@@ -127,7 +127,7 @@ class VtdDevice implements ScriptedDevice {
   step(step: Step): string | undefined {
     switch (step.op) {
       case "translate":
-        return this.#translation(this.#translate(step, big(step.iova), step.write === true), expectation(step));
+        return this.#translation(this.#translate(step, big(step.iova), accessOf(step)), expectation(step));
       case "dma_read":
       case "dma_write":
         return this.#dma(step);
@@ -146,16 +146,14 @@ class VtdDevice implements ScriptedDevice {
     }
   }
 
-  #translate(step: Step, iova: bigint, write: boolean): number {
+  #translate(step: Step, iova: bigint, access: number): number {
     this.#faults = [];
-    const pasid = step.pasid === undefined ? NO_PASID : number(step.pasid);
-    const access = write ? Access.WRITE : Access.READ;
-    return this.mmio.translate(number(step.rid), pasid, hi32(iova), lo32(iova), access, this.#out);
+    return this.mmio.translate(number(step.rid), pasidOf(step), hi32(iova), lo32(iova), access, this.#out);
   }
 
   /** Difference between an answer and what is expected: an address, a fault with its reason and record, or just any fault. */
   #translation(status: number, expected: Expected): string {
-    const { pa, page_size, fault_reason, frcd } = expected;
+    const { pa, page_size } = expected;
     if (pa === undefined && !expectsFault(expected)) return "";
     if (pa !== undefined) {
       if (status !== TranslationStatus.OK) return `expected ${JSON.stringify(pa)}, got fault ${this.#reasons()}`;
@@ -164,10 +162,16 @@ class VtdDevice implements ScriptedDevice {
         same("page size", page_size, 2 ** this.#out.shift)
       );
     }
-    if (status === TranslationStatus.OK)
-      return `expected fault ${JSON.stringify(fault_reason ?? "of any kind")}, got ${hex(physical(this.#out.hi, this.#out.lo))}`;
+    const got = () => hex(physical(this.#out.hi, this.#out.lo));
+    return this.#blocked(status !== TranslationStatus.OK, got, expected);
+  }
+
+  /** A request that is expected to fault, with that reason and record. */
+  #blocked(faulted: boolean, got: () => string, { fault_reason, frcd }: Expected): string {
+    const reason = fault_reason === undefined ? "of any kind" : JSON.stringify(fault_reason);
+    if (!faulted) return `expected fault ${reason}, got ${got()}`;
     if (fault_reason !== undefined && this.#faults.at(-1) !== number(fault_reason))
-      return `expected fault ${JSON.stringify(fault_reason)}, got ${this.#reasons()}`;
+      return `expected fault ${reason}, got ${this.#reasons()}`;
     return frcd === undefined ? "" : this.#anyRecord(frcd as Expected);
   }
 
@@ -208,10 +212,10 @@ class VtdDevice implements ScriptedDevice {
 
   /** A device's access, page by page; what is expected of its translation is expected of the first page. */
   #dma(step: Step): string {
-    const write = step.op === "dma_write";
+    const access = accessOf({ ...step, write: step.op === "dma_write" });
     const expected = expectation(step);
     return dma(step, this.memory, (iova, first) => {
-      const status = this.#translate(step, iova, write);
+      const status = this.#translate(step, iova, access);
       const failed = first ? this.#translation(status, expected) : "";
       if (failed !== "" || expectsFault(expected)) return failed;
       return status === TranslationStatus.OK ? physical(this.#out.hi, this.#out.lo) : `fault ${this.#reasons()}`;
@@ -219,17 +223,14 @@ class VtdDevice implements ScriptedDevice {
   }
 
   #msi(step: Step): string {
-    const expected = expectation(step);
+    // A word alone may also say that the message goes as it came.
+    const passes = typeof step.expect === "string" && /pass|unchanged/i.test(step.expect);
+    const expected = passes ? { addr: step.addr, data: step.data } : expectation(step);
     const { interrupts } = this.mmio;
     this.#faults = [];
     const status = this.mmio.interrupt(number(step.rid), number(step.addr), number(step.data));
-    if (expected.fault_reason !== undefined) {
-      return this.#faults.at(-1) === number(expected.fault_reason)
-        ? ""
-        : `expected fault ${JSON.stringify(expected.fault_reason)}, got ${this.#reasons()}`;
-    }
-    if (expected.fault !== undefined)
-      return status === TranslationStatus.FAULT ? "" : "expected a fault, got an interrupt";
+    if (expectsFault(expected))
+      return this.#blocked(status === TranslationStatus.FAULT, () => "an interrupt", expected);
     if (status !== TranslationStatus.INTERRUPT) return `expected an interrupt, got fault ${this.#reasons()}`;
     const { address, data, destination } = interrupts.last;
     return (
@@ -265,8 +266,8 @@ function expectation(step: Step): Expected {
   return expectedFields(step, "fault");
 }
 
-function expectsFault({ fault, fault_reason, frcd }: Expected): boolean {
-  return fault !== undefined || fault_reason !== undefined || frcd !== undefined;
+function expectsFault(expected: Expected): boolean {
+  return ["fault", "fault_reason", "frcd", "dropped", "blocked"].some((key) => expected[key] !== undefined);
 }
 
 function same(what: string, expected: unknown, actual: number | bigint | string): string {

@@ -2,7 +2,7 @@
  * Device scripts: what other emulators' tests do to an IOMMU, step by step, on a device that was just reset and RAM that is
  * zero. Steps on registers and RAM are the same for every IOMMU and are here; a unit's own runner adds the others.
  */
-import { hex, type Mmio, type PhysicalMemory } from "@iommukit/core";
+import { Access, hex, type Mmio, NO_PASID, type PhysicalMemory } from "@iommukit/core";
 import { type LoadedFile, listIn } from "../load.js";
 import { type Report, reasonOf } from "../report.js";
 import { COMMON_CONFIG } from "./config.js";
@@ -180,6 +180,17 @@ export function dma(
   return write || bytes === undefined || bytesToHex(bytesOf(bytes)) === got
     ? ""
     : `bytes: expected ${JSON.stringify(bytes)}, got ${got}`;
+}
+
+/** Access of a device's request: a read, unless the step says `write` or `exec`; `priv` is with privilege. */
+export function accessOf({ write, exec, priv }: Step): number {
+  const kind = write === true || write === 1 ? Access.WRITE : exec === true ? Access.EXEC : Access.READ;
+  return priv === true ? kind | Access.PRIV : kind;
+}
+
+/** PASID or SubstreamID of a device's request. */
+export function pasidOf({ pasid, ssid = pasid }: Step): number {
+  return ssid === undefined ? NO_PASID : number(ssid);
 }
 
 /** What a step expects, as fields: nothing where it says nothing, an address or a word where it has only that. */
