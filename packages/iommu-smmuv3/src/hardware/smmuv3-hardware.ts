@@ -172,7 +172,9 @@ export class Smmuv3Hardware implements IommuChip {
   }
 
   write64(offset: number, value: bigint): void {
-    this.registers.write64(offset, value);
+    // Of STATUSR and GBPA only the latter can be written: as by 32 bits (6.2).
+    if (offset === r.GBPA.offset - 4) this.write32(r.GBPA.offset, Number(value >> 32n));
+    else this.registers.write64(offset, value);
   }
 
   translate(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {

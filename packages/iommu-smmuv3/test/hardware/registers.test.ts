@@ -55,6 +55,16 @@ describe("GBPA", () => {
     expect(read(m, s.GBPA)).toBe(s.GBPA.ABORT.lowMask);
   });
 
+  it("does so as well when 64 bits are written over it and STATUSR (6.2)", () => {
+    const m = new Machine();
+    const { ABORT, UPDATE } = s.GBPA;
+    const write = (gbpa: number) => m.chip.write64(s.STATUSR.offset, BigInt(gbpa >>> 0) << 32n);
+    write(ABORT.lowMask);
+    expect(read(m, s.GBPA)).toBe(0);
+    write(ABORT.lowMask | UPDATE.lowMask);
+    expect(read(m, s.GBPA)).toBe(ABORT.lowMask);
+  });
+
   it("lets everything pass or aborts it while SMMUEN = 0, without an event (3.4)", () => {
     const m = new Machine();
     expect(m.translate(BigInt(DATA), Access.WRITE, 3, 7)).toBe(TranslationStatus.OK);
