@@ -4,7 +4,7 @@ import type { FtraceEvent } from "./ftrace.js";
 import type { QiDescriptor, Step } from "./steps.js";
 import type { Thread } from "./thread.js";
 
-const IN_PART = "call that the file shows only in part";
+export const IN_PART = "call that the file shows only in part";
 
 export class Book {
   readonly steps: Step[] = [];

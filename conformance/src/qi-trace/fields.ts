@@ -3,8 +3,8 @@ import type { FtraceEvent } from "./ftrace.js";
 import type { Range } from "./steps.js";
 import type { Inclusive } from "./thread.js";
 
-/** 4 TiB: what claims to be longer is no mapping. */
-const LONGEST = 2n ** 42n;
+/** 64 GiB: what claims to be longer is no mapping. */
+const LONGEST = 2n ** 36n;
 
 export function field({ text }: FtraceEvent, pattern: RegExp): bigint {
   const value = pattern.exec(text)?.[1];

@@ -35,6 +35,13 @@ export function parseFtrace(lines: readonly string[]): FtraceEvent[] {
   return events;
 }
 
+/** The lines begin where tracing began: tracefs' header counts what the buffer holds and what was written to it. */
+export function isWhole(lines: readonly string[], events: readonly FtraceEvent[]): boolean {
+  const header = lines.slice(0, 5).map((line) => /^# entries-in-buffer\/entries-written: (\d+)\/(\d+) /.exec(line));
+  const [, held, written] = header.find((match) => match !== null) ?? [];
+  return held !== undefined && held === written && events.length * 100 >= Number(held) * 99;
+}
+
 function event(line: number, [, pid, digits, flags, name, text]: RegExpExecArray): FtraceEvent {
   const cpu = Number(digits);
   const depth = DEPTHS[flags?.[2] ?? ""] ?? 0;

@@ -6,31 +6,40 @@ export const EVERYTHING = "[0x0-0xffffffffffffffff]";
 
 /** Granularity 3 in the first quad-word (VT-d 6.5.2.3). */
 const OF_PAGES = /: 0x[0-9a-f]*f2 /;
+const WITH_HINT = /f2 0x[0-9a-f]+[4-7][0-9a-f] /;
 
 /** The kernel says with cache_tag events what a descriptor is for. */
 export function isTagged(events: readonly FtraceEvent[]): boolean {
   return events.some(({ name }) => name.startsWith("cache_tag_"));
 }
 
-/**
- * Of a kernel without cache_tag events: unmaps behind which the thread does not queue an IOTLB invalidation prevail. Not where
- * one of pages is queued behind a map: then absent entries are cached, and kernels are strict.
- */
-export function isLazyUntagged(events: readonly FtraceEvent[]): boolean {
+/** What a trace without cache_tag events tells by the order of its lines. */
+export interface Manner {
+  /** Not where pages are invalidated behind a map: then absent entries are cached, and kernels are strict. */
+  readonly lazy: boolean;
+  /** Invalidations of pages behind unmaps say that only leaf entries changed (IH): the kernel is 6.11 or later. */
+  readonly hints: boolean;
+}
+
+export function mannerOf(events: readonly FtraceEvent[]): Manner {
   const last = new Map<string, string>();
   let unmaps = 0;
   let own = 0;
+  let hinted = 0;
+  let maps = 0;
   for (const { thread, name, text } of events) {
     const invalidates = name === "qi_submit" && text.startsWith("iotlb_inv ");
+    const behind = invalidates ? last.get(thread) : undefined;
     if (name === "unmap") unmaps++;
-    if (invalidates && last.get(thread) === "unmap") own++;
-    if (invalidates && last.get(thread) === "map" && OF_PAGES.test(text)) return false;
+    if (behind === "unmap") own++;
+    if (behind === "unmap" && WITH_HINT.test(text)) hinted++;
+    if (behind === "map" && OF_PAGES.test(text)) maps++;
     if (invalidates || name === "map" || name === "unmap") last.set(thread, name);
   }
-  return own * 2 < unmaps;
+  return { lazy: maps === 0 && waitsForCommon(unmaps, own), hints: hinted * 2 > own };
 }
 
-/** Of a kernel with cache_tag events: 7.3 invalidates most unmaps of a disk at once, also when it is lazy. */
+/** Lazy kernels have few unmaps with an invalidation of their own; 7.3 has for most of a disk's. */
 export function waitsForCommon(unmaps: number, own: number): boolean {
   return (unmaps - own) * 8 > unmaps;
 }

@@ -35,7 +35,7 @@ export function latestOwner(thread: Thread, descriptor: QiDescriptor, lazy: bool
   const covered = latest.find((calls) => !pages || within(calls[calls.length - 1], pages));
   // What covers none of them differs from what the last one needs.
   const calls = covered ?? latest.at(0);
-  const owner = calls && takeEnd<MapStep | UnmapStep>(calls);
+  const owner = calls && takeEnd<MapStep | UnmapStep>(calls, lazy ? pages : undefined);
   if (!owner) return undefined;
   owner.did = did;
   if (owner.kind === "unmap") owner.own = true;

@@ -17,8 +17,6 @@ export class Pairs {
   /** Mappings that nothing has taken away, by IOVA. */
   readonly #open = new Map<bigint, Open[]>();
   readonly #suspects: { readonly tiles: readonly Open[]; readonly unmap: UnmapStep }[] = [];
-  /** Unmaps of what the trace does not show being mapped. */
-  #unseen = 0;
 
   map(step: MapStep): void {
     for (const part of step.parts) {
@@ -63,15 +61,13 @@ export class Pairs {
   #suspect(range: Range, unmap: UnmapStep): void {
     const tiles = this.#tiles(range, () => true);
     if (tiles) this.#suspects.push({ tiles, unmap });
-    else this.#unseen++;
   }
 
   /**
-   * Unmaps of what was mapped under another domain-id, and what nothing else has taken away. Not in a file that begins in the
-   * middle, as other unmaps show: it may have been a mapping from before that.
+   * Unmaps of what was mapped under another domain-id, and what nothing else has taken away. In a file that begins in the
+   * middle, it may have been a mapping from before that.
    */
   contradictions(): Contradiction[] {
-    if (this.#unseen > 0) return [];
     const left = new Set([...this.#open.values()].flat());
     return this.#suspects
       .filter(({ tiles }) => tiles.every((open) => left.has(open)))

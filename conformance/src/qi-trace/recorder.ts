@@ -1,9 +1,9 @@
 /** Reads from a trace what the kernel did, and which descriptors it queued for it. */
-import { Book } from "./book.js";
+import { Book, IN_PART } from "./book.js";
 import { Calls } from "./calls.js";
 import { deviceIn, domainIn, field } from "./fields.js";
 import { type FtraceEvent, LOST } from "./ftrace.js";
-import { EVERYTHING, isLazyUntagged, isTagged, waitsForCommon } from "./manner.js";
+import { EVERYTHING, isTagged, mannerOf, waitsForCommon } from "./manner.js";
 import type { MapStep, Recording } from "./steps.js";
 import { Submissions } from "./submissions.js";
 import { join, runsOf, Thread } from "./thread.js";
@@ -16,12 +16,15 @@ export class Recorder {
   /** Maps of ended threads that nothing was queued for. */
   readonly #unanswered: MapStep[][] = [];
   readonly #tagged: boolean;
+  readonly #hints: boolean;
   #lazy: boolean;
   #cachingMode = false;
 
   private constructor(events: readonly FtraceEvent[]) {
     this.#tagged = isTagged(events);
-    this.#lazy = !this.#tagged && isLazyUntagged(events);
+    const { lazy, hints } = mannerOf(events);
+    this.#hints = this.#tagged || hints;
+    this.#lazy = !this.#tagged && lazy;
     this.#submissions = new Submissions(this.#book, this.#calls, this.#tagged, this.#lazy);
   }
 
@@ -43,7 +46,7 @@ export class Recorder {
       steps: steps.filter((step) => !("parts" in step) || step.parts.length > 0),
       lazy: this.#lazy || (this.#tagged && waitsForCommon(unmaps, own)),
       cachingMode,
-      tagged: this.#tagged,
+      hints: this.#hints,
       cpus,
       leftOut,
       orphans,
@@ -60,7 +63,7 @@ export class Recorder {
   }
 
   #mostMapsAnswered(): boolean {
-    const whole = this.#unanswered.filter((run) => run.at(-1)?.doubt === undefined);
+    const whole = this.#unanswered.filter((run) => run.at(-1)?.doubt !== IN_PART);
     return this.#submissions.answered > whole.length;
   }
 

@@ -65,8 +65,8 @@ export interface Recording {
   /** The unit caches absent entries: maps are invalidated as well. */
   readonly cachingMode: boolean;
   readonly cpus: number;
-  /** The kernel has cache tag events. Those that do not queue pages without hint, and not aligned to the mask. */
-  readonly tagged: boolean;
+  /** Pages are queued with the hint that only leaf entries changed and aligned to their mask (6.11 and later). */
+  readonly hints: boolean;
   /** Lines that the comparison leaves out, by what they are. */
   readonly leftOut: ReadonlyMap<string, number>;
   /** Descriptors that fit nothing that their thread had done. */
