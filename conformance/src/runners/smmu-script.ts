@@ -15,22 +15,9 @@ import {
   TranslationStatus,
   VirtualTimeScheduler,
 } from "@iommukit/core";
-import {
-  CMD_SYNC,
-  EVENTS,
-  IDR0,
-  IDR1,
-  IDR3,
-  IDR5,
-  OPCODE,
-  PRESETS,
-  Smmuv3Hardware,
-  type Smmuv3Preset,
-  SYNC_CS,
-} from "@iommukit/iommu-smmuv3";
+import { EVENTS, Smmuv3Hardware } from "@iommukit/iommu-smmuv3";
 import type { LoadedFile } from "../load.js";
 import type { Report } from "../report.js";
-import { namedFields, unknownKeys } from "../script/config.js";
 import {
   accessOf,
   dma,
@@ -44,18 +31,8 @@ import {
 } from "../script/device-script.js";
 import { inject } from "../script/inject.js";
 import { provoke } from "../script/smmu-events.js";
+import { SMMU_CONFIG, smmuPreset, unknownToSmmu } from "../script/smmu-preset.js";
 import { big, number } from "../script/values.js";
-
-interface Config {
-  readonly sidsize?: number;
-  readonly oas_bits?: number;
-  readonly cmdqs_log2?: number;
-  readonly evtqs_log2?: number;
-  readonly s1p?: number;
-  readonly s2p?: number;
-  readonly gran?: readonly string[];
-  readonly two_level_strtab?: number;
-}
 
 interface Expected {
   readonly pa?: string;
@@ -68,8 +45,6 @@ interface Expected {
 
 /** Why an event is not recorded although the queue could take it: CD.R, STE.S2R, CR2.RECINVSID. */
 const SILENT = / is 0$/;
-
-const OAS = [32, 36, 40, 42, 44, 48, 52];
 
 class SmmuDevice implements ScriptedDevice {
   readonly memory = new SlabMemory([{ base: 0, size: 0x1_0000_0000 }]);
@@ -92,8 +67,8 @@ class SmmuDevice implements ScriptedDevice {
       scheduler,
       trace,
     };
-    this.unknown = unknownKeys({ ...script.config }, CONFIG, [IDR0, IDR1, IDR3, IDR5]);
-    this.mmio = new Smmuv3Hardware(ports, { name: "smmuv3", preset: presetFor(script) });
+    this.unknown = unknownToSmmu(script);
+    this.mmio = new Smmuv3Hardware(ports, { name: "smmuv3", preset: smmuPreset(script) });
     trace.on("fault:recorded", ({ fault }) => this.#faults.push(fault));
     trace.on("fault:dropped", ({ fault, reason }) => {
       this.#faults.push(fault);
@@ -190,68 +165,10 @@ function expectation(step: Step): Expected {
   return { ...expected, event: EVENTS.get(id)?.name ?? hex(id) };
 }
 
-/** The chip that the script was written for. Messages exist where the script uses them. */
-function presetFor({ config: named, steps }: ScriptCase): Smmuv3Preset {
-  const given = named ?? {};
-  const config = given as Config;
-  const base = PRESETS["qemu-11-virt"];
-  // OpenVMM's chip, whose scripts name their StreamID size, has no SubstreamIDs and nothing of IDR3.
-  const small = config.sidsize !== undefined;
-  const { SIDSIZE, SSIDSIZE, CMDQS, EVENTQS, ...idr1 } = IDR1.decode(Int32Array.of(base.idr1));
-  const granule = (name: string) => config.gran?.includes(name) ?? true;
-  return {
-    ...base,
-    name: "script",
-    idr0: IDR0.encode({
-      ...IDR0.decode(Int32Array.of(base.idr0)),
-      MSI: steps.some(usesMessages),
-      ST_LEVEL: config.two_level_strtab === 0 ? "linear" : "twoLevel",
-      ...namedFields(given, IDR0),
-    })[0],
-    idr1: IDR1.encode({
-      ...idr1,
-      SIDSIZE,
-      SSIDSIZE: small ? 0 : SSIDSIZE,
-      CMDQS: config.cmdqs_log2 ?? CMDQS,
-      EVENTQS: config.evtqs_log2 ?? EVENTQS,
-      ...namedFields(given, IDR1),
-    })[0],
-    idr3: IDR3.encode({ ...(small ? {} : IDR3.decode(Int32Array.of(base.idr3))), ...namedFields(given, IDR3) })[0],
-    idr5: IDR5.encode({
-      OAS: config.oas_bits === undefined ? IDR5.OAS.get(Int32Array.of(base.idr5)) : OAS.indexOf(config.oas_bits),
-      GRAN4K: granule("4K"),
-      GRAN16K: granule("16K"),
-      GRAN64K: granule("64K"),
-      ...namedFields(given, IDR5),
-    })[0],
-    aidr: 3,
-  };
-}
-
-/** Programs an interrupt's message, or is a CMD_SYNC that signals with one (CS = 1). */
-function usesMessages(step: Step): boolean {
-  if (step.op === "mmio_write") return [0x68, 0xb0].includes(Number(step.off));
-  if (step.op !== "mem_write") return false;
-  const word = Number(big(step.value) & 0xffff_ffffn);
-  return (word & 0xff) === OPCODE.SYNC && CMD_SYNC.CS.get(Int32Array.of(word, 0, 0, 0)) === SYNC_CS.irq;
-}
-
-/** The keys of `config` that say what the chip has. */
-const CONFIG: readonly (keyof Config)[] = [
-  "sidsize",
-  "oas_bits",
-  "cmdqs_log2",
-  "evtqs_log2",
-  "s1p",
-  "s2p",
-  "gran",
-  "two_level_strtab",
-];
-
 export const holds = "scripts for an SMMUv3";
 
 export function recognises(file: LoadedFile): boolean {
-  return holdsScripts(file, CONFIG, (step) => step?.sid !== undefined);
+  return holdsScripts(file, SMMU_CONFIG, (step) => step?.sid !== undefined);
 }
 
 export async function run(files: LoadedFile[], report: Report): Promise<void> {

@@ -4,7 +4,6 @@
  */
 import {
   type ChipPorts,
-  type Encodable,
   hex,
   hi32,
   lo32,
@@ -15,21 +14,9 @@ import {
   TranslationStatus,
   VirtualTimeScheduler,
 } from "@iommukit/core";
-import {
-  CAP,
-  ECAP,
-  FRCD,
-  type FrcdRegisters,
-  FSTS,
-  frcdRegisters,
-  interruptIndex,
-  qemu11Q35,
-  VtdHardware,
-  type VtdPreset,
-} from "@iommukit/iommu-vtd";
+import { FRCD, type FrcdRegisters, FSTS, frcdRegisters, interruptIndex, VtdHardware } from "@iommukit/iommu-vtd";
 import type { LoadedFile } from "../load.js";
 import type { Report } from "../report.js";
-import { namedFields, unknownKeys } from "../script/config.js";
 import {
   accessOf,
   dma,
@@ -42,56 +29,9 @@ import {
 } from "../script/device-script.js";
 import { inject } from "../script/inject.js";
 import { big, number } from "../script/values.js";
+import { unknownToVtd, VTD_CONFIG, vtdPreset } from "../script/vtd-preset.js";
 
-type Config = Readonly<Record<string, unknown>>;
 type Expected = Readonly<Record<string, unknown>>;
-
-type Values = Encodable<(typeof CAP)["specs"]> & Encodable<(typeof ECAP)["specs"]>;
-
-/** A capability register of QEMU's with these fields instead. */
-function changed(table: typeof CAP | typeof ECAP, value: bigint, fields: Values): bigint {
-  const words = Int32Array.of(lo32(value), hi32(value));
-  const all = (table as typeof CAP).encode({ ...table.decode(words), ...fields } as Encodable<(typeof CAP)["specs"]>);
-  return (BigInt(all[1] >>> 0) << 32n) | BigInt(all[0] >>> 0);
-}
-
-/** The keys of `config` that say what the unit has. */
-const CONFIG = ["mgaw", "sagaw", "nfr", "fro", "iro", "scalable", "first_stage", "pasid"];
-
-/** A script says of its unit what its steps rely on; the rest is that of QEMU's. */
-function presetOf(config: Config): VtdPreset {
-  const own = config.fro !== undefined;
-  const given = (name: string, field: string, of: (value: number) => number) =>
-    config[name] === undefined ? {} : { [field]: of(number(config[name])) };
-  const scalable = Number(config.scalable ?? 0);
-  const firstStage = Number(config.first_stage ?? 1);
-  const cap = {
-    ...namedFields(config, CAP),
-    ...given("mgaw", "MGAW", (bits) => bits - 1),
-    ...given("fro", "FRO", (offset) => offset / 16),
-  };
-  const tables = {
-    SMTS: 1,
-    SRS: 1,
-    SMPWCS: 1,
-    PSS: 19,
-    FSTS: firstStage,
-    SSTS: config.first_stage === undefined ? 1 : 1 - firstStage,
-  };
-  const ecap = {
-    ...(own ? { C: 1, EIM: 1, SC: 1 } : {}),
-    ...(scalable === 0 ? {} : tables),
-    ...namedFields(config, ECAP),
-    ...given("iro", "IRO", (offset) => offset / 16),
-  };
-  return {
-    ...qemu11Q35,
-    name: "script",
-    cap: changed(CAP, qemu11Q35.cap, cap),
-    ecap: changed(ECAP, qemu11Q35.ecap, ecap),
-    faultCompression: !own && scalable === 0,
-  };
-}
 
 /** RAM on both sides of the range below 4 GiB that belongs to devices. */
 const RAM = [
@@ -107,7 +47,7 @@ class VtdDevice implements ScriptedDevice {
   /** Reasons of the faults that the last request met, recorded or not. */
   #faults: number[] = [];
 
-  constructor(config: Config) {
+  constructor(config: Readonly<Record<string, unknown>>) {
     const scheduler = new VirtualTimeScheduler();
     const trace = new Tracer(() => scheduler.now);
     const ports: ChipPorts = {
@@ -118,8 +58,8 @@ class VtdDevice implements ScriptedDevice {
       scheduler,
       trace,
     };
-    this.unknown = unknownKeys(config, CONFIG, [CAP, ECAP]);
-    this.mmio = new VtdHardware(ports, { name: "vtd", preset: presetOf(config) });
+    this.unknown = unknownToVtd(config);
+    this.mmio = new VtdHardware(ports, { name: "vtd", preset: vtdPreset(config) });
     trace.on("fault:recorded", ({ fault }) => this.#faults.push(Number.parseInt(fault, 16)));
     trace.on("fault:dropped", ({ fault }) => this.#faults.push(Number.parseInt(fault, 16)));
   }
@@ -288,7 +228,7 @@ function masked(what: string, expected: unknown, actual: number, mask: unknown):
 export const holds = "scripts for a VT-d unit";
 
 export function recognises(file: LoadedFile): boolean {
-  return holdsScripts(file, CONFIG, (step) => ["irte_index", "frcd_expect"].includes(step?.op));
+  return holdsScripts(file, VTD_CONFIG, (step) => ["irte_index", "frcd_expect"].includes(step?.op));
 }
 
 export async function run(files: LoadedFile[], report: Report): Promise<void> {
