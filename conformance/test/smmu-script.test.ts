@@ -56,7 +56,7 @@ describe("smmu-script", () => {
     const fields = { "event_id[7:0]": "0x12", "input_addr[191:128]": address };
     const steps = [
       ...EVENT_QUEUE,
-      { op: "record_event", event: "F_ACCESS", event_id: "0x12", sid: 5, input_addr: address, write: true },
+      { op: "record_event", event: "F_ACCESS", sid: 5, input_addr: address, write: true },
       { op: "mem_expect_fields", addr: "0x20000", fields },
     ];
     expect(await answers({ name: "a", steps })).toEqual(["1 passed, 0 failed"]);

@@ -248,7 +248,7 @@ describe("device scripts", () => {
     const each = script(
       { op: "mem_write", width: "16", addr: 0x104, value: 0xabcd },
       { op: "mem_expect", addr: "260", value: "0xFFFFABCD", mask: "0xffff" },
-      { op: "mem_expect_fields", addr: 0x104, fields: { "top[15]": true, "next(bit 14)": false } },
+      { op: "mem_expect_fields", addr: 0x104, fields: { "top[15]": true, "next(bit 14)": false, "last bit 0": 1 } },
     );
     expect(runCase(device(new Map()), each)).toBe("");
     for (const bytes of ["abCD", "0xab cd", [0xab, "0xcd"]]) expect(bytesToHex(bytesOf(bytes))).toBe("abcd");

@@ -15,7 +15,7 @@ import {
   TranslationStatus,
   VirtualTimeScheduler,
 } from "@iommukit/core";
-import { EVENTS, Smmuv3Hardware } from "@iommukit/iommu-smmuv3";
+import { EVENT, EVENTS, Smmuv3Hardware } from "@iommukit/iommu-smmuv3";
 import type { LoadedFile } from "../load.js";
 import type { Report } from "../report.js";
 import {
@@ -142,7 +142,7 @@ class SmmuDevice implements ScriptedDevice {
 
   /** Makes one transaction run into the event. */
   #recordEvent(step: Step): string {
-    const id = number(step.event_id);
+    const id = number(step.event_id ?? (EVENT as Readonly<Record<string, number>>)[String(step.event)]);
     const sid = stream(step);
     const restore = provoke(this.mmio, this.memory, id, sid);
     if (restore === undefined) return `event ${hex(id)} cannot be provoked here`;

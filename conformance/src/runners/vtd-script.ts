@@ -121,7 +121,7 @@ class VtdDevice implements ScriptedDevice {
 
   /** A fault recording register against fields whose names start as the specification's: "F", "SID", "T(type: 1=read)". */
   #record(step: Step): string {
-    const record = this.#records.at(number(step.index));
+    const record = this.#records.at(number(step.index ?? 0));
     if (record === undefined) return `no fault recording register ${String(step.index)}`;
     const fields = Object.entries(step).filter(([name]) => name !== "op" && name !== "index");
     return this.#differs(record, Object.fromEntries(fields));

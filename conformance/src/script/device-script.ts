@@ -99,10 +99,10 @@ class Script {
     }
   }
 
-  /** Fields named as `event_id[7:0]`, `RnW[99]` or `RnW(bit 99)`. */
+  /** Fields named as `event_id[7:0]`, `RnW[99]`, `RnW(bit 99)` or `RnW bit 99`. */
   #fields(addr: number, fields: Readonly<Record<string, unknown>>): string {
     for (const [name, value] of Object.entries(fields)) {
-      const range = /\[(\d+):(\d+)\]|(?:\[|\(bit )(\d+)[\])]/.exec(name);
+      const range = /\[(\d+):(\d+)\]|(?:\[|\bbit )(\d+)/.exec(name);
       if (!range) throw new Error(`device script: no bits in field ${name}`);
       const msb = Number(range[1] ?? range[3]);
       const lsb = Number(range[2] ?? range[3]);
