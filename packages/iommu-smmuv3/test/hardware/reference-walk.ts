@@ -86,7 +86,18 @@ const has = (value: bigint, n: number) => (value & bit(n)) !== 0n;
 const exceeds = (value: bigint, bits: number) => value >> BigInt(bits) !== 0n;
 const lacks = (need: Rights, rights: Rights) => (need.r && !rights.r) || (need.w && !rights.w) || (need.x && !rights.x);
 
+/** A descriptor that a walk has read. */
+export interface Read {
+  readonly at: bigint;
+  readonly stage: 1 | 2;
+  readonly granule: number;
+  readonly level: number;
+  /** What the stage translates: a virtual address with bits 63:56 as they count, or an IPA. */
+  readonly input: bigint;
+}
+
 interface Table {
+  readonly stage: 1 | 2;
   readonly granule: number;
   readonly bits: number;
   readonly start: number;
@@ -99,6 +110,9 @@ export class ReferenceWalk {
   el2 = false;
   /** Indexes of the words that flag updates have changed. */
   readonly updated: number[] = [];
+  /** Of the last translation; the first `contextReads` of them found the CD. */
+  readonly reads: Read[] = [];
+  contextReads = 0;
 
   /**
    * `words` are the doublewords of memory from `base` on; flag updates change them. `isUnknown` answers whether other memory is at
@@ -136,7 +150,7 @@ export class ReferenceWalk {
     locate: (at: bigint) => bigint,
     above: (descriptor: bigint) => void,
   ): { entry: bigint; at: bigint; descriptor: bigint; output: bigint } {
-    const { granule, start, outputBits } = table;
+    const { stage, granule, start, outputBits } = table;
     const wide = granule === 16 && this.oas === 52;
     let { base } = table;
     for (let level = start; ; level++) {
@@ -145,6 +159,7 @@ export class ReferenceWalk {
       const entry = base + (((input >> BigInt(shift)) & (bit(width) - 1n)) << 3n);
       const at = locate(entry);
       if (!this.has(at)) throw fail(this.isUnknown(at) ? "UNKNOWN" : "F_WALK_EABT", at);
+      this.reads.push({ at, stage, granule, level, input });
       const descriptor = this.#load(at);
       if (!has(descriptor, 0)) throw fail("F_TRANSLATION");
       let output = descriptor & (bit(48) - bit(granule));
@@ -161,11 +176,11 @@ export class ReferenceWalk {
   }
 
   /** A start table, aligned to its size, which stage 2 may have of several tables. */
-  #table(granule: number, bits: number, start: number, ttb: bigint, size: number): Table {
+  #table(stage: 1 | 2, granule: number, bits: number, start: number, ttb: bigint, size: number): Table {
     const outputBits = Math.min(SIZES[size], this.oas);
     const index = bits - (granule + (3 - start) * (granule - 3));
     const align = Math.max(index + 3, outputBits === 52 ? 6 : 4);
-    return { granule, bits, start, base: ttb & ~(bit(align) - 1n), outputBits };
+    return { stage, granule, bits, start, base: ttb & ~(bit(align) - 1n), outputBits };
   }
 
   stage2(ipa: bigint, { need, want, privileged }: Request, cls: "CD" | "TT" | "IN"): Answer {
@@ -176,7 +191,7 @@ export class ReferenceWalk {
     const fail = (ID: string, at = ipa, writable = false) =>
       new Failure(ID, 2, cls, at, writable, need.w && cls === "TT");
     if (exceeds(ipa, bits)) throw fail("F_TRANSLATION");
-    const table = this.#table(granule, bits, start, ste.S2TTB, ste.S2PS);
+    const table = this.#table(2, granule, bits, start, ste.S2TTB, ste.S2PS);
     const {
       at,
       descriptor: d,
@@ -230,7 +245,7 @@ export class ReferenceWalk {
       descriptor: d,
       output,
     } = this.#leaf(
-      this.#table(granule, bits, start, high ? cd.TTB1 : cd.TTB0, cd.IPS),
+      this.#table(1, granule, bits, start, high ? cd.TTB1 : cd.TTB0, cd.IPS),
       input,
       fail,
       (address) => this.#own(address, READ, "TT"),
@@ -264,11 +279,14 @@ export class ReferenceWalk {
   /** Both stages as STE.Config has them; a Failure instead of an answer is thrown. */
   translate(va: bigint, request: Request): Answer {
     const { Config } = this.ste;
+    this.reads.length = 0;
+    this.contextReads = 0;
     if (Config === 6) {
       if (exceeds(va, this.oas)) throw new Failure("F_ADDR_SIZE", 1, "IN");
       return this.stage2(va, request, "IN");
     }
     this.contextAt();
+    this.contextReads = this.reads.length;
     const { pa, rights } = this.#stage1(va, request);
     if (Config === 5) return { pa, rights };
     const { want } = request;
