@@ -127,6 +127,29 @@ describe("a case that cannot be read", () => {
     expect(failures).toEqual([expect.stringContaining(told)]);
   });
 
+  it.each([
+    ["fault", "[[7,1],[8,1]]"],
+    [7, "[[7,1],[8,1]]"],
+    [[[7, 2, "RW"]], '[[7,1,"R"],[8,1,"RW"]]'],
+    [{ miss: [[0, 2]] }, "[[7,1],[8,1]]"],
+    ["ok", undefined],
+    [
+      [
+        [7, 1],
+        [8, 1],
+      ],
+      undefined,
+    ],
+  ])("is one line with what a lookup found instead of %j: iotlb", async (wanted, found) => {
+    const map = (page: number, prot: string) => ({ op: "map", iova: page, pa: page + 7, len: 1, prot });
+    const steps = [map(0, "R"), map(1, "RW"), { op: "lookup", iova: 0, len: 2, expect: wanted }];
+    const document = { cases: [{ id: "crosvm.one", steps }] };
+    const { failures } = await judge("iotlb", { path: "f", name: "f", document, records: [] });
+    const line = expect.stringContaining(`: ${found}, expected ${JSON.stringify(wanted)}`);
+    for (const failure of failures) expect(failure).toEqual(line);
+    expect(failures.length > 0).toBe(found !== undefined);
+  });
+
   it("is a failure of its line in a transcript", async () => {
     const file = loadFile(`${VECTORS}vfio/6.12.117-amd64-noiommu.jsonl.gz`);
     const [header, ...steps] = file.records as Record<string, unknown>[];

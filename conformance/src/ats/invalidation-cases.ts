@@ -68,7 +68,7 @@ const SITUATIONS: readonly (readonly [RegExp, Situation | undefined])[] = [
 
 /** Whether a case is about invalidations, and not about a completion that nobody waits for. */
 export function aboutInvalidations(words: string): boolean {
-  return /\binval|\bitag|fence|\binv_/i.test(words) && !/spurious|unknown|unexpected/i.test(words);
+  return /\binval|\bitag|fence|\binv_/i.test(words) && !/spurious|completion.*(unknown|unexpected)/i.test(words);
 }
 
 /** @returns what is wrong, "" when nothing is, undefined for what only the peer's registers have */

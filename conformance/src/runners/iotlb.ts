@@ -17,14 +17,11 @@ import { smmuv3 } from "@iommukit/iommu-smmuv3";
 import { vtd } from "@iommukit/iommu-vtd";
 import { Atc, edu, type PciDevice } from "@iommukit/pci-device";
 import { DmaMapFlags, VfioContainer, vfioType1 } from "@iommukit/vfio-type1";
+import { Looked, type Pieces } from "../iotlb/looked.js";
 import { type LoadedFile, listIn } from "../load.js";
 import type { Report } from "../report.js";
 
 type Amount = number | string;
-/** Page and count; where they are physical, what is permitted may follow: "R", "W", "RW". */
-type Piece = readonly [number, number, string?];
-type Pieces = readonly Piece[];
-
 interface Step {
   readonly op: "map" | "unmap" | "lookup" | "invalidate" | "invalidate_all";
   readonly iova?: Amount;
@@ -83,45 +80,6 @@ async function judge(one: IotlbCase, report: Report): Promise<void> {
 function tell(report: Report, where: string, found: unknown, expected: unknown): void {
   if (JSON.stringify(found) === JSON.stringify(expected)) report.pass();
   else report.fail(`${where}: ${JSON.stringify(found)}, expected ${JSON.stringify(expected)}`);
-}
-
-/** What a lookup found: pieces of physical pages, and those of the asked pages that are missing or do not permit the access. */
-class Looked {
-  readonly found: Piece[] = [];
-  readonly miss: Piece[] = [];
-  readonly forbidden: Piece[] = [];
-  #rights = "";
-
-  /** @param pa undefined for a page that is not mapped; @param rights "R", "W", "RW", "" */
-  add(page: number, pa: number | undefined, rights: string, access: string): void {
-    const apart = rights !== this.#rights;
-    if (pa === undefined) extend(this.miss, page, rights, false);
-    else if (!["R", "W"].every((right) => rights.includes(right) || !access.includes(right)))
-      extend(this.forbidden, page, rights, apart);
-    else extend(this.found, pa, rights, apart);
-    this.#rights = rights;
-  }
-
-  /** In the form of what is expected. */
-  like(expect: Step["expect"]): unknown {
-    const failed = this.miss.length + this.forbidden.length > 0 || this.found.length === 0;
-    if (typeof expect === "string") return failed ? expect : cut(this.found);
-    if (this.miss.length > 0) return { miss: cut(this.miss) };
-    if (failed) return { access_fail: cut(this.forbidden) };
-    if (typeof expect === "number" && this.found.length === 1) return this.found[0][0];
-    return cut(this.found, Array.isArray(expect) ? (expect[0] as Piece).length : 2);
-  }
-}
-
-function cut(pieces: Pieces, length = 2): unknown {
-  return pieces.map((piece) => piece.slice(0, length));
-}
-
-/** Adds a page to the last piece when it follows on it. */
-function extend(pieces: Piece[], page: number, rights: string, apart: boolean): void {
-  const last = pieces.at(-1);
-  if (last && !apart && last[0] + last[1] === page) pieces[pieces.length - 1] = [last[0], last[1] + 1, rights];
-  else pieces.push([page, 1, rights]);
 }
 
 // Mappings, through VFIO.
