@@ -39,7 +39,7 @@ describe.each(Object.keys(suites))("the suite %s", (suite) => {
     const runner = await runnerOf(suite);
     const own = FILES.filter(({ file }) => runner.recognises(file)).map(({ name }) => name);
     expect(own).toEqual(Object.keys(OWNERS).filter((name) => OWNERS[name].includes(suite)));
-  });
+  }, 60_000);
 
   it.each([
     null,
