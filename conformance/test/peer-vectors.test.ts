@@ -29,6 +29,7 @@ describe.each([
   ["ats", "ats_invalidation_cases", "is what both chips' queues do with ATS invalidations"],
   ["iotlb", "iotlb_map_cases", "is how VFIO maps and unmaps, and how a device's cache looks up and invalidates"],
   ["iotlb", "iotlb_lookup_cases", "is what ranges of pages a domain and a device's cache find"],
+  ["pci", "pci_caps_more", "is how CardBus bridges, broken chains, cut dumps and fields at random are decoded"],
   ["smmu-script", "smmu_emulator_scripts", "is what the SMMUv3 answers"],
   ["vtd-script", "vtd_emulator_scripts", "is what the VT-d unit answers"],
 ])("%s: %s.json", (suite, name, what) => {

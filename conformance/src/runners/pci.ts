@@ -3,7 +3,14 @@
  * putting the decoded form together again gives the same bytes.
  */
 import type { FieldValue } from "@iommukit/core";
-import { type DecodedCapability, type DecodedConfig, decodeConfig, encodeConfig } from "@iommukit/pci-device";
+import {
+  CAPABILITY_FORMATS,
+  type DecodedCapability,
+  type DecodedConfig,
+  decodeConfig,
+  EXTENDED_CAPABILITY_FORMATS,
+  encodeConfig,
+} from "@iommukit/pci-device";
 import { type LoadedFile, listIn } from "../load.js";
 import type { Report } from "../report.js";
 
@@ -183,8 +190,11 @@ function judge(device: PciDeviceCase, report: Report): void {
   const decoded = decodeConfig(bytes);
   const words = new Int32Array(bytes.slice().buffer, 0, bytes.length >> 2);
   compare(report, `${where} encode(decode)`, hexOf(encodeConfig(decoded)), device.config_hex);
-  for (const [name, expected] of Object.entries(headerOf(decoded))) {
-    if (name in device.expected) compare(report, `${where} ${name}`, expected, device.expected[name]);
+  for (const [name, found] of Object.entries(headerOf(decoded, words))) {
+    if (!(name in device.expected)) continue;
+    // Null for a CardBus bridge: the vectors read the subsystem of endpoints only.
+    if (name === "subsystem" && decoded.header.fields.HeaderLayout === 2 && device.expected[name] === null) continue;
+    compare(report, `${where} ${name}`, found, device.expected[name]);
   }
   const { standard, extended } = device.expected.capabilities;
   judgeChain(
@@ -203,52 +213,21 @@ function judge(device: PciDeviceCase, report: Report): void {
   );
 }
 
-function headerOf({ header: { fields } }: DecodedConfig): Record<string, unknown> {
-  const raw = (names: readonly (readonly [string, number])[]) =>
-    names.reduce((sum, [name, bit]) => sum + Number(fields[name] ?? 0) * 2 ** bit, 0);
-  const bridge = Number(fields.HeaderLayout) === 1;
+/** Reserved bits of Command and Status count too, so those come from the words. */
+function headerOf({ header: { fields } }: DecodedConfig, words: Int32Array): Record<string, unknown> {
+  const hasSubsystem = fields.HeaderLayout === 0 || (fields.SubsystemID !== undefined && fields.HeaderLayout === 2);
   return {
     vendor: fields.VendorID,
     device: fields.DeviceID,
-    command: raw(COMMAND),
-    status: raw(STATUS),
+    command: words[1] & 0xffff,
+    status: words[1] >>> 16,
     revision: fields.RevisionID,
     class_code: fields.ClassCode,
     header_type: fields.HeaderLayout,
     multifunction: Number(fields.MultiFunctionDevice),
-    subsystem: bridge ? null : [fields.SubsystemVendorID, fields.SubsystemID],
+    subsystem: hasSubsystem ? [fields.SubsystemVendorID, fields.SubsystemID] : null,
   };
 }
-
-const COMMAND = [
-  ["IOSpaceEnable", 0],
-  ["MemorySpaceEnable", 1],
-  ["BusMasterEnable", 2],
-  ["SpecialCycleEnable", 3],
-  ["MemoryWriteAndInvalidate", 4],
-  ["VGAPaletteSnoop", 5],
-  ["ParityErrorResponse", 6],
-  ["IDSELSteppingWaitCycleControl", 7],
-  ["SERREnable", 8],
-  ["FastBackToBackTransactionsEnable", 9],
-  ["InterruptDisable", 10],
-] as const;
-
-const STATUS = [
-  ["ImmediateReadiness", 0],
-  ["InterruptStatus", 3],
-  ["CapabilitiesList", 4],
-  ["Capable66MHz", 5],
-  ["UDFSupported", 6],
-  ["FastBackToBackTransactionsCapable", 7],
-  ["MasterDataParityError", 8],
-  ["DEVSELTiming", 9],
-  ["SignaledTargetAbort", 11],
-  ["ReceivedTargetAbort", 12],
-  ["ReceivedMasterAbort", 13],
-  ["SignaledSystemError", 14],
-  ["DetectedParityError", 15],
-] as const;
 
 function judgeChain(
   report: Report,
@@ -267,6 +246,10 @@ function judgeChain(
   }
 }
 
+const NAMES: ReadonlySet<string> = new Set(
+  [...CAPABILITY_FORMATS.values(), ...EXTENDED_CAPABILITY_FORMATS.values()].map(({ name }) => name),
+);
+
 function judgeCapability(
   report: Report,
   where: string,
@@ -278,12 +261,13 @@ function judgeCapability(
     report.notApplicable(`capability ${want.name} (id 0x${want.id.toString(16)}) has no table`);
     return;
   }
-  compare(report, `${where} name`, capability.name, want.name);
+  // The id says what a capability is; a short name of the vectors' own is no difference, another capability's name is one.
+  if (NAMES.has(want.name)) compare(report, `${where} name`, capability.name, want.name);
   if (want.version !== undefined) compare(report, `${where} version`, capability.version, want.version);
   const fields = capability.parts[0]?.fields ?? {};
   const word = (index: number) => words[capability.offset / 4 + index] ?? 0;
   for (const [name, value] of Object.entries(want.fields ?? {})) {
-    const computeField = FIELDS[want.name]?.[name];
+    const computeField = FIELDS[capability.name]?.[name];
     if (computeField) compare(report, `${where} ${name}`, computeField(fields, word, capability), value);
     else report.fail(`${where}: the vectors name a field ${name} that has no counterpart`);
   }

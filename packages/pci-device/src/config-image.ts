@@ -10,12 +10,14 @@ import {
   PCI_EXPRESS_CAPABILITY,
   TYPE0_HEADER,
   TYPE1_HEADER,
+  TYPE2_HEADER,
 } from "@iommukit/core";
 import {
   CAPABILITY_FORMATS,
   EXTENDED_CAPABILITY_FORMATS,
   type FormatContext,
   type Part,
+  prefix,
 } from "./capabilities/formats.js";
 
 export interface DecodedPart {
@@ -49,7 +51,7 @@ export interface DecodedConfig {
 
 export function decodeConfig(bytes: Uint8Array): DecodedConfig {
   const image = new Image(bytes);
-  const header = image.part(0, image.bridge ? TYPE1_HEADER : TYPE0_HEADER);
+  const header = image.header();
   const capabilities = [...image.standard(), ...image.extended()];
   return { size: bytes.length, header, capabilities, rest: image.rest() };
 }
@@ -77,17 +79,23 @@ function encodePart({ table, fields, reserved }: DecodedPart): Uint8Array {
 /** One dump, and which of its bytes have been explained. */
 class Image {
   readonly words: Int32Array;
-  readonly bridge: boolean;
+  /** Undefined for a header type that there is not, as from a device that does not answer. */
+  readonly #headerTable: typeof TYPE0_HEADER | typeof TYPE1_HEADER | typeof TYPE2_HEADER | undefined;
   readonly #known: Uint8Array;
 
   constructor(private readonly bytes: Uint8Array) {
     this.words = new Int32Array(Math.ceil(bytes.length / 4));
     new Uint8Array(this.words.buffer).set(bytes);
-    this.bridge = TYPE0_HEADER.HeaderLayout.get(this.words) === 1;
+    this.#headerTable = [TYPE0_HEADER, TYPE1_HEADER, TYPE2_HEADER][TYPE0_HEADER.HeaderLayout.get(this.words)];
     this.#known = new Uint8Array(bytes.length);
   }
 
-  part(offset: number, table: AnyLayout): DecodedPart {
+  header(): DecodedPart {
+    const table = this.#headerTable ?? TYPE0_HEADER;
+    return this.#part(0, fitting(table, this.bytes.length) ?? table);
+  }
+
+  #part(offset: number, table: AnyLayout): DecodedPart {
     const words = new Int32Array(Math.ceil(table.bytes / 4));
     new Uint8Array(words.buffer).set(this.bytes.subarray(offset, offset + table.bytes));
     this.#known.fill(1, offset, offset + table.bytes);
@@ -99,22 +107,30 @@ class Image {
     return { offset, table, fields: table.decode(words), reserved };
   }
 
-  /** A chain that loops or leaves configuration space ends there. */
+  /** A chain that loops, leaves configuration space or meets id 0xff (nothing answers) ends there. */
   standard(): DecodedCapability[] {
-    if (TYPE0_HEADER.CapabilitiesList.get(this.words) === 0) return [];
+    if (this.#headerTable === undefined || TYPE0_HEADER.CapabilitiesList.get(this.words) === 0) return [];
     const heads: { offset: number; id: number; next: number }[] = [];
     const seen = new Set<number>();
-    for (let offset = TYPE0_HEADER.CapabilitiesPointer.get(this.words) & 0xfc; offset >= 0x40 && !seen.has(offset); ) {
-      if (offset + 2 > Math.min(256, this.bytes.length)) break;
+    for (
+      let offset = this.#headerTable.CapabilitiesPointer.get(this.words) & 0xfc;
+      offset >= 0x40 && offset + 2 <= Math.min(256, this.bytes.length) && !seen.has(offset);
+      offset = this.bytes[offset + 1] & 0xfc
+    ) {
+      const id = this.bytes[offset];
+      if (id === 0xff) break;
       seen.add(offset);
-      heads.push({ offset, id: this.bytes[offset], next: this.bytes[offset + 1] & 0xfc });
-      offset = this.bytes[offset + 1] & 0xfc;
+      heads.push({ offset, id, next: this.bytes[offset + 1] & 0xfc });
     }
     const express = heads.find(({ id }) => id === 0x10);
     this.#express = express?.offset;
     return heads.map(({ offset, id, next }) => {
       const format = CAPABILITY_FORMATS.get(id);
-      const limit = Math.min(256, ...heads.map((head) => head.offset).filter((other) => other > offset));
+      const limit = Math.min(
+        256,
+        this.bytes.length,
+        ...heads.map((head) => head.offset).filter((other) => other > offset),
+      );
       const parts = this.#parts(offset, limit, format?.parts);
       return { offset, id, extended: false, name: format?.name, version: undefined, next, parts };
     });
@@ -145,19 +161,23 @@ class Image {
     });
   }
 
+  /** The first structure has the length of its specification: a head in the middle of it is a broken chain's. */
   #parts(
     offset: number,
     limit: number,
     parts: ((context: FormatContext) => readonly Part[]) | undefined,
   ): DecodedPart[] {
     if (parts === undefined) return [];
-    const { words, bridge } = this;
+    const { words } = this;
+    const bridge = this.#headerTable === TYPE1_HEADER;
     const express = this.#express === undefined ? undefined : this.#express / 4;
     const portType = express === undefined ? undefined : PCI_EXPRESS_CAPABILITY.DevicePortType.get(words, express);
     const lanes = express === undefined ? 0 : PCI_EXPRESS_CAPABILITY.MaximumLinkWidth.get(words, express);
-    return parts({ words, at: offset / 4, bridge, portType, lanes })
-      .filter(([from, table]) => offset + from + table.bytes <= limit)
-      .map(([from, table]) => this.part(offset + from, table));
+    return parts({ words, at: offset / 4, bridge, portType, lanes }).flatMap(([from, table]) => {
+      const end = from === 0 ? (offset < 256 ? Math.min(256, this.bytes.length) : this.bytes.length) : limit;
+      const fits = fitting(table, end - offset - from);
+      return fits === undefined ? [] : [this.#part(offset + from, fits)];
+    });
   }
 
   rest(): { offset: number; bytes: Uint8Array }[] {
@@ -171,4 +191,9 @@ class Image {
     }
     return pieces;
   }
+}
+
+/** What of a table is in `room` bytes. */
+function fitting(table: AnyLayout, room: number): AnyLayout | undefined {
+  return room >= table.bytes ? table : prefix(table, room * 8);
 }

@@ -23,6 +23,26 @@ export const VPD_CAPABILITY = layout(
   },
 );
 
+export const SLOT_IDENTIFICATION_CAPABILITY = layout(
+  { name: "Slot Numbering Capability", bits: 32, spec: "PCI Bridge 1.2 3.2.6.2" },
+  {
+    ...CAPABILITY_HEAD,
+    ExpansionSlotsProvided: uint(20, 16, "slots behind the bridge", RO),
+    FirstInChassis: bit(21, "first bridge of an expansion chassis", RO),
+    Reserved: reserved(23, 22),
+    ChassisNumber: uint(31, 24, "chassis number"),
+  },
+);
+
+export const HYPERTRANSPORT_CAPABILITY = layout(
+  { name: "HyperTransport Capability", bits: 32, spec: "HyperTransport 3.1 7.3" },
+  {
+    ...CAPABILITY_HEAD,
+    TypeSpecific: uint(26, 16, "what the type says"),
+    CapabilityType: uint(31, 27, "0b000xx: slave or primary, 0b001xx: host or secondary, 0x15: MSI mapping, …", RO),
+  },
+);
+
 export const HOTSWAP_CAPABILITY = layout(
   { name: "CompactPCI Hot Swap Capability", bits: 32, spec: "PICMG 2.1" },
   {

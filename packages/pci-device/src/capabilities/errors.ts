@@ -1,5 +1,5 @@
-/** Advanced Error Reporting extended capability: PCIe 7.8.4. */
-import { bit, EXTENDED_CAPABILITY_HEAD, layout, RO, ROS, RW1CS, RWS, reserved, uint } from "@iommukit/core";
+/** Extended capabilities about errors: Advanced Error Reporting (PCIe 7.8.4), Downstream Port Containment (PCIe 7.9.14). */
+import { bit, EXTENDED_CAPABILITY_HEAD, layout, RO, ROS, RW1C, RW1CS, RWS, reserved, uint } from "@iommukit/core";
 
 export const AER_CAPABILITY = layout(
   { name: "Advanced Error Reporting Extended Capability", bits: 352, spec: "PCIe 7.8.4" },
@@ -48,5 +48,39 @@ export const AER_ROOT = layout(
     InterruptMessageNumber: uint(63, 59, "interrupt message number", RO),
     ERR_CORSourceIdentification: uint(79, 64, "ERR COR source identification", ROS),
     ERR_FATALNONFATALSourceIdentification: uint(95, 80, "ERR FATALNONFATAL source identification", ROS),
+  },
+);
+
+export const DOWNSTREAM_PORT_CONTAINMENT_CAPABILITY = layout(
+  { name: "Downstream Port Containment Extended Capability", bits: 96, spec: "PCIe 7.9.14" },
+  {
+    ...EXTENDED_CAPABILITY_HEAD,
+    DPCInterruptMessageNumber: uint(36, 32, "DPC interrupt message number", RO),
+    RPExtensionsForDPC: bit(37, "the registers of root ports follow", RO),
+    PoisonedTLPEgressBlockingSupported: bit(38, "poisoned TLP egress blocking supported", RO),
+    DPCSoftwareTriggeringSupported: bit(39, "DPC software triggering supported", RO),
+    RPPIOLogSize: uint(43, 40, "dwords of the root port's log, low bits", RO),
+    DLActiveERR_CORSignalingSupported: bit(44, "DL active ERR COR signaling supported", RO),
+    RPPIOLogSizeUpper: bit(45, "its bit 4", RO),
+    Reserved: reserved(47, 46),
+    DPCTriggerEnable: uint(49, 48, "0: off, 1: fatal, 2: fatal or non-fatal"),
+    DPCCompletionControl: bit(50, "0: Completer Abort, 1: Unsupported Request"),
+    DPCInterruptEnable: bit(51, "DPC interrupt enable"),
+    DPCERR_COREnable: bit(52, "DPC ERR COR enable"),
+    PoisonedTLPEgressBlockingEnable: bit(53, "poisoned TLP egress blocking enable"),
+    DPCSoftwareTrigger: bit(54, "write 1: contain", { access: "wo" }),
+    DLActiveERR_COREnable: bit(55, "DL active ERR COR enable"),
+    DPCSIG_SFWEnable: bit(56, "DPC SIG SFW enable"),
+    Reserved7: reserved(63, 57),
+    DPCTriggerStatus: bit(64, "the link is held down", RW1CS),
+    DPCTriggerReason: uint(66, 65, "0: uncorrectable error, 1: non-fatal message, 2: fatal message, 3: extension", ROS),
+    DPCInterruptStatus: bit(67, "DPC interrupt status", RW1C),
+    DPCRPBusy: bit(68, "the root port is not ready to leave", RO),
+    DPCTriggerReasonExtension: uint(70, 69, "0: RP PIO error, 1: software", ROS),
+    Reserved8: reserved(71),
+    RPPIOFirstErrorPointer: uint(76, 72, "bit of the root port's status", ROS),
+    DPCSIG_SFWStatus: bit(77, "DPC SIG SFW status", RW1CS),
+    Reserved9: reserved(79, 78),
+    DPCErrorSourceID: uint(95, 80, "requester of the message", ROS),
   },
 );

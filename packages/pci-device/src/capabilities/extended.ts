@@ -134,3 +134,73 @@ export const IDE_CAPABILITY = layout(
     Reserved9: reserved(95, 67),
   },
 );
+
+export const EVENT_COLLECTOR_CAPABILITY = layout(
+  { name: "Root Complex Event Collector Endpoint Association Extended Capability", bits: 96, spec: "PCIe 7.9.10" },
+  {
+    ...EXTENDED_CAPABILITY_HEAD,
+    AssociationBitmap: uint(63, 32, "bit n: device n of the same bus", RO),
+    Reserved8: reserved(71, 64),
+    RCECNextBus: uint(79, 72, "first of a range of buses; 0xff: none", RO),
+    RCECLastBus: uint(87, 80, "last of the range", RO),
+    ReservedB: reserved(95, 88),
+  },
+);
+
+export const MULTICAST_CAPABILITY = layout(
+  { name: "Multicast Extended Capability", bits: 384, spec: "PCIe 7.9.11" },
+  {
+    ...EXTENDED_CAPABILITY_HEAD,
+    MC_Max_Group: uint(37, 32, "groups, minus one", RO),
+    Reserved: reserved(39, 38),
+    MC_Window_Size_Requested: uint(45, 40, "2^n bytes; endpoints", RO),
+    Reserved6: reserved(46),
+    MC_ECRC_Regeneration_Supported: bit(47, "ports only", RO),
+    MC_Num_Group: uint(53, 48, "groups in use, minus one"),
+    Reserved7: reserved(62, 54),
+    MC_Enable: bit(63, "multicast works"),
+    MC_Index_Position: uint(69, 64, "lowest bit of the group in the address"),
+    Reserved8: reserved(75, 70),
+    MC_Base_AddressLow: uint(95, 76, "address bits 31:12"),
+    MC_Base_AddressHigh: uint(127, 96, "address bits 63:32"),
+    MC_ReceiveLow: uint(159, 128, "bit n: take what goes to group n"),
+    MC_ReceiveHigh: uint(191, 160, "groups 32 to 63"),
+    MC_Block_AllLow: uint(223, 192, "bit n: send nothing to group n"),
+    MC_Block_AllHigh: uint(255, 224, "groups 32 to 63"),
+    MC_Block_UntranslatedLow: uint(287, 256, "bit n: nothing that is untranslated"),
+    MC_Block_UntranslatedHigh: uint(319, 288, "groups 32 to 63"),
+    MC_OverlayLow: uint(351, 320, "size in bits 5:0, address bits 31:6; ports only"),
+    MC_OverlayHigh: uint(383, 352, "address bits 63:32"),
+  },
+);
+
+export const TPH_REQUESTER_CAPABILITY = layout(
+  { name: "TPH Requester Extended Capability", bits: 96, spec: "PCIe 7.9.13" },
+  {
+    ...EXTENDED_CAPABILITY_HEAD,
+    NoSTModeSupported: bit(32, "no ST mode supported", RO),
+    InterruptVectorModeSupported: bit(33, "interrupt vector mode supported", RO),
+    DeviceSpecificModeSupported: bit(34, "device specific mode supported", RO),
+    Reserved: reserved(39, 35),
+    ExtendedTPHRequesterSupported: bit(40, "extended TPH requester supported", RO),
+    STTableLocation: uint(42, 41, "0: none, 1: here, 2: in the MSI-X table", RO),
+    Reserved5: reserved(47, 43),
+    STTableSize: uint(58, 48, "entries, minus one", RO),
+    Reserved7: reserved(63, 59),
+    STModeSelect: uint(66, 64, "0: no ST, 1: interrupt vector, 2: device specific"),
+    Reserved8: reserved(71, 67),
+    TPHRequesterEnable: uint(73, 72, "0: off, 1: TPH, 3: TPH and extended TPH"),
+    Reserved9: reserved(95, 74),
+  },
+);
+
+export const DESIGNATED_VENDOR_SPECIFIC_CAPABILITY = layout(
+  { name: "Designated Vendor-Specific Extended Capability", bits: 80, spec: "PCIe 7.9.6" },
+  {
+    ...EXTENDED_CAPABILITY_HEAD,
+    DVSECVendorID: uint(47, 32, "who says what it means", RO),
+    DVSECRevision: uint(51, 48, "DVSEC revision", RO),
+    DVSECLength: uint(63, 52, "bytes, heads included", RO),
+    DVSECID: uint(79, 64, "what that vendor calls it", RO),
+  },
+);

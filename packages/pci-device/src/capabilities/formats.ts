@@ -47,11 +47,16 @@ function fixed(name: string, table: AnyLayout): CapabilityFormat {
   return { name, parts: () => [[0, table]] };
 }
 
-/** The first `bits` of a table: registers that an older version of the structure ends before. */
-function prefix(table: AnyLayout, bits: number): AnyLayout {
-  const fields = table.fields.filter(({ msb }) => msb < bits);
+/**
+ * The fields of a table that end within its first `bits`, up to a whole byte: an older version of the structure ends there, or
+ * the dump or the next capability does. Undefined when no field does.
+ */
+export function prefix(table: AnyLayout, bits: number): AnyLayout | undefined {
+  const end = table.fields.reduce((last, { msb }) => (msb < bits && msb % 8 === 7 ? msb + 1 : last), 0);
+  if (end === 0) return undefined;
+  const fields = table.fields.filter(({ msb }) => msb < end);
   const specs: Record<string, FieldSpec> = Object.fromEntries(fields.map(({ name, spec }) => [name, spec]));
-  return layout({ name: table.name, bits, spec: table.spec }, specs);
+  return layout({ name: table.name, bits: end, spec: table.spec }, specs);
 }
 
 function repeated(from: number, count: number, table: AnyLayout): Part[] {
@@ -132,6 +137,8 @@ export const CAPABILITY_FORMATS: ReadonlyMap<number, CapabilityFormat> = new Map
       parts: ({ bridge }) => [[0, bridge ? conventional.PCIX_BRIDGE_CAPABILITY : conventional.PCIX_CAPABILITY]],
     },
   ],
+  [0x04, fixed("SLOTID", conventional.SLOT_IDENTIFICATION_CAPABILITY)],
+  [0x08, fixed("HT", conventional.HYPERTRANSPORT_CAPABILITY)],
   [0x09, fixed("VNDR", conventional.VENDOR_SPECIFIC_CAPABILITY)],
   [0x0a, fixed("DBG", conventional.DEBUG_PORT_CAPABILITY)],
   [0x0c, fixed("HOTPLUG", conventional.HOTPLUG_CAPABILITY)],
@@ -150,18 +157,26 @@ export const EXTENDED_CAPABILITY_FORMATS: ReadonlyMap<number, CapabilityFormat> 
   [0x03, fixed("DSN", extended.DEVICE_SERIAL_NUMBER_CAPABILITY)],
   [0x04, fixed("PWR_BUDGET", power.POWER_BUDGETING_CAPABILITY)],
   [0x05, { name: "RC_LINK_DECL", parts: linkDeclarationParts }],
+  [0x07, fixed("RCEC", extended.EVENT_COLLECTOR_CAPABILITY)],
+  [0x08, { name: "MFVC", parts: virtualChannelParts }],
+  [0x09, { name: "VC9", parts: virtualChannelParts }],
   [0x0b, fixed("VENDOR", extended.VENDOR_SPECIFIC_EXTENDED_CAPABILITY)],
   [0x0d, fixed("ACS", ACS_CAPABILITY)],
   [0x0e, fixed("ARI", extended.ARI_CAPABILITY)],
   [0x0f, fixed("ATS", ATS_CAPABILITY)],
   [0x10, fixed("SRIOV", SRIOV_CAPABILITY)],
+  [0x12, fixed("MCAST", extended.MULTICAST_CAPABILITY)],
   [0x13, fixed("PRI", PRI_CAPABILITY)],
   [0x15, { name: "REBAR", parts: resizableParts }],
+  [0x17, fixed("TPH", extended.TPH_REQUESTER_CAPABILITY)],
   [0x18, fixed("LTR", power.LTR_CAPABILITY)],
   [0x19, perLane("SECPCI", link.SECONDARY_PCIE_CAPABILITY, 0x0c, link.LANE_EQUALIZATION_8GT)],
   [0x1b, fixed("PASID", PASID_CAPABILITY)],
+  [0x1d, fixed("DPC", errors.DOWNSTREAM_PORT_CONTAINMENT_CAPABILITY)],
   [0x1e, fixed("L1PM", power.L1_PM_SUBSTATES_CAPABILITY)],
   [0x1f, fixed("PTM", extended.PTM_CAPABILITY)],
+  [0x23, fixed("DVSEC", extended.DESIGNATED_VENDOR_SPECIFIC_CAPABILITY)],
+  [0x24, { name: "VF_REBAR", parts: resizableParts }],
   [0x25, fixed("DLF", link.DATA_LINK_FEATURE_CAPABILITY)],
   [0x26, perLane("PHY16", link.PHYSICAL_LAYER_16GT_CAPABILITY, 0x20, link.LANE_EQUALIZATION)],
   [0x27, perLane("LMR", link.LANE_MARGINING_CAPABILITY, 0x08, link.LANE_MARGINING)],

@@ -1,9 +1,9 @@
-/** The 64-byte configuration header of endpoints (type 0) and bridges (type 1): PCIe 6.0 7.5.1. */
+/** The configuration header of endpoints (type 0) and bridges (type 1), PCIe 6.0 7.5.1, and of CardBus bridges (type 2). */
 import { bit, type FieldSpec, reserved, uint } from "../../bits/field.js";
 import { layout } from "../../bits/layout.js";
 import { RO, RW1C } from "./heads.js";
 
-/** Offsets 0x00 to 0x0f, the same in both types. */
+/** Offsets 0x00 to 0x0f, the same in all types. */
 const COMMON = {
   VendorID: uint(15, 0, "manufacturer", RO),
   DeviceID: uint(31, 16, "device", RO),
@@ -120,5 +120,33 @@ export const TYPE1_HEADER = layout(
     DiscardTimerStatus: bit(506, "conventional PCI only", RO),
     DiscardTimerSERREnable: bit(507, "conventional PCI only", RO),
     BridgeControlReserved: reserved(511, 508),
+  },
+);
+
+export const TYPE2_HEADER = layout(
+  { name: "Type 2 header", bits: 576, spec: "PC Card 8.0 vol. 2, 5.4.2.1", summary: "CardBus bridges." },
+  {
+    ...COMMON,
+    SocketBaseAddress: uint(159, 128, "socket and ExCA registers"),
+    CapabilitiesPointer: uint(167, 160, "byte offset of the first capability", RO),
+    Reserved15: reserved(175, 168),
+    SecondaryStatus: uint(191, 176, "as Status, CardBus side", RW1C),
+    PCIBusNumber: uint(199, 192, "bus on the upstream side"),
+    CardBusBusNumber: uint(207, 200, "bus on the downstream side"),
+    SubordinateBusNumber: uint(215, 208, "highest bus behind the bridge"),
+    CardBusLatencyTimer: uint(223, 216, "CardBus side"),
+    MemoryBase0: uint(255, 224, "first memory window, address bits 31:12"),
+    MemoryLimit0: uint(287, 256, "its last 4 KiB"),
+    MemoryBase1: uint(319, 288, "second memory window, address bits 31:12"),
+    MemoryLimit1: uint(351, 320, "its last 4 KiB"),
+    IOBase0: uint(383, 352, "first I/O window"),
+    IOLimit0: uint(415, 384, "its last 4 bytes"),
+    IOBase1: uint(447, 416, "second I/O window"),
+    IOLimit1: uint(479, 448, "its last 4 bytes"),
+    ...INTERRUPT,
+    BridgeControl: uint(511, 496, "reset, interrupt routing, prefetch of the windows"),
+    SubsystemVendorID: uint(527, 512, "manufacturer of the board", RO),
+    SubsystemID: uint(543, 528, "board", RO),
+    LegacyModeBaseAddress: uint(575, 544, "16-bit card registers in I/O space"),
   },
 );
