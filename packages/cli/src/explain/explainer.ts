@@ -1,6 +1,7 @@
 /** Lines in, records out: each line goes to the first recogniser that knows it. State is bounded by one record per kind. */
 import { AmdRecogniser } from "./kinds/amd.js";
 import { DmarRecogniser } from "./kinds/dmar.js";
+import { DmarDumpRecogniser } from "./kinds/dmar-dump.js";
 import { DmarTablesRecogniser } from "./kinds/dmar-tables.js";
 import { LspciRecogniser } from "./kinds/lspci.js";
 import { QueueErrorRecogniser } from "./kinds/queue-errors.js";
@@ -32,6 +33,7 @@ export class Explainer {
       new QueueErrorRecogniser(),
       new AmdRecogniser(),
       new XenRecogniser(),
+      new DmarDumpRecogniser(),
       new DmarTablesRecogniser(),
       new VtdDebugfsRecogniser(),
       new RegisterRecogniser(),

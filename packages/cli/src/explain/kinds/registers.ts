@@ -10,7 +10,8 @@ import { type ExplainRecord, wordsOf } from "../record.js";
 import { tableNamed } from "../tables.js";
 import { structure } from "./words.js";
 
-const UNIT = /(dmar\d+): reg_base_addr ([0-9a-f]+) ver (\d+:\d+) cap ([0-9a-f]{1,16}) ecap ([0-9a-f]{1,16})\b/i;
+const UNIT =
+  /(dmar\d+|IOMMU \d+): reg_base_addr ([0-9a-f]+) ver (\d+:\d+) cap ([0-9a-f]{1,16}) ecap ([0-9a-f]{1,16})\b/i;
 const REGSET = /^\s*([A-Z][A-Z0-9_]*)\s+0x([0-9a-f]{1,5})\s+0x([0-9a-f]{8,16})\s*$/;
 const QUEUE = /QI (HEAD|PRIOR): [^\n]*?qw0 = 0x([0-9a-f]+), qw1 = 0x([0-9a-f]+)/i;
 const SUBMIT = /qi_submit: (\w+) (\w+): 0x([0-9a-f]+) 0x([0-9a-f]+) 0x([0-9a-f]+) 0x([0-9a-f]+)/i;

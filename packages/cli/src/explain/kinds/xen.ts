@@ -1,16 +1,23 @@
 /** Xen's messages: VT-d faults on two lines (codes in hex), the walk that it prints after them, AMD-Vi faults, AMD's walk. */
 import { CONTEXT_ENTRY, ROOT_ENTRY, SECOND_STAGE_ENTRY } from "@iommukit/iommu-vtd";
-import { canonicalBdf, hex } from "../hex.js";
+import { bdfOf, canonicalBdf } from "../hex.js";
 import type { Emit, Line, Recogniser } from "../recogniser.js";
-import { type ExplainRecord, partOf, reservedNotes, wordsOf } from "../record.js";
+import type { ExplainRecord } from "../record.js";
+import { amdEvent, amdEventOfWords } from "./amd-event-record.js";
 import { amdFault } from "./amd-fault-record.js";
+import { tableEntry } from "./table-entry.js";
 import { type VtdFault, vtdFault } from "./vtd-fault-record.js";
 
 const FAULT =
-  /\[VT-D\]\s?(?:DMAR:\s?\[(DMA Read|DMA Write)\]|(INTR-REMAP):) ?Request device \[([0-9a-f:.]+)\] fault (addr|index) (?:0x)?([0-9a-f]{1,16})\b/i;
-const REASON = /\[VT-D\]\s?(?:DMAR|INTR-REMAP): reason ([0-9a-f]{1,2}) - (.*)$/i;
+  /\[VT-D\]\s?(?:[a-z]+\.c:\d+:\s*)?(?:DMAR:\s?\[(DMA Read|DMA Write)\]|(INTR-REMAP):) ?Request device \[([0-9a-f:.]+)\] fault (addr|index) (?:0x)?([0-9a-f]{1,16})\b/i;
+const REASON =
+  /(?:\[VT-D\]\s?(?:[a-z]+\.c:\d+:\s*)?)?(?:DMAR|INTR-REMAP):\s?(?:reason |\[fault reason )([0-9a-f]{1,2})(?: -|h\]) (.*)$/i;
 const AMD =
   /AMD-Vi: ([A-Z_]+): ([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]) d(\S+) addr ([0-9a-f]{1,16}) flags 0x([0-9a-f]{1,4})\b(.*)$/i;
+/** Older forms: named values, and the four words of the event. */
+const OLD_AMD =
+  /AMD-Vi: ([A-Z_]+): domain = (\d+), device id = 0x([0-9a-f]{1,4}), fault address = 0x([0-9a-f]{1,16})(?:, flags = 0x([0-9a-f]{1,3}))?\s*$/i;
+const AMD_WORDS = /AMD-Vi: [A-Z_]+:? ([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{8})\s*$/i;
 const ROOT = /\broot_entry\[([0-9a-f]{2})\] = ([0-9a-f]{1,16})\s*$/i;
 const CONTEXT = /\bcontext\[([0-9a-f]{2})\] = ([0-9a-f]{1,16})_([0-9a-f]{1,16})\s*$/i;
 const LEVEL = /\(XEN\)\s+l([1-5])\[([0-9a-f]{3})\] = ([0-9a-f]{1,16})(?: [r-][w-])?\s*$/i;
@@ -21,7 +28,9 @@ export class XenRecogniser implements Recogniser {
   take(line: Line, emit: Emit): boolean {
     const { text } = line;
     if (!text.includes("(XEN)")) return false;
-    return this.#vtd(line, emit) || this.#reason(line, emit) || amd(line, emit) || walk(line, emit);
+    return (
+      this.#vtd(line, emit) || this.#reason(line, emit) || amd(line, emit) || olderAmd(line, emit) || walk(line, emit)
+    );
   }
 
   #vtd(line: Line, emit: Emit): boolean {
@@ -76,36 +85,45 @@ function amd(line: Line, emit: Emit): boolean {
   return record !== undefined;
 }
 
+function olderAmd(line: Line, emit: Emit): boolean {
+  const old = OLD_AMD.exec(line.text);
+  const words = old === null ? AMD_WORDS.exec(line.text) : null;
+  const rid = old === null ? 0 : Number.parseInt(old[3], 16);
+  const record =
+    words !== null
+      ? amdEventOfWords(
+          line,
+          words.slice(1).map((digits) => Number.parseInt(digits, 16)),
+        )
+      : old === null
+        ? undefined
+        : amdEvent(line, {
+            event: old[1],
+            device: bdfOf(rid),
+            domain: old[2],
+            address: BigInt(`0x${old[4]}`),
+            flags: old[5] === undefined ? undefined : Number.parseInt(old[5], 16),
+          });
+  if (record !== undefined) emit(record);
+  return record !== undefined;
+}
+
 /** `root_entry[00] = …`, `context[10] = hi_lo`, `l4[000] = …`: each is one table entry. */
 function walk(line: Line, emit: Emit): boolean {
   const root = ROOT.exec(line.text);
-  if (root !== null) return entry(line, emit, "root", root[1], ROOT_ENTRY, [BigInt(`0x${root[2]}`), 0n]);
+  if (root !== null)
+    return walked(emit, tableEntry(line, `root[${root[1]}]`, ROOT_ENTRY, [BigInt(`0x${root[2]}`), 0n]));
   const context = CONTEXT.exec(line.text);
   if (context !== null) {
-    return entry(line, emit, "context", context[1], CONTEXT_ENTRY, [
-      BigInt(`0x${context[3]}`),
-      BigInt(`0x${context[2]}`),
-    ]);
+    const quads = [BigInt(`0x${context[3]}`), BigInt(`0x${context[2]}`)];
+    return walked(emit, tableEntry(line, `context[${context[1]}]`, CONTEXT_ENTRY, quads));
   }
   const level = LEVEL.exec(line.text);
   if (level === null) return false;
-  return entry(line, emit, `L${level[1]}`, level[2], SECOND_STAGE_ENTRY, [BigInt(`0x${level[3]}`)]);
+  return walked(emit, tableEntry(line, `L${level[1]}[${level[2]}]`, SECOND_STAGE_ENTRY, [BigInt(`0x${level[3]}`)]));
 }
 
-type Table = typeof ROOT_ENTRY | typeof CONTEXT_ENTRY | typeof SECOND_STAGE_ENTRY;
-
-function entry(line: Line, emit: Emit, name: string, index: string, table: Table, quads: bigint[]): boolean {
-  const words = wordsOf(quads);
-  const present = table.fields.some((field) => ["P", "R", "W"].includes(field.name) && field.get(words) === 1);
-  const record: ExplainRecord = {
-    kind: "vtd.table-entry",
-    line: line.number,
-    raw: [line.text],
-    summary: `${table.name}  ${name}[${index}] = ${quads.map((value) => hex(value, 16)).join(" ")}  ${present ? "present" : "not present: the walk stops here"}`,
-    facts: { iommu: "vtd" },
-    parts: [partOf(table, words)],
-    notes: reservedNotes(table, words),
-  };
+function walked(emit: Emit, record: ExplainRecord): boolean {
   emit(record);
   return true;
 }
