@@ -16,8 +16,8 @@ import type { ConfigLookup } from "./config-lookup.js";
 import type { EventQueue } from "./event-queue.js";
 import { panForbids } from "./stage1-permissions.js";
 import type { StreamConfig } from "./stream-config.js";
+import { PERM } from "./tlb-entry.js";
 import { Transaction } from "./transaction.js";
-import { PERM } from "./translation-cache.js";
 import type { Translator } from "./translator.js";
 
 export class Ats {

@@ -2,7 +2,8 @@
 import { type CachedEntry, hex, join64 } from "@iommukit/core";
 import { STE } from "../spec/stream-table.js";
 import type { ConfigLookup } from "./config-lookup.js";
-import { ENTRY, TLB_KIND, type TranslationCache } from "./translation-cache.js";
+import { ENTRY, TLB_KIND } from "./tlb-entry.js";
+import type { TranslationCache } from "./translation-cache.js";
 
 export function cacheContents(config: ConfigLookup, tlb: TranslationCache, walks: TranslationCache): CachedEntry[] {
   return [...streams(config), ...contexts(config), ...translations("TLB", tlb), ...translations("walk", walks)];

@@ -14,7 +14,7 @@ import { ContextConfig } from "./context-config.js";
 import { FoundConfig } from "./found-config.js";
 import type { Stage2Walk } from "./stage2-walk.js";
 import { StreamConfig } from "./stream-config.js";
-import { PERM } from "./translation-cache.js";
+import { PERM } from "./tlb-entry.js";
 
 /** SubstreamID key of STE caches, and of transactions without a SubstreamID. */
 const NO_SSID = -1;

@@ -3,7 +3,7 @@
  * record is here, in one object per chip that every step reuses.
  */
 import { EVENT, EVENT_CLASS } from "../spec/events.js";
-import { PERM } from "./translation-cache.js";
+import { PERM } from "./tlb-entry.js";
 
 const WRITE = PERM.UW | PERM.PW;
 

@@ -9,7 +9,7 @@ import { ADDRESS_HI, NG, TYPE_TABLE } from "./descriptor-bits.js";
 import { type EntryAddress, KeptEntries } from "./kept-entries.js";
 import { permsTable } from "./stage1-permissions.js";
 import type { StreamConfig } from "./stream-config.js";
-import { PERM, TLB_KIND, tlbPageTag, tlbTag, tlbTags } from "./translation-cache.js";
+import { PERM, TLB_KIND, tlbPageTag, tlbTag, tlbTags } from "./tlb-entry.js";
 import type { WalkConfig } from "./walk-config.js";
 
 /** Tables of permissions: bit 0 of the index is ContextConfig.single, bit 1 wxn. */

@@ -4,7 +4,9 @@ import { CMD_TLBI_NH_VA as BY_VA, OPCODE } from "../spec/commands.js";
 import * as r from "../spec/registers.js";
 import type { ChipContext } from "./chip-context.js";
 import { WORLD } from "./stream-config.js";
-import { TLB_KIND, type TlbScope, type TranslationCache } from "./translation-cache.js";
+import { TLB_KIND } from "./tlb-entry.js";
+import type { TlbScope } from "./tlb-scope.js";
+import type { TranslationCache } from "./translation-cache.js";
 
 /** A TLB invalidate instruction that a PE broadcasts; `first` and `last` bound the addresses, both ends in. */
 export interface BroadcastInvalidate {

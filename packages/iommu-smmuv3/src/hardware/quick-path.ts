@@ -8,7 +8,8 @@ import { ANY_ACCESS, type ChipContext } from "./chip-context.js";
 import type { ConfigLookup } from "./config-lookup.js";
 import type { FoundConfig } from "./found-config.js";
 import type { QuickWalk } from "./quick-walk.js";
-import { ENTRY, PERM, type TranslationCache } from "./translation-cache.js";
+import { ENTRY, PERM } from "./tlb-entry.js";
+import type { TranslationCache } from "./translation-cache.js";
 
 // Constants of this module fold into the code below; imported ones are loaded each time.
 const ANY = ANY_ACCESS;

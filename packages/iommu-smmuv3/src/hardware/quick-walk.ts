@@ -6,7 +6,8 @@
 import { type Translation, WINDOW_MASK, WindowReader } from "@iommukit/core";
 import * as bits from "./descriptor-bits.js";
 import type { FoundConfig } from "./found-config.js";
-import { ENTRY, type TranslationCache } from "./translation-cache.js";
+import { ENTRY } from "./tlb-entry.js";
+import type { TranslationCache } from "./translation-cache.js";
 
 // Constants of this module fold into the walk's code; imported ones are loaded each time.
 const { ADDRESS_HI, AP_READ_ONLY, AP_SHIFT, CONTIGUOUS_HI, DBM_HI, HIERARCHICAL_HI_SHIFT, PXN_HI_SHIFT } = bits;

@@ -37,8 +37,9 @@ import { panForbids } from "./stage1-permissions.js";
 import { Stage2Walk } from "./stage2-walk.js";
 import { Stalls } from "./stall.js";
 import { TableWalk } from "./table-walk.js";
+import { PERM } from "./tlb-entry.js";
 import { Transaction } from "./transaction.js";
-import { PERM, TranslationCache } from "./translation-cache.js";
+import { TranslationCache } from "./translation-cache.js";
 import { Translator } from "./translator.js";
 
 export interface Smmuv3HardwareOptions {

@@ -1,6 +1,6 @@
 /** What the descriptors of stage 1 permit (Arm ARM D8.4). */
 import * as bits from "./descriptor-bits.js";
-import { PERM } from "./translation-cache.js";
+import { PERM } from "./tlb-entry.js";
 
 const { UR, UW, UX, PR, PW, PX } = PERM;
 const { APTABLE_NO_EL0_HI, APTABLE_READ_ONLY_HI, AP_EL0, AP_READ_ONLY, PXNTABLE_HI, PXN_HI, UXNTABLE_HI, UXN_HI } =

@@ -10,7 +10,8 @@ import * as bits from "./descriptor-bits.js";
 import { updateDescriptor } from "./descriptor-update.js";
 import type { StreamConfig } from "./stream-config.js";
 import { WORLD } from "./stream-config.js";
-import { ENTRY, PERM, TLB_KIND, type TranslationCache } from "./translation-cache.js";
+import { ENTRY, PERM, TLB_KIND } from "./tlb-entry.js";
+import type { TranslationCache } from "./translation-cache.js";
 import { blockAllowed, contiguousEntries, levelShift } from "./walk-config.js";
 
 const READ = PERM.UR | PERM.PR;

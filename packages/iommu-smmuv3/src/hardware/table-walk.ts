@@ -11,7 +11,8 @@ import { updateDescriptor } from "./descriptor-update.js";
 import { panForbids, stage1Perms } from "./stage1-permissions.js";
 import { contiguousShift, type Stage2Walk } from "./stage2-walk.js";
 import type { StreamConfig } from "./stream-config.js";
-import { ENTRY, PERM, TLB_KIND, type TranslationCache } from "./translation-cache.js";
+import { ENTRY, PERM, TLB_KIND } from "./tlb-entry.js";
+import type { TranslationCache } from "./translation-cache.js";
 import { blockAllowed, contiguousEntries, levelShift, type WalkConfig } from "./walk-config.js";
 
 // Constants of this module fold into the walk's code; imported ones are loaded each time.

@@ -1,7 +1,7 @@
 /** One incoming transaction with its attributes after the STE's overrides: one object per chip, reused. */
 import { Access } from "@iommukit/core";
 import type { StreamConfig } from "./stream-config.js";
-import { PERM } from "./translation-cache.js";
+import { PERM } from "./tlb-entry.js";
 
 export class Transaction {
   sid = 0;

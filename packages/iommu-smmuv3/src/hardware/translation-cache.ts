@@ -5,40 +5,9 @@
  */
 import type { SetAssociative } from "../presets.js";
 import { highMaskFrom, lowMaskFrom } from "./address-bits.js";
+import { ENTRY, granuleCode, TAG, TLB_KIND, tlbTag, tlbTags } from "./tlb-entry.js";
+import { covers, type TlbScope } from "./tlb-scope.js";
 
-export const TLB_KIND = { VA: 0, IPA: 1 } as const;
-
-/** Words of an entry. */
-export const ENTRY = {
-  VA_LO: 0,
-  VA_HI: 1,
-  /** valid, kind, world, global, aset, shift, level, granule, span: TAG. */
-  TAG: 2,
-  /** asid in 15:0 (0 for global entries), vmid in 31:16. */
-  ASID_VMID: 3,
-  OUT_LO: 4,
-  OUT_HI: 5,
-  /** Stage 1 permissions, stage 2 permissions, flags: PERM. */
-  PERMS: 6,
-  IPA_LO: 7,
-  IPA_HI: 8,
-  /** Where the next entry of the same bucket begins; NONE behind the last one. */
-  NEXT: 9,
-  WORDS: 10,
-} as const;
-
-const TAG = {
-  VALID: 1,
-  KIND: 1,
-  WORLD: 2,
-  GLOBAL: 1 << 4,
-  ASET: 5,
-  SHIFT: 8,
-  LEVEL: 16,
-  GRANULE: 18,
-  /** log2 of the stage's own page or block: an invalidation inside of it takes every fragment. */
-  SPAN: 20,
-} as const;
 const TAG_SHIFT = TAG.SHIFT;
 const TAG_VALID = TAG.VALID;
 const MATCH_OWN = TAG.VALID | (1 << TAG.KIND) | (3 << TAG.WORLD) | TAG.GLOBAL | (0x3f << TAG.SHIFT);
@@ -51,74 +20,6 @@ const SIZE_WORDS = 3;
 /** Lookups go through a hash table with this many buckets for each entry; the sets decide on replacement alone. */
 const BUCKETS = 4;
 const NONE = -1;
-
-/** Permissions as bits: unprivileged and privileged read, write, execute; stage 2's eight bits higher. */
-export const PERM = {
-  UR: 1,
-  UW: 2,
-  UX: 4,
-  PR: 8,
-  PW: 16,
-  PX: 32,
-  ALL: 63,
-  STAGE2: 8,
-  /** A write needs the descriptor marked dirty first: the entry does not answer it. */
-  S1_CLEAN: 1 << 16,
-  S2_CLEAN: 1 << 17,
-  /** Stage 2 maps the page as Device memory. */
-  S2_DEVICE: 1 << 18,
-} as const;
-
-/** What the tag of an entry has in common with all of its kind and world. */
-export function tlbTag(kind: number, world: number): number {
-  return TAG.VALID | (kind << TAG.KIND) | (world << TAG.WORLD);
-}
-
-export function tlbTags(asid: number, vmid: number): number {
-  return asid | (vmid << 16);
-}
-
-/** The whole tag of a page of the smallest size that is not global. */
-export function tlbPageTag(kind: number, world: number, aset: number, granule: number): number {
-  return (
-    tlbTag(kind, world) |
-    (aset << TAG.ASET) |
-    (granule << TAG.SHIFT) |
-    (3 << TAG.LEVEL) |
-    (granuleCode(granule) << TAG.GRANULE) |
-    (granule << TAG.SPAN)
-  );
-}
-
-/** TG of a range invalidation by the granule's log2: 1, 2, 3 for 4, 16, 64 KiB. */
-function granuleCode(granule: number): number {
-  return (granule - 10) >> 1;
-}
-
-/** What an invalidation takes out. -1 in a number means any. */
-export interface TlbScope {
-  kind: number;
-  world: number;
-  asid: number;
-  vmid: number;
-  /** Bits of the VMID that count (CR0.VMW). */
-  vmidMask: number;
-  /** With `asid`: global entries too. */
-  globals: boolean;
-  /** Entries of ASIDs that broadcast maintenance does not share are left alone. */
-  sharedOnly: boolean;
-  /** A range of addresses, both ends in; compared on bits 55:12. */
-  ranged: boolean;
-  firstHi: number;
-  firstLo: number;
-  lastHi: number;
-  lastLo: number;
-  /** Final-level entries only: walk caches keep theirs. */
-  leaf: boolean;
-  /** Granule and level that a range invalidation names; 0 for any. */
-  granule: number;
-  level: number;
-}
 
 export class TranslationCache {
   readonly words: Int32Array;
@@ -156,7 +57,7 @@ export class TranslationCache {
     this.#ways = geometry.ways;
     this.#stride = geometry.ways * WORDS;
     this.entries = geometry.sets * geometry.ways;
-    this.words = new Int32Array(Math.max(1, this.entries) * ENTRY.WORDS);
+    this.words = new Int32Array(Math.max(1, this.entries) * WORDS);
     this.#victims = new Uint8Array(geometry.sets);
   }
 
@@ -306,7 +207,7 @@ export class TranslationCache {
   }
 
   levelOf(at: number): number {
-    return (this.words[at + ENTRY.TAG] >>> TAG.LEVEL) & 3;
+    return (this.words[at + TAG_WORD] >>> TAG.LEVEL) & 3;
   }
 
   /** Where the entries that can be found begin in `words`; for reports. */
@@ -329,32 +230,14 @@ export class TranslationCache {
   invalidate(scope: TlbScope): number {
     if (this.#size === 0) return 0;
     let count = 0;
-    for (let at = 0; at < this.words.length; at += ENTRY.WORDS) {
-      if ((this.words[at + ENTRY.TAG] & TAG.VALID) === 0 || !this.#covered(at, scope)) continue;
+    for (let at = 0; at < this.words.length; at += WORDS) {
+      if ((this.words[at + TAG_WORD] & TAG_VALID) === 0 || !covers(scope, this.words, at)) continue;
       this.#unlink(at);
-      this.words[at + ENTRY.TAG] = 0;
+      this.words[at + TAG_WORD] = 0;
       count++;
     }
     this.#size -= count;
     return count;
-  }
-
-  #covered(at: number, scope: TlbScope): boolean {
-    const words = this.words;
-    const tag = words[at + ENTRY.TAG];
-    const tags = words[at + ENTRY.ASID_VMID];
-    if (scope.kind >= 0 && ((tag >>> TAG.KIND) & 1) !== scope.kind) return false;
-    if (scope.world >= 0 && ((tag >>> TAG.WORLD) & 3) !== scope.world) return false;
-    if (scope.vmid >= 0 && (((tags >>> 16) ^ scope.vmid) & scope.vmidMask) !== 0) return false;
-    if (scope.asid >= 0) {
-      if ((tag & TAG.GLOBAL) !== 0 ? !scope.globals : (tags & 0xffff) !== scope.asid) return false;
-    }
-    if (scope.sharedOnly && ((tag >>> TAG.ASET) & 1) === 1) return false;
-    if (!scope.ranged) return true;
-    if (scope.granule !== 0 && ((tag >>> TAG.GRANULE) & 3) !== scope.granule) return false;
-    if (scope.level !== 0 && ((tag >>> TAG.LEVEL) & 3) !== scope.level) return false;
-    const span = (tag >>> TAG.SPAN) & 0x3f;
-    return overlaps(words[at + ENTRY.VA_HI] & highMaskFrom(span), words[at] & lowMaskFrom(span), span, scope);
   }
 }
 
@@ -362,18 +245,4 @@ export class TranslationCache {
 function hashOf(pageHi: number, pageLo: number, shift: number, tags: number): number {
   const page = (pageLo >>> shift) ^ pageHi ^ (pageHi >>> 7);
   return page ^ (page >>> 9) ^ Math.imul(tags, 0x9e37_79b1) ^ (tags >>> 16);
-}
-
-/** Does a block of 2^shift bytes at hi:lo touch the scope's range? Bits 63:56 do not count. */
-function overlaps(hi: number, lo: number, shift: number, scope: TlbScope): boolean {
-  const endHi = (hi | ~highMaskFrom(shift)) & 0x00ff_ffff;
-  const endLo = lo | ~lowMaskFrom(shift);
-  return (
-    !below(endHi, endLo, scope.firstHi & 0x00ff_ffff, scope.firstLo) &&
-    !below(scope.lastHi & 0x00ff_ffff, scope.lastLo, hi & 0x00ff_ffff, lo)
-  );
-}
-
-function below(aHi: number, aLo: number, bHi: number, bLo: number): boolean {
-  return aHi === bHi ? aLo >>> 0 < bLo >>> 0 : aHi >>> 0 < bHi >>> 0;
 }

@@ -8,8 +8,9 @@ import { panForbids } from "./stage1-permissions.js";
 import type { Stage2Walk } from "./stage2-walk.js";
 import type { StreamConfig } from "./stream-config.js";
 import type { TableWalk } from "./table-walk.js";
+import { ENTRY, PERM, TLB_KIND } from "./tlb-entry.js";
 import type { Transaction } from "./transaction.js";
-import { ENTRY, PERM, TLB_KIND, type TranslationCache } from "./translation-cache.js";
+import type { TranslationCache } from "./translation-cache.js";
 
 /** Bit 55 in the high half: selects TTB1. */
 const VA55 = 1 << 23;

@@ -1,7 +1,8 @@
 /** The TLB's hash table against its entries: whatever was inserted, replaced and invalidated, both say the same. */
 import { Random } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
-import { ENTRY, TLB_KIND, TranslationCache } from "../../src/hardware/translation-cache.js";
+import { ENTRY, TLB_KIND } from "../../src/hardware/tlb-entry.js";
+import { TranslationCache } from "../../src/hardware/translation-cache.js";
 
 const WORLD = 0;
 const VMID = 3;
