@@ -1,5 +1,5 @@
 /**
- * Lines of an ftrace text (or of `trace-cmd report`): iommu:map and iommu:unmap; the kprobes on iommu_map, iommu_unmap and
+ * Lines of an ftrace text (or of `trace-cmd report`, `perf script`): iommu:map and iommu:unmap; the kprobes on iommu_map, iommu_unmap and
  * iommu_attach that say which domain they are for; iommu:attach_device_to_domain and dma:* events, which name devices; and
  * "PHASE name" marks. Everything else is passed over.
  */
@@ -75,6 +75,9 @@ export class TraceReader {
       const colon = cpu < cursor.end ? endOfHead(cursor, cpu) : cursor.end;
       if (colon < cursor.end) {
         cursor.at = colon + 2;
+        // perf script pads the event's name and begins it with its system's.
+        if (cursor.next === SPACE) cursor.blanks();
+        cursor.take("iommu:");
         const item = this.#event(cursor, colon);
         if (item !== undefined) take(item);
       } else if (tellsOfMapping(cursor.rest)) this.malformed++;
@@ -129,25 +132,29 @@ export class TraceReader {
     return event;
   }
 
-  /** " iova=0x… - 0x… paddr=0x… size=…", or of an unmap without paddr and with unmapped_size. */
+  /**
+   * " iova=0x… - 0x… paddr=0x… size=…", or of an unmap without paddr and with unmapped_size. Older kernels print no end of the
+   * range, and the oldest sizes in hexadecimal.
+   */
   #mapped(cursor: LineCursor, kind: "map" | "unmap"): TraceEvent | undefined {
     if (!cursor.blanks() || !cursor.take("iova=0x") || !cursor.hex()) return undefined;
     const { hi, lo } = cursor;
     const page = pageOf(hi, lo);
-    if (!cursor.take(" - 0x") || !cursor.hex()) return undefined;
+    const ended = cursor.take(" - 0x");
+    if (ended && !cursor.hex()) return undefined;
     const end = pageOf(cursor.hi, cursor.lo);
     const hasPaddr = cursor.take(" paddr=0x");
     if (hasPaddr && !cursor.hex()) return undefined;
     const paddr = hasPaddr ? physical(cursor.hi, cursor.lo) : 0;
-    if (!cursor.take(" size=") || !cursor.decimal()) return undefined;
+    if (!cursor.take(" size=") || !amount(cursor)) return undefined;
     const span = Math.ceil(cursor.value / PAGE_SIZE);
-    if (cursor.take(" unmapped_size=") && !cursor.decimal()) return undefined;
+    if (cursor.take(" unmapped_size=") && !amount(cursor)) return undefined;
     const size = cursor.value;
     const pages = Math.ceil(size / PAGE_SIZE);
     cursor.blanks();
+    if (cursor.next >= 0 || Math.max(span, pages) > LONGEST) return undefined;
     // The end of the range is where its size says.
-    if (cursor.next >= 0 || Math.max(span, pages) > LONGEST || (page + span !== end && page + span - ALL_PAGES !== end))
-      return undefined;
+    if (ended && page + span !== end && page + span - ALL_PAGES !== end) return undefined;
     const probe = this.#probes.get(this.#cpu);
     if (probe !== undefined) this.#probes.delete(this.#cpu);
     return {
@@ -226,6 +233,14 @@ function endOfHead({ bytes, end }: LineCursor, cpu: number): number {
   while (colon < end && !(isDigit(bytes[colon - 1]) && isBlank(bytes[colon + 1])))
     colon = indexOf(bytes, COLON, colon + 1);
   return Math.min(colon, end);
+}
+
+/** Puts a number of bytes, decimal or behind 0x, into `value`. */
+function amount(cursor: LineCursor): boolean {
+  if (!cursor.take("0x")) return cursor.decimal();
+  if (!cursor.hex()) return false;
+  cursor.value = (cursor.hi >>> 0) * 2 ** 32 + (cursor.lo >>> 0);
+  return true;
 }
 
 /** Of seconds with up to nine digits behind the point; NaN when there are none. */

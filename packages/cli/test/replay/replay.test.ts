@@ -19,6 +19,23 @@ describe("trace-cmd report", () => {
   });
 });
 
+describe("events of other kernels and tools", () => {
+  const at = (cpu: number) => `     kworker/0:1-12    [00${cpu}] ....   100.00000${cpu}:`;
+  const perf = "kworker/u8:3  1234/1235 [002]   100.000005:              ";
+  const pages = { iova: "iova=0x00000000ffff0000", end: " - 0x00000000ffff2000", paddr: "paddr=0x0000000012340000" };
+
+  it.each([
+    ["without the end of the range", `${at(1)} map: IOMMU: ${pages.iova} ${pages.paddr} size=8192`],
+    ["with sizes in hexadecimal", `${at(1)} map: IOMMU: ${pages.iova} ${pages.paddr} size=0x2000`],
+    ["of perf script", `${perf}iommu:map: IOMMU: ${pages.iova}${pages.end} ${pages.paddr} size=8192`],
+  ])("%s", async (_what, line) => {
+    const gone = `${at(3)} unmap: IOMMU: ${pages.iova} size=0x2000 unmapped_size=0x2000`;
+    const { configurations, events, malformedLines } = await replay([line, gone]);
+    expect([events, malformedLines]).toEqual([2, 0]);
+    for (const { total } of configurations) expect([total.maps, total.unmaps, total.mappedBytes]).toEqual([1, 1, 8192]);
+  });
+});
+
 describe("lines of maps and unmaps that are no such lines", () => {
   it.each([
     ["cut", map(0x10000).slice(0, -8)],
