@@ -7,6 +7,7 @@ import { LspciRecogniser } from "./kinds/lspci.js";
 import { QueueErrorRecogniser } from "./kinds/queue-errors.js";
 import { RegisterRecogniser } from "./kinds/registers.js";
 import { SmmuEventRecogniser } from "./kinds/smmu-event.js";
+import { Smmuv2FaultRecogniser } from "./kinds/smmuv2-fault.js";
 import { VfioIoctlRecogniser } from "./kinds/vfio-ioctl.js";
 import { VtdDebugfsRecogniser } from "./kinds/vtd-debugfs.js";
 import { WordsRecogniser } from "./kinds/words.js";
@@ -30,6 +31,7 @@ export class Explainer {
     this.#recognisers = [
       new DmarRecogniser(),
       new SmmuEventRecogniser(),
+      new Smmuv2FaultRecogniser(),
       new QueueErrorRecogniser(),
       new AmdRecogniser(),
       new XenRecogniser(),

@@ -4,7 +4,7 @@ import { hex } from "./hex.js";
 
 /** What the rules about causes, the filters and the walk want to know; undefined where the input does not say. */
 export interface Facts {
-  readonly iommu?: "vtd" | "smmuv3" | "amd-vi";
+  readonly iommu?: "vtd" | "smmuv3" | "smmuv2" | "amd-vi";
   /** Fault reason or event number. */
   readonly code?: number;
   /** The specification's name for it, or Linux's. */
