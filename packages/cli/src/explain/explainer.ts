@@ -6,6 +6,7 @@ import { DmarTablesRecogniser } from "./kinds/dmar-tables.js";
 import { LspciRecogniser } from "./kinds/lspci.js";
 import { QueueErrorRecogniser } from "./kinds/queue-errors.js";
 import { RegisterRecogniser } from "./kinds/registers.js";
+import { SmmuErrorRecogniser } from "./kinds/smmu-errors.js";
 import { SmmuEventRecogniser } from "./kinds/smmu-event.js";
 import { Smmuv2FaultRecogniser } from "./kinds/smmuv2-fault.js";
 import { VfioIoctlRecogniser } from "./kinds/vfio-ioctl.js";
@@ -30,6 +31,7 @@ export class Explainer {
   ) {
     this.#recognisers = [
       new DmarRecogniser(),
+      new SmmuErrorRecogniser(),
       new SmmuEventRecogniser(),
       new Smmuv2FaultRecogniser(),
       new QueueErrorRecogniser(),
