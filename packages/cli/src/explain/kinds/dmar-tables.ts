@@ -9,6 +9,11 @@ import { type ExplainRecord, partOf, quad, reservedNotes, wordsOf } from "../rec
 
 const HEAD = /^\s*IOMMU (dmar\d+): Root Table Address: ?(?:0x)?([0-9a-f]+)/i;
 const COLUMNS = /^\s*(?:B\.D\.F\s+Root_entry\b.*|PASID\s+PASID_table_entry)\s*$/;
+/** Headings between the parts of one row, where the file is shown in columns one below the other. */
+const PART = /^\s*(?:Context_entry|PASID\s+PASID_table_entry)\s*$/;
+/** The file of Linux 4.20 and 5.0: each bus, then the context entries below it. */
+const BUS = /^\s*Bus: \d{1,3} H: ([0-9a-f]{1,16}) L: ([0-9a-f]{1,16})\s*$/i;
+const BELOW_BUS = /^\s*\d{1,3}\s+([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])\s+([0-9a-f]{1,16})\s+([0-9a-f]{1,16})\s*$/i;
 const ROW = /^\s*([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])((?:\s+0x[0-9a-f]{16}:0x[0-9a-f]{16})+)(.*)$/i;
 const PAIR = /^\s*0x([0-9a-f]{16}):0x([0-9a-f]{16})\b(?!:)(.*)$/i;
 const PASID = /^\s*(-?\d+)\s+0x([0-9a-f]{16}):0x([0-9a-f]{16}):0x([0-9a-f]{16})\s*$/i;
@@ -41,21 +46,29 @@ export class DmarTablesRecogniser implements Recogniser {
   #row: Row | undefined;
   #scalable = false;
   #root = 0n;
+  /** The root entry that BUS gave. */
+  #bus: [bigint, bigint] | undefined;
 
   constructor(private readonly onRow?: (row: TableRow) => void) {}
 
   take(line: Line, emit: Emit): boolean {
+    if (this.#row !== undefined && this.#row.entry === undefined && PART.test(line.text)) {
+      this.#scalable ||= line.text.includes("PASID");
+      return true;
+    }
     const head = HEAD.exec(line.text);
     if (head !== null || COLUMNS.test(line.text)) {
       this.end(emit);
       if (head !== null) {
         this.#scalable = false;
+        this.#bus = undefined;
         this.#root = BigInt(`0x${head[2]}`);
         emit(rootRecord(line, head));
       } else this.#scalable ||= line.text.includes("PASID");
       return true;
     }
     const row = ROW.exec(line.text);
+    if (row === null && this.#belowBus(line, emit)) return true;
     if (row === null) return this.#more(line, line.text, emit);
     const device = canonicalBdf(row[1]);
     if (device === undefined) return false;
@@ -63,6 +76,23 @@ export class DmarTablesRecogniser implements Recogniser {
     const pairs = [...row[2].matchAll(/0x([0-9a-f]{16}):0x([0-9a-f]{16})/gi)].map(pairOf);
     this.#row = { line: line.number, raw: [line.text], device, pairs };
     if (row[3].trim() !== "") this.#rest(row[3], emit);
+    return true;
+  }
+
+  #belowBus(line: Line, emit: Emit): boolean {
+    const bus = BUS.exec(line.text);
+    if (bus !== null) {
+      this.end(emit);
+      this.#bus = pairOf(bus);
+      return true;
+    }
+    const match = this.#bus === undefined ? null : BELOW_BUS.exec(line.text);
+    const device = match === null ? undefined : canonicalBdf(match[1]);
+    if (match === null || this.#bus === undefined || device === undefined) return false;
+    this.end(emit);
+    const context: [bigint, bigint] = [BigInt(`0x${match[2]}`), BigInt(`0x${match[3]}`)];
+    this.#row = { line: line.number, raw: [line.text], device, pairs: [this.#bus, context] };
+    this.end(emit);
     return true;
   }
 

@@ -1,5 +1,5 @@
 /**
- * Context faults of SMMUv1 and SMMUv2 as Linux prints them on one line. There is no such backend here, so the two registers' tables
+ * Context faults of SMMUv1 and SMMUv2 as Linux and Xen print them on one line. There is no such backend here, so the two registers' tables
  * live beside their only reader.
  */
 import { bit, layout, reserved, uint } from "@iommukit/core";
@@ -48,7 +48,7 @@ const CB_FSYNR0 = layout(
 );
 
 const FAULT =
-  /(arm-smmu \S+): Unhandled context fault: fsr=0x([0-9a-f]{1,8}), iova=0x([0-9a-f]{1,16}), fsynr=0x([0-9a-f]{1,8}),(?: cbfrsynra=0x([0-9a-f]{1,8}),)? cb=(\d+)\s*$/i;
+  /((?:arm-smmu|smmu:) \S+): Unhandled context fault: fsr=0x([0-9a-f]{1,8}), iova=0x([0-9a-f]{1,16}), fsynr=0x([0-9a-f]{1,8}),(?: cbfrsynra=0x([0-9a-f]{1,8}),)? cb=(\d+)\s*$/i;
 const CAUSES = ["TF", "AFF", "PF", "EF", "TLBMCF", "TLBLKF", "ASF", "UUT"] as const;
 
 export class Smmuv2FaultRecogniser implements Recogniser {
