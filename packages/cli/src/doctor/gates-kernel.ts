@@ -33,6 +33,9 @@ export const FIRMWARE: Gate = {
     if (broken !== undefined) return [fail(broken, "update the firmware: its DMAR table is refused")];
     if (table !== undefined) return [pass(table)];
     if (units.size > 0 || idr.size > 0) return [pass("the IOMMU's registers are in the input")];
+    const other = lines.get("otherIommu");
+    if (other !== undefined)
+      return [unknown(`${other}: an IOMMU that is neither VT-d nor an SMMUv3: no gate knows it`)];
     if (!hasLog) return [unknown("no kernel log in the input: dmesg | grep -e DMAR -e IORT")];
     return [
       fail(
@@ -89,6 +92,7 @@ export const COMMAND_LINE: Gate = {
     if (words(machine).includes("iommu=off"))
       return [fail("iommu=off", "take iommu=off from the kernel's command line")];
     if (vendor === "arm") return [pass("nothing on it turns the SMMU off")];
+    if (vendor === undefined && lines.has("otherIommu")) return [unknown("the options of this IOMMU are not known")];
     const on = lastOf(intelWords(machine), ["on", "off"]);
     const scalable = lastOf(intelWords(machine), ["sm_on", "sm_off"]);
     const byDefault = (name: string) => config.get(name) === "y";

@@ -96,6 +96,7 @@ export type Sign =
   | "dmarTable"
   | "smmuTable"
   | "smmu"
+  | "otherIommu"
   | "inconsistent"
   | "enabled"
   | "noScalable"
@@ -108,7 +109,11 @@ export type Sign =
 const SIGNS: readonly (readonly [Sign, RegExp])[] = [
   ["dmarTable", /ACPI: DMAR 0x|DMAR: dmar\d+: reg_base_addr/],
   ["smmuTable", /ACPI: IORT 0x/],
-  ["smmu", /arm-smmu-v3 \S+: ias \d+-bit/],
+  ["smmu", /arm-smmu-v3 \S+: (?:ias \d+-bit, )?oas \d+-bit/],
+  [
+    "otherIommu",
+    /ACPI: (?:IVRS|VIOT) 0x|AMD-Vi: (?:Found IOMMU|Using global IVHD|Extended features)|virtio_iommu \S+: /,
+  ],
   [
     "inconsistent",
     /IOMMU feature (?:pasid|prs|sc_support|pgsel_inv|nwfs|dev_iotlb_support|smpwc|flts|slts|nest|pds) inconsistent/,

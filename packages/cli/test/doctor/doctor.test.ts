@@ -42,6 +42,24 @@ describe("doctor", () => {
     expect(first).toBeUndefined();
   });
 
+  it.each([
+    ["[    0.050271] ACPI: IVRS 0x000000007FFE231A 000080 (v01 BOCHS  BXPC     00000001 BXPC 00000001)"],
+    ["[    0.039686] ACPI: VIOT 0x000000007FFE231A 000058 (v00 BOCHS  BXPC     00000001 BXPC 00000001)"],
+    ["[    1.274538] pci 0000:00:01.0: AMD-Vi: Found IOMMU cap 0x40"],
+  ])("does not ask for VT-d where another IOMMU works: %s", (line) => {
+    const { verdicts, first } = doctor(["Linux version 6.1.0", "Kernel command line: quiet", line]);
+    expect(verdicts.filter(({ result }) => result === "fail")).toEqual([]);
+    expect(first).toBeUndefined();
+  });
+
+  it.each([
+    ["arm-smmu-v3 9050000.smmuv3: ias 44-bit, oas 44-bit (features 0x00008305)"],
+    ["arm-smmu-v3 9050000.smmuv3: oas 44-bit (features 0x01008305)"],
+  ])("knows an SMMU of a device tree by its driver: %s", (line) => {
+    const lines = ["Linux version 7.3.4", "Kernel command line: quiet", line];
+    expect([results(lines, "firmware"), results(lines, "command line")]).toEqual([["pass"], ["pass"]]);
+  });
+
   it("fails firmware only when there is a log that should have the table", () => {
     expect(results(["Linux version 6.12.0"], "firmware")).toEqual(["fail"]);
     expect(results([`${FULL_ECAP}${ABLE}`], "firmware")).toEqual(["pass"]);
