@@ -2,8 +2,9 @@
  * Device-TLB invalidations under way (VT-d 4.3): 32 ITags, completion counting, time-out. A message that nobody answers,
  * because the function is gone, times out as well.
  */
+
 import { type ChipPorts, type InvalidateCompletion, NO_PASID, type Timer } from "@iommukit/core";
-import { alignHi, alignLo } from "./tag-cache.js";
+import { alignHi, alignLo } from "./address-bits.js";
 
 export const ITAGS = 32;
 

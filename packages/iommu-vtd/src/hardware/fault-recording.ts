@@ -5,9 +5,9 @@
 import { Access, type ChipPorts, join64, NO_PASID, type RegisterFile } from "@iommukit/core";
 import { FAULT_REASONS, FRCD, faultReason } from "../spec/faults.js";
 import { type FrcdRegisters, FSTS } from "../spec/registers.js";
+import { within } from "./address-bits.js";
 import type { Capabilities } from "./capabilities.js";
 import type { EventInterrupt } from "./event-interrupt.js";
-import { within } from "./pasid-tables.js";
 import { AddressType, type Request } from "./request.js";
 
 const QUALIFIED = new Uint8Array(256);

@@ -1,9 +1,9 @@
 /** What the invalidation commands do to the unit's caches (VT-d 6.5.1, 6.5.2): one place for the queue, the registers and implicit invalidations. */
 import type { Tracer } from "@iommukit/core";
+import { within } from "./address-bits.js";
 import type { Capabilities } from "./capabilities.js";
 import type { ConfigLookup } from "./config-lookup.js";
 import type { InterruptEntryCache } from "./interrupt-entry-cache.js";
-import { within } from "./pasid-tables.js";
 import type { Iotlb, PagingStructureCache } from "./translation-cache.js";
 
 export class Invalidate {

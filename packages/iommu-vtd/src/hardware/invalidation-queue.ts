@@ -20,6 +20,7 @@ import {
   WIDE_DESCRIPTOR_SHIFT,
 } from "../spec/invalidation.js";
 import { FSTS, ICS, IQA, IQER, IQH, IQT } from "../spec/registers.js";
+import { within } from "./address-bits.js";
 import type { Capabilities } from "./capabilities.js";
 import { type ConfigLookup, Ttm } from "./config-lookup.js";
 import { DescriptorExecution } from "./descriptor-execution.js";
@@ -28,7 +29,6 @@ import { DeviceTlb } from "./device-tlb.js";
 import type { EventInterrupt } from "./event-interrupt.js";
 import type { FaultRecording } from "./fault-recording.js";
 import type { Invalidate } from "./invalidate.js";
-import { within } from "./pasid-tables.js";
 
 export interface QueueParts {
   readonly unit: string;

@@ -5,6 +5,7 @@
 import { join64, type PhysicalMemory, physical, type Tracer } from "@iommukit/core";
 import { ScalableFault } from "../spec/faults.js";
 import { PASID_DIRECTORY_ENTRY, PASID_ENTRY, PASID_TABLE_SHIFT, Pgtt } from "../spec/pasid-table.js";
+import { beyond } from "./address-bits.js";
 import type { Capabilities } from "./capabilities.js";
 import { type ContextRecord, FPD, type TranslationEntry } from "./config-entries.js";
 import { reservedMask, violated16 } from "./reserved.js";
@@ -126,14 +127,4 @@ export class PasidTables {
 /** Bits of address that a second stage takes: the least of MGAW and the levels' width. */
 export function inputBits(entry: TranslationEntry, caps: Capabilities): number {
   return Math.min(caps.mgaw, 12 + 9 * entry.ssLevels);
-}
-
-/** Whether an address with that high word is above 2^bits - 1; bits is 33 … 64. */
-export function beyond(hi: number, bits: number): boolean {
-  return bits < 64 && hi >>> (bits - 32) !== 0;
-}
-
-/** That high word without the bits above 2^bits - 1. */
-export function within(hi: number, bits: number): number {
-  return bits < 64 ? hi & (2 ** (bits - 32) - 1) : hi;
 }

@@ -16,13 +16,13 @@ import {
   TranslationStatus,
 } from "@iommukit/core";
 import { FAULT_REASONS, InterruptFault, LegacyFault, ScalableFault } from "../spec/faults.js";
+import { beyond } from "./address-bits.js";
 import { atsStatus, emptyCompletion, fillCompletion, interruptCompletion, recordedForAts } from "./ats.js";
 import type { Capabilities } from "./capabilities.js";
 import type { ConfigLookup } from "./config-lookup.js";
 import type { FaultRecording } from "./fault-recording.js";
 import type { GlobalCommand } from "./global-command.js";
 import type { InterruptRemapping } from "./interrupt-remapping.js";
-import { beyond } from "./pasid-tables.js";
 import type { ProtectedMemory } from "./protected-memory.js";
 import type { QuickPath } from "./quick-path.js";
 import { AddressType, inInterruptRange, meetsInterruptRange, Request } from "./request.js";

@@ -5,9 +5,10 @@
 import { join64, type PhysicalMemory, physical, type Tracer } from "@iommukit/core";
 import { LegacyFault, ScalableFault } from "../spec/faults.js";
 import { SECOND_STAGE_ENTRY as SS } from "../spec/page-table.js";
+import { beyond } from "./address-bits.js";
 import type { Capabilities } from "./capabilities.js";
 import type { TranslationEntry } from "./config-entries.js";
-import { beyond, inputBits } from "./pasid-tables.js";
+import { inputBits } from "./pasid-tables.js";
 import { inInterruptRange } from "./request.js";
 import { PagingStructureCache, pageMask } from "./translation-cache.js";
 

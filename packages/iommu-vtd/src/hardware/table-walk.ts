@@ -6,9 +6,10 @@ import { Access, join64, type PhysicalMemory, physical, type Tracer } from "@iom
 import { LegacyFault, ScalableFault } from "../spec/faults.js";
 import { FIRST_STAGE_ENTRY as FS } from "../spec/page-table.js";
 import { Pgtt } from "../spec/pasid-table.js";
+import { beyond } from "./address-bits.js";
 import type { Capabilities } from "./capabilities.js";
 import type { TranslationEntry } from "./config-entries.js";
-import { beyond, inputBits } from "./pasid-tables.js";
+import { inputBits } from "./pasid-tables.js";
 import { AddressType, inInterruptRange, type Request } from "./request.js";
 import { EXEC, granted, permsOf, READ, Right, WRITE } from "./rights.js";
 import { SecondStageWalk, SsRight } from "./second-stage-walk.js";

@@ -162,21 +162,3 @@ function zeroBytes(word: number): number {
 function lowest(bytes: number): number {
   return (31 - clz32(bytes & -bytes)) >> 3;
 }
-
-/** Whether two naturally aligned ranges meet: `shift` is the log2 of the larger one. */
-export function meets(hiA: number, loA: number, hiB: number, loB: number, shift: number): boolean {
-  if (shift >= 64) return true;
-  if (shift >= 32) return (hiA ^ hiB) >>> (shift - 32) === 0;
-  return hiA === hiB && (loA ^ loB) >>> shift === 0;
-}
-
-/** Low word of an address with its lowest `shift` bits cleared. */
-export function alignLo(lo: number, shift: number): number {
-  return shift >= 32 ? 0 : lo & (-1 << shift);
-}
-
-/** High word of an address with its lowest `shift` bits cleared. */
-export function alignHi(hi: number, shift: number): number {
-  if (shift <= 32) return hi;
-  return shift >= 64 ? 0 : hi & (-1 << (shift - 32));
-}

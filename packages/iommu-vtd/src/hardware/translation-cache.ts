@@ -5,7 +5,8 @@
  */
 import { NO_PASID } from "@iommukit/core";
 import { Pgtt } from "../spec/pasid-table.js";
-import { alignHi, alignLo, meets, ownOf, TagCache } from "./tag-cache.js";
+import { alignHi, alignLo, meets } from "./address-bits.js";
+import { ownOf, TagCache } from "./tag-cache.js";
 
 /** log2 of the largest page size of the IOTLB that is not larger than the given one. */
 export function pageShift(shift: number): number {

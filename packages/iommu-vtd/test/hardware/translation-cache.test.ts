@@ -1,6 +1,7 @@
 import { Access, TranslationStatus } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
-import { alignHi, alignLo, meets, TagCache } from "../../src/hardware/tag-cache.js";
+import { alignHi, alignLo, meets } from "../../src/hardware/address-bits.js";
+import { TagCache } from "../../src/hardware/tag-cache.js";
 import { everything } from "../../src/presets.js";
 import { IOTLB_INVALIDATE, PASID_IOTLB_INVALIDATE } from "../../src/spec/invalidation.js";
 import { Bench, RAM, withCap } from "./bench.js";
