@@ -78,7 +78,6 @@ const CODES: Readonly<Record<number, string>> = {
 export interface AmdEvent {
   readonly event: string;
   readonly device: string | undefined;
-  readonly domain?: string;
   readonly pasid?: number;
   readonly address: bigint | undefined;
   readonly flags: number | undefined;
@@ -88,7 +87,7 @@ export interface AmdEvent {
 export function amdEvent(line: Line, fault: AmdEvent, raw: readonly string[] = [line.text]): ExplainRecord | undefined {
   const { event, device, address, flags } = fault;
   if (address !== undefined && flags !== undefined) {
-    const record = amdFault(line, { ...fault, domain: fault.domain, address, flags }, raw);
+    const record = amdFault(line, { ...fault, address, flags }, raw);
     if (record !== undefined) return record;
   }
   const known = Object.hasOwn(EVENTS, event) ? EVENTS[event] : undefined;
@@ -114,8 +113,9 @@ export function amdEvent(line: Line, fault: AmdEvent, raw: readonly string[] = [
   };
 }
 
-/** An event of the log as its four 32-bit words. */
-export function amdEventOfWords(line: Line, [w0, w1, w2, w3]: readonly number[]): ExplainRecord | undefined {
+/** An event of the log as its four 32-bit words, in hexadecimal. */
+export function amdEventOfWords(line: Line, digits: readonly string[]): ExplainRecord | undefined {
+  const [w0, w1, w2, w3] = digits.map((word) => Number.parseInt(word, 16));
   const event = CODES[w1 >>> 28];
   const pasid = (((w0 >>> 16) & 15) << 16) | (w1 & 0xffff);
   const guest = ((w1 >>> 16) & 1) === 1;

@@ -41,7 +41,6 @@ const TABLES = { IO_PAGE_FAULT: IO_PAGE_FAULT_FLAGS, INVALID_DEVICE_REQUEST: INV
 export interface AmdFault {
   readonly event: string;
   readonly device: string | undefined;
-  readonly domain: string | undefined;
   readonly pasid?: number;
   readonly address: bigint;
   readonly flags: number;

@@ -18,13 +18,7 @@ export class AmdRecogniser implements Recogniser {
       return true;
     }
     const words = WORDS.exec(line.text);
-    const unknown =
-      words === null
-        ? undefined
-        : amdEventOfWords(
-            line,
-            words.slice(1).map((digits) => Number.parseInt(digits, 16)),
-          );
+    const unknown = words === null ? undefined : amdEventOfWords(line, words.slice(1));
     if (unknown !== undefined) {
       emit(unknown);
       return true;
@@ -49,7 +43,6 @@ export class AmdRecogniser implements Recogniser {
       {
         event: match[1],
         device: bdf === undefined ? undefined : canonicalBdf(bdf),
-        domain: values.get("domain"),
         pasid: pasid === undefined || pasid === 0n ? undefined : Number(pasid),
         address: number("address") ?? number("gpa") ?? number("spa"),
         flags: flags === undefined ? undefined : Number(flags),

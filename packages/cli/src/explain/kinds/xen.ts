@@ -13,10 +13,10 @@ const FAULT =
 const REASON =
   /(?:\[VT-D\]\s?(?:[a-z]+\.c:\d+:\s*)?)?(?:DMAR|INTR-REMAP):\s?(?:reason |\[fault reason )([0-9a-f]{1,2})(?: -|h\]) (.*)$/i;
 const AMD =
-  /AMD-Vi: ([A-Z_]+): ([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]) d(\S+) addr ([0-9a-f]{1,16}) flags 0x([0-9a-f]{1,4})\b(.*)$/i;
+  /AMD-Vi: ([A-Z_]+): ([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]) d\S+ addr ([0-9a-f]{1,16}) flags 0x([0-9a-f]{1,4})\b(.*)$/i;
 /** Older forms: named values, and the four words of the event. */
 const OLD_AMD =
-  /AMD-Vi: ([A-Z_]+): domain = (\d+), device id = 0x([0-9a-f]{1,4}), fault address = 0x([0-9a-f]{1,16})(?:, flags = 0x([0-9a-f]{1,3}))?\s*$/i;
+  /AMD-Vi: ([A-Z_]+): domain = \d+, device id = 0x([0-9a-f]{1,4}), fault address = 0x([0-9a-f]{1,16})(?:, flags = 0x([0-9a-f]{1,3}))?\s*$/i;
 const AMD_WORDS = /AMD-Vi: [A-Z_]+:? ([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{8})\s*$/i;
 const ROOT = /\broot_entry\[([0-9a-f]{2})\] = ([0-9a-f]{1,16})\s*$/i;
 const CONTEXT = /\bcontext\[([0-9a-f]{2})\] = ([0-9a-f]{1,16})_([0-9a-f]{1,16})\s*$/i;
@@ -73,11 +73,10 @@ export class XenRecogniser implements Recogniser {
 function amd(line: Line, emit: Emit): boolean {
   const match = AMD.exec(line.text);
   if (match === null) return false;
-  const [, event, bdf, domain, address, flags] = match;
+  const [, event, bdf, address, flags] = match;
   const record = amdFault(line, {
     event,
     device: canonicalBdf(bdf),
-    domain,
     address: BigInt(`0x${address}`),
     flags: Number.parseInt(flags, 16),
   });
@@ -86,26 +85,22 @@ function amd(line: Line, emit: Emit): boolean {
 }
 
 function olderAmd(line: Line, emit: Emit): boolean {
-  const old = OLD_AMD.exec(line.text);
-  const words = old === null ? AMD_WORDS.exec(line.text) : null;
-  const rid = old === null ? 0 : Number.parseInt(old[3], 16);
-  const record =
-    words !== null
-      ? amdEventOfWords(
-          line,
-          words.slice(1).map((digits) => Number.parseInt(digits, 16)),
-        )
-      : old === null
-        ? undefined
-        : amdEvent(line, {
-            event: old[1],
-            device: bdfOf(rid),
-            domain: old[2],
-            address: BigInt(`0x${old[4]}`),
-            flags: old[5] === undefined ? undefined : Number.parseInt(old[5], 16),
-          });
+  const words = AMD_WORDS.exec(line.text);
+  const record = words === null ? namedAmd(line) : amdEventOfWords(line, words.slice(1));
   if (record !== undefined) emit(record);
   return record !== undefined;
+}
+
+function namedAmd(line: Line): ExplainRecord | undefined {
+  const match = OLD_AMD.exec(line.text);
+  if (match === null) return undefined;
+  const [, event, rid, address, flags] = match;
+  return amdEvent(line, {
+    event,
+    device: bdfOf(Number.parseInt(rid, 16)),
+    address: BigInt(`0x${address}`),
+    flags: flags === undefined ? undefined : Number.parseInt(flags, 16),
+  });
 }
 
 /** `root_entry[00] = …`, `context[10] = hi_lo`, `l4[000] = …`: each is one table entry. */
