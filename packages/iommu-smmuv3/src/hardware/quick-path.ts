@@ -8,13 +8,14 @@ import { ANY_ACCESS, type ChipContext } from "./chip-context.js";
 import type { ConfigLookup } from "./config-lookup.js";
 import type { FoundConfig } from "./found-config.js";
 import type { QuickWalk } from "./quick-walk.js";
-import { ENTRY, PERM } from "./tlb-entry.js";
+import { ENTRY, TAG } from "./tlb-entry.js";
 import type { TranslationCache } from "./translation-cache.js";
 
 // Constants of this module fold into the code below; imported ones are loaded each time.
 const ANY = ANY_ACCESS;
-const { ALL } = PERM;
 const { OUT_HI, OUT_LO, PERMS } = ENTRY;
+const TAG_WORD = ENTRY.TAG;
+const { SHIFT } = TAG;
 
 export class QuickPath {
   readonly #found: readonly FoundConfig[];
@@ -32,16 +33,16 @@ export class QuickPath {
   translate(sid: number, ssid: number, hi: number, lo: number, access: number, out: Translation): number {
     const { tlb } = this;
     const found = this.#found[recentSlot(sid, ssid)];
-    if (found.sid !== sid || found.ssid !== ssid || found.quick === 0) return 0;
+    if (found.sid !== sid || found.quickSsid !== ssid) return 0;
     if ((((access | ANY) & this.chip.refused) | (hi & found.beyond)) !== 0) return 0;
     if (found.uncached !== 0 && found.kept.changed() !== 0) return 0;
-    const need = (found.needs >>> (access << 3)) & ALL;
+    const need = found.needs[access];
     const at = tlb.entries === 0 ? -1 : tlb.find(found.tag, found.tags, hi, lo);
     if (at < 0) return this.walker.translate(found, hi, lo, need, out);
     const { words } = tlb;
     const perms = words[at + PERMS];
-    const allowed = perms & (perms >>> found.second) & ALL;
-    const shift = tlb.shiftOf(at);
+    const allowed = perms & (perms >>> found.second);
+    const shift = words[at + TAG_WORD] >>> SHIFT;
     if (((need & ~allowed) | (shift >>> 5)) !== 0) return 0;
     out.hi = words[at + OUT_HI];
     out.lo = words[at + OUT_LO] | (lo & ~(-1 << shift));

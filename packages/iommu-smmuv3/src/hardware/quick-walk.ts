@@ -12,7 +12,7 @@ import type { TranslationCache } from "./translation-cache.js";
 // Constants of this module fold into the walk's code; imported ones are loaded each time.
 const { ADDRESS_HI, AP_READ_ONLY, AP_SHIFT, CONTIGUOUS_HI, DBM_HI, HIERARCHICAL_HI_SHIFT, PXN_HI_SHIFT } = bits;
 const { TYPE_TABLE } = bits;
-const { IPA_HI, IPA_LO, OUT_HI, OUT_LO, PERMS } = ENTRY;
+const { IPA_HI, IPA_LO, ORIGIN, OUT_HI, OUT_LO, PERMS } = ENTRY;
 const ACCESSED_PAGE = TYPE_TABLE | bits.AF;
 const PAGE_SHIFT = 12;
 const PAGE = -1 << PAGE_SHIFT;
@@ -95,11 +95,12 @@ export class QuickWalk extends WindowReader {
   /** @returns 0 for a global page, which is not for `insertPage` */
   #keep(found: FoundConfig, hi: number, lo: number, dHi: number, dLo: number, perms: number): number {
     if ((~dLo & found.globalUnless) !== 0) return 0;
-    const at = this.tlb.insertPage(found.pageTag, found.tags, hi, lo);
+    const at = this.tlb.insertPage(found.tag, found.tags, hi, lo);
     const { words } = this.tlb;
     words[at + OUT_LO] = words[at + IPA_LO] = dLo & PAGE;
     words[at + OUT_HI] = words[at + IPA_HI] = dHi & ADDRESS_HI;
     words[at + PERMS] = perms;
+    words[at + ORIGIN] = found.pageOrigin;
     return 1;
   }
 }

@@ -6,7 +6,7 @@ export const TLB_KIND = { VA: 0, IPA: 1 } as const;
 export const ENTRY = {
   VA_LO: 0,
   VA_HI: 1,
-  /** valid, kind, world, global, aset, shift, level, granule, span: TAG. */
+  /** Whether it is valid and what it is looked for by: TAG. 0 where there is none. */
   TAG: 2,
   /** asid in 15:0 (0 for global entries), vmid in 31:16. */
   ASID_VMID: 3,
@@ -16,9 +16,11 @@ export const ENTRY = {
   PERMS: 6,
   IPA_LO: 7,
   IPA_HI: 8,
+  /** What invalidations ask besides: ORIGIN. */
+  ORIGIN: 9,
   /** Where the next entry of the same bucket begins; NONE behind the last one. */
-  NEXT: 9,
-  WORDS: 10,
+  NEXT: 10,
+  WORDS: 11,
 } as const;
 
 /** Fields of the word TAG, as bits and lowest bits. */
@@ -27,12 +29,19 @@ export const TAG = {
   KIND: 1,
   WORLD: 2,
   GLOBAL: 1 << 4,
+  /** Of global entries alone. */
   ASET: 5,
-  SHIFT: 8,
-  LEVEL: 16,
-  GRANULE: 18,
+  /** log2 of the entry's size; nothing lies above it. */
+  SHIFT: 6,
+} as const;
+
+/** Fields of the word ORIGIN: the descriptor that the entry comes from. */
+export const ORIGIN = {
+  LEVEL: 0,
+  GRANULE: 2,
   /** log2 of the stage's own page or block: an invalidation inside of it takes every fragment. */
-  SPAN: 20,
+  SPAN: 4,
+  ASET: 10,
 } as const;
 
 /** Permissions as bits: unprivileged and privileged read, write, execute; stage 2's eight bits higher. */
@@ -52,28 +61,26 @@ export const PERM = {
   S2_DEVICE: 1 << 18,
 } as const;
 
-/** What the tag of an entry has in common with all of its kind and world. */
+/** The tag of an entry without its size. */
 export function tlbTag(kind: number, world: number): number {
   return TAG.VALID | (kind << TAG.KIND) | (world << TAG.WORLD);
+}
+
+export function tlbGlobalTag(kind: number, world: number, aset: number): number {
+  return tlbTag(kind, world) | TAG.GLOBAL | (aset << TAG.ASET);
 }
 
 export function tlbTags(asid: number, vmid: number): number {
   return asid | (vmid << 16);
 }
 
-/** The whole tag of a page of the smallest size that is not global. */
-export function tlbPageTag(kind: number, world: number, aset: number, granule: number): number {
-  return (
-    tlbTag(kind, world) |
-    (aset << TAG.ASET) |
-    (granule << TAG.SHIFT) |
-    (3 << TAG.LEVEL) |
-    (granuleCode(granule) << TAG.GRANULE) |
-    (granule << TAG.SPAN)
-  );
+/** Of an entry from a table of 2^granule bytes a page. */
+export function tlbOrigin(level: number, granule: number, span: number, aset: number): number {
+  const tg = granuleCode(granule);
+  return (level << ORIGIN.LEVEL) | (tg << ORIGIN.GRANULE) | (span << ORIGIN.SPAN) | (aset << ORIGIN.ASET);
 }
 
 /** TG of a range invalidation by the granule's log2: 1, 2, 3 for 4, 16, 64 KiB. */
-export function granuleCode(granule: number): number {
+function granuleCode(granule: number): number {
   return (granule - 10) >> 1;
 }

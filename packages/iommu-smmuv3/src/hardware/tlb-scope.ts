@@ -1,6 +1,6 @@
 /** Which entries of the TLB an invalidation takes out (3.17, 4.4). */
 import { highMaskFrom, lowMaskFrom } from "./address-bits.js";
-import { ENTRY, TAG } from "./tlb-entry.js";
+import { ENTRY, ORIGIN, TAG } from "./tlb-entry.js";
 
 /** What an invalidation takes out. -1 in a number means any. */
 export interface TlbScope {
@@ -30,6 +30,7 @@ export interface TlbScope {
 /** Whether it takes out the entry that begins at `at`. */
 export function covers(scope: TlbScope, words: Int32Array, at: number): boolean {
   const tag = words[at + ENTRY.TAG];
+  const origin = words[at + ENTRY.ORIGIN];
   const tags = words[at + ENTRY.ASID_VMID];
   if (scope.kind >= 0 && ((tag >>> TAG.KIND) & 1) !== scope.kind) return false;
   if (scope.world >= 0 && ((tag >>> TAG.WORLD) & 3) !== scope.world) return false;
@@ -37,11 +38,11 @@ export function covers(scope: TlbScope, words: Int32Array, at: number): boolean 
   if (scope.asid >= 0) {
     if ((tag & TAG.GLOBAL) !== 0 ? !scope.globals : (tags & 0xffff) !== scope.asid) return false;
   }
-  if (scope.sharedOnly && ((tag >>> TAG.ASET) & 1) === 1) return false;
+  if (scope.sharedOnly && ((origin >>> ORIGIN.ASET) & 1) === 1) return false;
   if (!scope.ranged) return true;
-  if (scope.granule !== 0 && ((tag >>> TAG.GRANULE) & 3) !== scope.granule) return false;
-  if (scope.level !== 0 && ((tag >>> TAG.LEVEL) & 3) !== scope.level) return false;
-  const span = (tag >>> TAG.SPAN) & 0x3f;
+  if (scope.granule !== 0 && ((origin >>> ORIGIN.GRANULE) & 3) !== scope.granule) return false;
+  if (scope.level !== 0 && ((origin >>> ORIGIN.LEVEL) & 3) !== scope.level) return false;
+  const span = (origin >>> ORIGIN.SPAN) & 0x3f;
   return overlaps(words[at + ENTRY.VA_HI] & highMaskFrom(span), words[at] & lowMaskFrom(span), span, scope);
 }
 
