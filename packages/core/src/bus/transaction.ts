@@ -41,7 +41,7 @@ export class Translation {
   shift = 12;
   /** Access that the translation allows: Access.READ | WRITE | EXEC. */
   perms = 0;
-  /** Identifies a stalled transaction. */
+  /** Identifies a stalled transaction: TranslationStatus.STALLED. */
   stag = 0;
 }
 

@@ -2,11 +2,10 @@
  * Rights of a 4 KiB first-stage page as a table: by the enables of the PASID table entry, and by what the entries on the way
  * have in common. Made of the functions that the whole walk uses.
  */
-import { Access } from "@iommukit/core";
 import { FIRST_STAGE_ENTRY as FS } from "../spec/page-table.js";
 import { PASID_ENTRY } from "../spec/pasid-table.js";
 import { TranslationEntry } from "./config-entries.js";
-import { Right } from "./rights.js";
+import { Right, withAllowed } from "./rights.js";
 import { enables, FIRST_STAGE_ALL, firstStageRights, withEntry } from "./table-walk.js";
 
 /** Bits of the PASID table entry's word 4 that decide on rights; PGSNP is put above them. */
@@ -18,10 +17,7 @@ export const PAGE_BITS = 4;
 const XD_INDEX = 4;
 const D_INDEX = 8;
 
-/** Right bits, and from ALLOWED_SHIFT on the Access bits of a user's request that need nothing but the translation. */
-export const ALLOWED_SHIFT = 16;
-export const RIGHTS_MASK = (1 << ALLOWED_SHIFT) - 1;
-
+/** `withAllowed`. */
 export const PAGE_RIGHTS = new Int32Array((SNOOPED << 1) << PAGE_BITS);
 
 /** Index of the entry's first. */
@@ -35,9 +31,7 @@ function fill(entry: TranslationEntry): void {
     const first = withEntry(entry, FIRST_STAGE_ALL, page << FS.RW.shift, high);
     const dirty = (page & D_INDEX) !== 0;
     const rights = (firstStageRights(entry, first) | enables(entry)) & (dirty ? -1 : ~Right.DIRTY);
-    // A page that is not dirty yet has to be marked by a write.
-    const allowed = rights & (dirty ? Access.READ | Access.WRITE : Access.READ);
-    PAGE_RIGHTS[rightsAt(entry) + page] = rights | (allowed << ALLOWED_SHIFT);
+    PAGE_RIGHTS[rightsAt(entry) + page] = withAllowed(rights);
   }
 }
 

@@ -4,23 +4,19 @@
  */
 import { Access, NO_PASID, type Translation } from "@iommukit/core";
 import type { QuickWalk } from "./quick-walk.js";
-import { Right } from "./rights.js";
+import { ALLOWED_SHIFT, ANY_ACCESS } from "./rights.js";
 import { ownOf, type TagCache } from "./tag-cache.js";
 import { IOTLB_SHIFT, type Iotlb, IotlbWord } from "./translation-cache.js";
 
 // Constants of this module fold into the code below; imported ones are loaded each time.
-const { READ, WRITE, EXEC } = Access;
+const ANY = ANY_ACCESS;
+const ALLOWED = ALLOWED_SHIFT;
 const NONE = NO_PASID;
 const { PA_HI, PA_LO, RIGHTS, KIND } = IotlbWord;
 const SHIFT = IOTLB_SHIFT;
-const PERMS = READ | WRITE | EXEC;
-/** Set in every request's bits, so that -1 refuses them all. */
-const ANY = 1 << 30;
-const PLAIN = ~(READ | WRITE | ANY);
+const PERMS = Access.READ | Access.WRITE | Access.EXEC;
+const PLAIN = ~(Access.READ | Access.WRITE | ANY_ACCESS);
 const ALL = -1;
-/** From Access.WRITE to Right.DIRTY. */
-const DIRTY_SHIFT = 6;
-const UNCOMMON = Right.RID_PRIV | Right.NEAR_INTERRUPTS;
 
 /** `private`, not `#`: its byte code is shorter, and the compiler inlines only so much of it. */
 export class QuickPath {
@@ -45,20 +41,19 @@ export class QuickPath {
   /** @returns 1 when `out` has the answer, otherwise 0 */
   translate(rid: number, pasid: number, hi: number, lo: number, access: number, out: Translation): number {
     const refused = pasid === NONE ? this.refused : this.refusedWithPasid;
-    if (((access | ANY) & refused) !== 0) return 0;
+    const needed = access | ANY;
+    if ((needed & refused) !== 0) return 0;
     const slot = this.iotlb.find(rid, pasid, hi, lo);
     if (slot < 0) return this.walk.translate(slot, rid, pasid, hi, lo, access, out);
     const { words } = this.tags;
     const at = ownOf(slot);
     const rights = words[at | RIGHTS];
-    const needed = access | ((access & WRITE) << DIRTY_SHIFT);
-    if (((needed & ~rights) | (rights & UNCOMMON)) !== 0) return 0;
+    if ((needed & ~(rights >>> ALLOWED)) !== 0) return 0;
     const shift = words[at | KIND] & SHIFT;
     out.hi = words[at | PA_HI];
     out.lo = words[at | PA_LO] | (lo & ~(-1 << shift));
     out.shift = shift;
     out.perms = rights & PERMS;
-    out.stag = 0;
     return 1;
   }
 }

@@ -9,11 +9,13 @@ import { Pgtt } from "../spec/pasid-table.js";
 import type { ConfigLookup } from "./config-lookup.js";
 import * as table from "./first-stage-rights.js";
 import type { FoundConfig } from "./found-config.js";
+import { ALLOWED_SHIFT } from "./rights.js";
 import { NOT_EXECUTE_DISABLED, type TableWalk } from "./table-walk.js";
 import { IOTLB_DID, type Iotlb, IotlbWord, kindOf, type PagingStructureCache } from "./translation-cache.js";
 
 // Constants of this module fold into the walk's code; imported ones are loaded each time.
-const { ALLOWED_SHIFT, PAGE_RIGHTS, RIGHTS_MASK } = table;
+const { PAGE_RIGHTS } = table;
+const ALLOWED = ALLOWED_SHIFT;
 const PRESENT = FS.P.lowMask | FS.A.lowMask;
 const PS = FS.PS.lowMask;
 const XD = FS.XD.lowMask;
@@ -117,14 +119,12 @@ export class QuickWalk extends WindowReader {
     }
     const { rights } = found;
     const paHi = high & ADDR_HI;
-    if ((access & ~(rights >>> ALLOWED_SHIFT)) !== 0 || (paHi === 0 && low >>> 20 === 0xfee)) return 0;
+    if ((access & ~(rights >>> ALLOWED)) !== 0 || (paHi === 0 && low >>> 20 === 0xfee)) return 0;
     out.hi = paHi;
     out.lo = (low & PAGE) | (lo & ~PAGE);
     out.shift = PAGE_SHIFT;
     out.perms = rights & PERMS;
-    out.stag = 0;
-    if ((caches & IOTLB) !== 0)
-      this.#keep(missed, rid, pasid, hi, lo, found.did, paHi, low & PAGE, rights & RIGHTS_MASK);
+    if ((caches & IOTLB) !== 0) this.#keep(missed, rid, pasid, hi, lo, found.did, paHi, low & PAGE, rights);
     return 1;
   }
 

@@ -226,6 +226,5 @@ function answer(out: Translation, hi: number, lo: number, shift: number, perms: 
   out.lo = lo;
   out.shift = shift;
   out.perms = perms;
-  out.stag = 0;
   return TranslationStatus.OK;
 }

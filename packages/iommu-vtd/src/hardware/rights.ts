@@ -30,6 +30,18 @@ export const Right = {
   NEAR_INTERRUPTS: 8192,
 } as const;
 
+/** Set in every request's Access bits, so that a mask of -1 refuses them all and one of 0 permits none. */
+export const ANY_ACCESS = 1 << 15;
+/** Where, above the Right bits, stands what a user's request needs nothing but the translation for: Access bits, ANY_ACCESS. */
+export const ALLOWED_SHIFT = 16;
+
+/** Rights together with that: a page that is not dirty yet has to be marked by a write. */
+export function withAllowed(rights: number): number {
+  if ((rights & (Right.RID_PRIV | Right.NEAR_INTERRUPTS)) !== 0) return rights;
+  const write = (rights & Right.DIRTY) !== 0 ? Access.WRITE : 0;
+  return rights | ((ANY_ACCESS | (rights & (Access.READ | write))) << ALLOWED_SHIFT);
+}
+
 export const READ = Right.UR | Right.SR;
 export const WRITE = Right.UW | Right.SW;
 export const EXEC = Right.UX | Right.SX;

@@ -22,7 +22,7 @@ export function pageMask(shift: number): number {
 export const IotlbWord = {
   PA_HI: 0,
   PA_LO: 1,
-  /** Right bits. */
+  /** `withAllowed`; of a cached fault Right bits alone. */
   RIGHTS: 2,
   /** log2 of the page in 4:0, PGTT in 7:5, the fault reason of a cached fault in 15:8 (0 otherwise), domain-id in 31:16. */
   KIND: 3,
@@ -52,15 +52,17 @@ function didOf(kind: number): number {
   return kind >>> IOTLB_DID;
 }
 
+const PAGE = -1 << 12;
 const LARGE_2M = 1;
 const LARGE_1G = 2;
 
+/** `private`, not `#`, as in TagCache. */
 export class Iotlb {
   readonly tags: TagCache;
   /** PASID that entries of requests without one are invalidated by. */
-  #ridPasid = new Int32Array(0);
+  private ridPasid = new Int32Array(0);
   /** Sizes above 4 KiB that were filled since the last global invalidation: LARGE bits. */
-  #large = 0;
+  private large = 0;
 
   constructor(capacity: number) {
     this.tags = new TagCache(capacity);
@@ -71,14 +73,14 @@ export class Iotlb {
    * @returns slot; negative, and what `fillPage` wants to know, when there is none
    */
   find(rid: number, pasid: number, hi: number, lo: number): number {
-    const slot = this.tags.find((rid << 8) | 12, pasid, hi, lo & (-1 << 12));
-    return slot < 0 && this.#large !== 0 ? this.#findLarge(slot, rid, pasid, hi, lo) : slot;
+    const slot = this.tags.find((rid << 8) | 12, pasid, hi, lo & PAGE);
+    return slot < 0 && this.large !== 0 ? this.findLarge(slot, rid, pasid, hi, lo) : slot;
   }
 
-  #findLarge(missed: number, rid: number, pasid: number, hi: number, lo: number): number {
+  private findLarge(missed: number, rid: number, pasid: number, hi: number, lo: number): number {
     const { tags } = this;
-    let slot = (this.#large & LARGE_2M) !== 0 ? tags.find((rid << 8) | 21, pasid, hi, lo & (-1 << 21)) : missed;
-    if (slot < 0 && (this.#large & LARGE_1G) !== 0) slot = tags.find((rid << 8) | 30, pasid, hi, lo & (-1 << 30));
+    let slot = (this.large & LARGE_2M) !== 0 ? tags.find((rid << 8) | 21, pasid, hi, lo & (-1 << 21)) : missed;
+    if (slot < 0 && (this.large & LARGE_1G) !== 0) slot = tags.find((rid << 8) | 30, pasid, hi, lo & (-1 << 30));
     return slot < 0 ? missed : slot;
   }
 
@@ -86,20 +88,20 @@ export class Iotlb {
   fill(rid: number, pasid: number, hi: number, lo: number, shift: number, effectivePasid: number): number {
     const { tags } = this;
     const slot = tags.claim((rid << 8) | shift, pasid, hi, alignLo(lo, shift));
-    if (shift === 21) this.#large |= LARGE_2M;
-    else if (shift === 30) this.#large |= LARGE_1G;
-    if (this.#ridPasid.length === 0) this.#ridPasid = new Int32Array(tags.slots);
-    this.#ridPasid[slot] = effectivePasid;
+    if (shift === 21) this.large |= LARGE_2M;
+    else if (shift === 30) this.large |= LARGE_1G;
+    if (this.ridPasid.length === 0) this.ridPasid = new Int32Array(tags.slots);
+    this.ridPasid[slot] = effectivePasid;
     return ownOf(slot);
   }
 
   /** The same for a 4 KiB page of a request with PASID. @param missed what `find` has just answered */
   fillPage(missed: number, rid: number, pasid: number, hi: number, lo: number): number {
-    return ownOf(this.tags.place(~missed, (rid << 8) | 12, pasid, hi, lo & (-1 << 12)));
+    return ownOf(this.tags.place(~missed, (rid << 8) | 12, pasid, hi, lo & PAGE));
   }
 
   invalidateAll(): number {
-    this.#large = 0;
+    this.large = 0;
     return this.tags.clear();
   }
 
@@ -107,7 +109,7 @@ export class Iotlb {
     const { tags } = this;
     const before = tags.size;
     if (before === 0) return 0;
-    for (let slot = 0; slot < tags.capacity; slot++) if (this.#did(slot) === did) tags.drop(slot);
+    for (let slot = 0; slot < tags.capacity; slot++) if (this.did(slot) === did) tags.drop(slot);
     return before - tags.size;
   }
 
@@ -117,7 +119,7 @@ export class Iotlb {
     const before = tags.size;
     if (before === 0) return 0;
     for (let slot = 0; slot < tags.capacity; slot++) {
-      if (this.#did(slot) === did && (this.#firstStage(slot) || this.#meets(slot, hi, lo, shift))) tags.drop(slot);
+      if (this.did(slot) === did && (this.firstStage(slot) || this.meets(slot, hi, lo, shift))) tags.drop(slot);
     }
     return before - tags.size;
   }
@@ -127,7 +129,7 @@ export class Iotlb {
     const before = tags.size;
     if (before === 0) return 0;
     for (let slot = 0; slot < tags.capacity; slot++)
-      if (this.#did(slot) === did && this.#pasid(slot) === pasid) tags.drop(slot);
+      if (this.did(slot) === did && this.pasid(slot) === pasid) tags.drop(slot);
     return before - tags.size;
   }
 
@@ -138,36 +140,36 @@ export class Iotlb {
     if (before === 0) return 0;
     for (let slot = 0; slot < tags.capacity; slot++) {
       if (
-        this.#did(slot) === did &&
-        this.#pasid(slot) === pasid &&
-        this.#firstStage(slot) &&
-        this.#meets(slot, hi, lo, shift)
+        this.did(slot) === did &&
+        this.pasid(slot) === pasid &&
+        this.firstStage(slot) &&
+        this.meets(slot, hi, lo, shift)
       )
         tags.drop(slot);
     }
     return before - tags.size;
   }
 
-  #kind(slot: number): number {
+  private kind(slot: number): number {
     return this.tags.words[ownOf(slot) + IotlbWord.KIND];
   }
 
-  #did(slot: number): number {
-    return didOf(this.#kind(slot));
+  private did(slot: number): number {
+    return didOf(this.kind(slot));
   }
 
-  #pasid(slot: number): number {
+  private pasid(slot: number): number {
     const pasid = this.tags.b(slot);
-    return pasid === NO_PASID ? this.#ridPasid[slot] : pasid;
+    return pasid === NO_PASID ? this.ridPasid[slot] : pasid;
   }
 
-  #firstStage(slot: number): boolean {
-    const pgtt = pgttOf(this.#kind(slot));
+  private firstStage(slot: number): boolean {
+    const pgtt = pgttOf(this.kind(slot));
     return pgtt === Pgtt.FIRST_STAGE || pgtt === Pgtt.NESTED;
   }
 
-  #meets(slot: number, hi: number, lo: number, shift: number): boolean {
-    return meets(this.tags.c(slot), this.tags.d(slot), hi, lo, Math.max(shift, shiftOf(this.#kind(slot))));
+  private meets(slot: number, hi: number, lo: number, shift: number): boolean {
+    return meets(this.tags.c(slot), this.tags.d(slot), hi, lo, Math.max(shift, shiftOf(this.kind(slot))));
   }
 }
 

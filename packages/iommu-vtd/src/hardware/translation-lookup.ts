@@ -8,7 +8,7 @@ import type { Capabilities } from "./capabilities.js";
 import type { TranslationEntry } from "./config-entries.js";
 import type { ConfigLookup } from "./config-lookup.js";
 import { AddressType, meetsInterruptRange, type Request } from "./request.js";
-import { denial, disabledRequest, granted, permsOf, Right } from "./rights.js";
+import { denial, disabledRequest, granted, permsOf, Right, withAllowed } from "./rights.js";
 import { enables, type TableWalk } from "./table-walk.js";
 import { ownOf } from "./tag-cache.js";
 import { faultOf, type Iotlb, IotlbWord, kindOf, pageShift, pgttOf, shiftOf } from "./translation-cache.js";
@@ -176,7 +176,8 @@ export class TranslationLookup {
     const at = this.#iotlb.fill(rid, pasid, hi, lo, shift, request.effectivePasid);
     const near = meetsInterruptRange(paHi, paLo, shift) || (pasid === NO_PASID && meetsInterruptRange(hi, lo, shift));
     const held = near ? rights | Right.NEAR_INTERRUPTS : rights;
-    this.#set(at, paHi, paLo & (-1 << shift), held, kindOf(shift, entry.pgtt, fault, entry.did));
+    const served = fault === 0 ? withAllowed(held) : held;
+    this.#set(at, paHi, paLo & (-1 << shift), served, kindOf(shift, entry.pgtt, fault, entry.did));
     if (trace.enabled) {
       trace.emit("tlb:filled", {
         unit: this.#unit,
