@@ -5,10 +5,12 @@ import {
   pciEnablePasid,
   pciEnablePri,
   pciPrgRespPasidRequired,
+  pciResetBus,
   pciResetFunction,
 } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import { Accelerator } from "../src/devices/accelerator/accelerator.js";
+import { PciBridge } from "../src/pci-bridge.js";
 import { Bench, RAM } from "./support/bench.js";
 
 function setUp() {
@@ -105,6 +107,19 @@ describe("SR-IOV", () => {
     });
     pf.remove();
     expect([pf.virtualFunctions?.functions.length, first.present]).toEqual([0, false]);
+  });
+
+  it("gets its VFs back from a reset of the bus before they get back what they had (pci_reset_bus)", async () => {
+    const { bench, pf, enable } = setUp();
+    const vfs = enable(2);
+    for (const [n, vf] of vfs.entries()) vf.writeConfig(4, 2, n === 0 ? 4 : 0);
+    const bridge = new PciBridge({ bdf: "0000:00:1c.0", type: "root port", secondary: pf.rid >>> 8 }, []);
+    bridge.connect(pf);
+    await bench.run(() => pciResetBus(bridge, [...vfs, pf], bench.scheduler));
+    expect(pf.virtualFunctions?.functions.map((vf) => [vf.present, vf.readConfig(4, 2)])).toEqual([
+      [true, 4],
+      [true, 0],
+    ]);
   });
 
   it("shares PASID and PRI of the physical function, which must enable them first (I3)", () => {

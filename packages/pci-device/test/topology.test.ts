@@ -9,6 +9,7 @@ import {
   pciEetlpPrefixMax,
   pciEnablePasid,
   pciPcieType,
+  pciResetBus,
   readField,
   Scheduler,
   SystemBus,
@@ -153,6 +154,34 @@ describe("PCI topology", () => {
     functions.get("0000:00:1c.0")?.writeConfig(0x3e, 2, 0x40);
     expect(device.readConfig(4, 2)).toBe(0);
     expect(device.barAddress(0)).toBe(0);
+  });
+
+  it("gives everything behind a bridge its setup back after pci_reset_bus: PASID, PRI and ATS too (I12)", async () => {
+    const bench = new Bench();
+    const functions = make(bench, port("00:1c.0", 1, accel("01:00.0"), accel("01:01.0")));
+    const [bridge, ...behind] = [...functions.values()];
+    const devices = behind as PciDevice[];
+    for (const device of devices) bench.enable(device, 8);
+    const setup = () =>
+      devices.map((device) => [
+        device.readConfig(4, 2),
+        device.barAddress(0),
+        device.pasid.enabled,
+        device.pri?.allocation,
+        device.pri?.usable,
+        device.ats?.enabled,
+      ]);
+    const before = setup();
+    const resets: string[] = [];
+    bench.trace.subscribe(({ name }) => {
+      if (name === "device:reset") resets.push(name);
+    });
+    await bench.run(() => pciResetBus(bridge, devices, bench.scheduler));
+    expect(resets).toHaveLength(2);
+    expect(setup()).toEqual(before);
+    expect(
+      before.every(([command, , pasid, credits, pri, ats]) => command === 6 && pasid && credits === 8 && pri && ats),
+    ).toBe(true);
   });
 
   it("shows in the slot that a device came and was torn out", () => {

@@ -221,6 +221,11 @@ export class VfioGroup implements DeviceNode {
     return device && this.#vfioDevice(device);
   }
 
+  /** What stands for the device since somebody opened it. */
+  everOpened(device: Device): VfioDevice | undefined {
+    return this.#devices.get(device);
+  }
+
   #vfioDevice(device: Device): VfioDevice {
     let vfioDevice = this.#devices.get(device);
     if (!vfioDevice) {

@@ -109,13 +109,12 @@ async function pmReset(pci: PciFunction, scheduler: Scheduler): Promise<void> {
   await waitReady(pci, scheduler);
 }
 
-async function busReset(pci: PciFunction, scheduler: Scheduler): Promise<void> {
-  const [bridge] = pci.upstream;
+/** pci_reset_secondary_bus. */
+async function resetBehind(bridge: PciFunction, scheduler: Scheduler): Promise<void> {
   writeField(bridge, 0, TYPE1_HEADER.SecondaryBusReset, 1);
   await scheduler.sleep(BUS_RESET_TIME);
   writeField(bridge, 0, TYPE1_HEADER.SecondaryBusReset, 0);
   await scheduler.sleep(BUS_READY_TIME);
-  await waitReady(pci, scheduler);
 }
 
 /** Looks at the Command register, as a VF's ids read as all ones. @throws IommuError ETIMEDOUT when it does not answer; ENODEV when it is gone */
@@ -138,11 +137,43 @@ export async function pciResetFunction(pci: PciFunction, scheduler: Scheduler, a
   const [method] = pciResetMethods(pci, alone);
   if (method === undefined)
     throw new IommuError("ENOTTY", `${pci.bdf} has neither FLR nor PM reset, and shares its bus`);
-  const state = pciSaveState(pci);
-  // Nothing is sent while it is reset: no interrupts, no memory requests.
-  pci.writeConfig(4, 2, 1 << TYPE0_HEADER.InterruptDisable.shift);
+  const state = saveAndDisable(pci);
   if (method === "flr") await pcieFlr(pci, scheduler);
   else if (method === "pm") await pmReset(pci, scheduler);
-  else await busReset(pci, scheduler);
+  else {
+    await resetBehind(pci.upstream[0], scheduler);
+    await waitReady(pci, scheduler);
+  }
   pciRestoreState(pci, state);
+}
+
+/**
+ * pci_reset_bus: every function behind the bridge goes through a hot reset, and gets its setup back.
+ * @param functions all of them, endpoints
+ * @throws IommuError ETIMEDOUT, ENODEV
+ */
+export async function pciResetBus(
+  bridge: PciFunction,
+  functions: readonly PciFunction[],
+  scheduler: Scheduler,
+): Promise<void> {
+  // VFs last: they are there again when their physical function has its SR-IOV capability back.
+  const physicalFirst = functions.toSorted((a, b) => Number(isVirtual(a)) - Number(isVirtual(b)));
+  const saved = physicalFirst.map((pci) => [pci, saveAndDisable(pci)] as const);
+  await resetBehind(bridge, scheduler);
+  for (const [pci, state] of saved) {
+    await waitReady(pci, scheduler);
+    pciRestoreState(pci, state);
+  }
+}
+
+function isVirtual({ physicalFunction }: PciFunction): boolean {
+  return physicalFunction !== undefined;
+}
+
+/** pci_dev_save_and_disable: nothing is sent while it is reset, no interrupts, no memory requests. */
+function saveAndDisable(pci: PciFunction): SavedPciState {
+  const state = pciSaveState(pci);
+  pci.writeConfig(4, 2, 1 << TYPE0_HEADER.InterruptDisable.shift);
+  return state;
 }

@@ -60,7 +60,7 @@ export class VfioDevice {
     this.config = new VirtualConfig(pci, resources, {
       intxDisabled: (disabled) => this.irqs.intx.setDisabled(disabled),
       msiEnabled: () => this.irqs.msi.enabled > 0,
-      memoryDisabled: (write) => this.#unmapped(async () => write()),
+      memoryDisabled: (write) => this.unmapped(async () => write()),
       functionLevelReset: async () => void (await this.#tryReset()),
     });
     this.regions = new DeviceRegions(pci, resources, this.config, this.irqs.msix);
@@ -153,7 +153,7 @@ export class VfioDevice {
   }
 
   /** vfio_pci_zap_and_down_write_memory_lock: `body` runs while no address space has a BAR mapped, or can fault one in (V-12). */
-  async #unmapped(body: () => Promise<void>): Promise<void> {
+  async unmapped(body: () => Promise<void>): Promise<void> {
     this.#revoking++;
     try {
       for (const revoke of [...this.#revokes]) await revoke();
@@ -184,7 +184,7 @@ export class VfioDevice {
   }
 
   async #reset(): Promise<void> {
-    await this.#unmapped(() => pciResetFunction(this.device.pci, this.group.vfio.scheduler, this.#alone));
+    await this.unmapped(() => pciResetFunction(this.device.pci, this.group.vfio.scheduler, this.#alone));
   }
 
   /** @throws IommuError EINVAL when the function cannot be reset by itself */
@@ -198,6 +198,6 @@ export class VfioDevice {
     this.irqs.request();
     await this.#closed.waitTimeout(() => !this.opened, REMOVE_PATIENCE);
     this.#removed = true;
-    await this.#unmapped(async () => this.#release());
+    await this.unmapped(async () => this.#release());
   }
 }

@@ -1,5 +1,5 @@
 /** A PCI function with MSI and MSI-X, two BARs and an INTx pin, as its own driver would see it: nothing is enforced. */
-import { MSI64_CAPABILITY, MSIX_CAPABILITY, type PciBar } from "@iommukit/core";
+import { MSI64_CAPABILITY, MSIX_CAPABILITY, type PciBar, type PciFunction } from "@iommukit/core";
 import { FakePciFunction } from "@iommukit/core/testing";
 
 export const MSI_AT = 0x50;
@@ -18,8 +18,9 @@ export class TestFunction extends FakePciFunction {
   readonly memory = new Uint8Array(0x4000);
   #listener: (asserted: boolean) => void = () => {};
 
-  constructor(bdf: string) {
+  constructor(bdf: string, upstream: readonly PciFunction[] = []) {
     super(bdf, {
+      upstream,
       config: {
         0: 0x34,
         1: 0x12,
