@@ -93,7 +93,8 @@ export class VfioContainer implements FileOps {
     const iommu = this.#createIommu(type);
     const attached: VfioGroup[] = [];
     try {
-      for (const group of this.#groups) {
+      // The newest first, as list_add puts them into group_list: which of two refusals wins is seen.
+      for (const group of [...this.#groups].reverse()) {
         await attach(iommu, group);
         attached.push(group);
       }

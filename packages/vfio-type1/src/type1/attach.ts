@@ -98,13 +98,16 @@ function enforceCoherency(iommu: VfioIommu, domain: VfioDomain["domain"]): boole
   return iommu.profile.domainMatch.includes("enforced-coherency") && domain.ops.enforceCacheCoherency(domain);
 }
 
-/** Mappings that stand where the new group cannot go keep it out. @throws IommuError EINVAL */
+/** Mappings that stand where the new group cannot go keep it out, and it must leave some IOVAs. @throws IommuError EINVAL */
 function checkRegions(iommu: VfioIommu, group: VfioIommuGroup, mine: VfioDomain): void {
   for (const { why, start, size } of takenAway(iommu.ranges, mine.domain.aperture, group.reserved)) {
     const dma = iommu.dmas.find(start, size);
     if (dma)
       throw invalid(`the mapping at ${hex(dma.iova)} is outside of what group ${group.iommuGroup.id} allows (${why})`);
   }
+  // vfio_iommu_aper_conflict for apertures that have nothing in common, vfio_iommu_resv_exclude for the rest.
+  if (iommu.rangesWith([mine.domain.aperture], group.reserved).length === 0)
+    throw invalid(`no IOVA suits group ${group.iommuGroup.id} and the groups that are in the container`);
 }
 
 /** vfio_iommu_replay and replay_bind on a domain that is new to the container. */

@@ -8,13 +8,19 @@
  */
 import { PAGE_SIZE, type UserPointer } from "@iommukit/core";
 import type { VfioDma } from "./dma.js";
+import { invalid, MAX_BITMAP_PAGES } from "./range-checks.js";
 
 const WORD = 64n;
 const ALL = 0xffff_ffff_ffff_ffffn;
 
-/** Begins to keep the mapping's dirty bits, with one spare word for the shift: what drivers have pinned is dirty. */
+/**
+ * Begins to keep the mapping's dirty bits, with one spare word for the shift: what drivers have pinned is dirty.
+ * @throws IommuError EINVAL a mapping of more pages than a bitmap may have (vfio_dma_bitmap_alloc)
+ */
 export function allocBitmap(dma: VfioDma, pgsize: bigint): void {
-  dma.bitmap = new BigUint64Array(words(dma.size / pgsize) + 1);
+  const pages = dma.size / pgsize;
+  if (pages > MAX_BITMAP_PAGES) throw invalid(`dirty bits for ${pages} pages; at most ${MAX_BITMAP_PAGES}`);
+  dma.bitmap = new BigUint64Array(words(pages) + 1);
   markPinned(dma, pgsize);
 }
 

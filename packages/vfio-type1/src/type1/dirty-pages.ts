@@ -26,10 +26,16 @@ export async function dirtyPages(iommu: VfioIommu, arg: UserPointer): Promise<nu
   }
 }
 
+/** All mappings or none (vfio_dma_bitmap_alloc_all). */
 function start(iommu: VfioIommu): void {
   if (iommu.dirtyTracking) return;
-  for (const dma of iommu.dmas.all()) allocBitmap(dma, iommu.pgsize);
-  iommu.dirtyTracking = true;
+  try {
+    for (const dma of iommu.dmas.all()) allocBitmap(dma, iommu.pgsize);
+    iommu.dirtyTracking = true;
+  } catch (error) {
+    stop(iommu);
+    throw error;
+  }
 }
 
 export function stop(iommu: VfioIommu): void {
@@ -38,7 +44,6 @@ export function stop(iommu: VfioIommu): void {
 }
 
 async function getBitmap(iommu: VfioIommu, argsz: number, arg: UserPointer): Promise<void> {
-  if (!iommu.dirtyTracking) throw invalid("dirty tracking is off");
   const needed = DirtyBitmap.bytes + DirtyBitmapGet.bytes;
   if (argsz < needed) throw invalid(`argsz ${argsz} is less than ${needed}`);
   const range = decodeStruct(DirtyBitmapGet, await arg.copyFrom(DirtyBitmapGet.bytes, DirtyBitmap.bytes));

@@ -5,6 +5,7 @@ import { DmaMap, DmaMapFlags } from "../uapi/type1-structs.js";
 import { charge, uncharge } from "./accounting.js";
 import { allocBitmap } from "./dirty-bitmap.js";
 import { type DmaOwner, VfioDma } from "./dma.js";
+import { removeRun } from "./dma-unmap.js";
 import { rangesAllow } from "./iova-ranges.js";
 import { chargedPages, pinAndMap } from "./pinning.js";
 import { checkWrap, invalid } from "./range-checks.js";
@@ -79,7 +80,13 @@ async function addMapping(
     throw error;
   }
   iommu.dmas.insert(dma);
-  if (iommu.dirtyTracking) allocBitmap(dma, iommu.pgsize);
+  if (!iommu.dirtyTracking) return;
+  try {
+    allocBitmap(dma, iommu.pgsize);
+  } catch (error) {
+    await removeRun(iommu, [dma]);
+    throw error;
+  }
 }
 
 /** Mappings of one caller share what is known of it. */

@@ -19,8 +19,7 @@ const MAX_PAGES = 512;
  *   EBUSY a vaddr is invalid; EPERM prot; ENODEV the process has gone; EFAULT; ENOMEM RLIMIT_MEMLOCK
  */
 export async function pinPages(iommu: VfioIommu, iova: bigint, count: number, prot: number): Promise<number[]> {
-  checkPages(iommu, iova, count);
-  if (!iommu.v2) throw new IommuError("EACCES", "pinning pages needs VFIO_TYPE1v2_IOMMU");
+  checkPages(iommu, iova, count, "pinning");
   return iommu.lock.with(async () => {
     checkVaddrs(iommu);
     if (iommu.pinners.size === 0) throw invalid("no open device would hear of an unmap");
@@ -39,9 +38,11 @@ function nthPage(iova: bigint, n: number): bigint {
   return iova + BigInt(n * PAGE_SIZE);
 }
 
-function checkPages({ profile }: VfioIommu, iova: bigint, count: number): void {
+/** In the order of vfio_pin_pages, vfio_device_container_pin_pages and vfio_iommu_type1_pin_pages. */
+function checkPages({ profile, v2 }: VfioIommu, iova: bigint, count: number, what: string): void {
   if (!Number.isInteger(count) || count <= 0) throw invalid(`${count} pages`);
   if (count > MAX_PAGES) throw new IommuError("E2BIG", `${count} pages at once; at most ${MAX_PAGES}`);
+  if (!v2) throw new IommuError("EACCES", `${what} pages needs VFIO_TYPE1v2_IOMMU`);
   if (iova % BigInt(PAGE_SIZE) !== 0n) throw invalid(`iova ${hex(iova)} is not a multiple of ${PAGE_SIZE}`);
   checkWrap(profile.wrapErrno, "iova", iova, BigInt(count * PAGE_SIZE));
 }
@@ -82,8 +83,7 @@ async function pinFirst(dma: VfioDma, page: number): Promise<ExternalPage> {
 
 /** Gives back one pin of each page that is pinned. @throws IommuError EINVAL, E2BIG, EACCES */
 export async function unpinPages(iommu: VfioIommu, iova: bigint, count: number): Promise<void> {
-  checkPages(iommu, iova, count);
-  if (!iommu.v2) throw new IommuError("EACCES", "unpinning pages needs VFIO_TYPE1v2_IOMMU");
+  checkPages(iommu, iova, count, "unpinning");
   await iommu.lock.with(() => {
     for (let i = 0; i < count; i++) {
       if (unpinPage(iommu, nthPage(iova, i))) continue;

@@ -1,5 +1,6 @@
 /** The IOVAs that a container may use: what every domain's aperture allows, without the devices' reserved regions (F21, F24). */
 import type { Aperture, ReservedRegion } from "@iommukit/core";
+import { U64_MAX } from "../uapi/struct.js";
 
 export interface IovaRange {
   readonly start: bigint;
@@ -12,10 +13,10 @@ function excludes(region: ReservedRegion): boolean {
   return region.type !== "direct-relaxable" && region.length > 0n;
 }
 
+/** Without an aperture nothing bounds them. Empty when the apertures have nothing in common, or all of it is reserved. */
 export function usableRanges(apertures: readonly Aperture[], reserved: readonly ReservedRegion[]): IovaRange[] {
-  if (apertures.length === 0) return [];
   const start = apertures.reduce((most, aperture) => (aperture.start > most ? aperture.start : most), 0n);
-  const end = apertures.reduce((least, { end }) => (end < least ? end : least), apertures[0].end);
+  const end = apertures.reduce((least, { end }) => (end < least ? end : least), U64_MAX);
   let ranges: IovaRange[] = start <= end ? [{ start, end }] : [];
   for (const region of reserved) {
     if (excludes(region)) ranges = ranges.flatMap((range) => without(range, region));
@@ -31,7 +32,7 @@ function without(range: IovaRange, region: ReservedRegion): IovaRange[] {
   return [...left, ...right];
 }
 
-/** A container without an IOMMU-backed group has no ranges, and no limits. */
+/** A container that never had an IOMMU-backed group has no ranges, and no limits. */
 export function rangesAllow(ranges: readonly IovaRange[], start: bigint, last: bigint): boolean {
   return ranges.length === 0 || ranges.some((range) => start >= range.start && last <= range.end);
 }

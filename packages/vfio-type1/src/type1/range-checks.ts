@@ -11,7 +11,8 @@ export function checkWrap(errno: "EINVAL" | "EOVERFLOW", what: string, start: bi
   if (start + size > U64_MAX + 1n) throw new IommuError(errno, `${what} ${hex(start)} + ${hex(size)} goes beyond 2^64`);
 }
 
-/** DIRTY_BITMAP_PAGES_MAX is INT_MAX pages. */
+/** DIRTY_BITMAP_PAGES_MAX, and the bytes of such a bitmap. */
+export const MAX_BITMAP_PAGES = 0x7fff_ffffn;
 export const MAX_BITMAP_BYTES = 0x1000_0000n;
 
 /** A bitmap is whole 64-bit words. */

@@ -1,9 +1,11 @@
 /** vfio_iommu: the address space of one container with a type1 IOMMU. State and locks; what the ioctls do stands beside it. */
 import {
+  type Aperture,
   type Groups,
   type IommuGroup,
   Mutex,
   PAGE_SIZE,
+  type ReservedRegion,
   type Scheduler,
   type Sva,
   type Tracer,
@@ -124,9 +126,15 @@ export class VfioIommu {
     for (const { domain } of this.domains) sizes &= domain.pgsizeBitmap;
     if ((sizes & ~PAGE_MASK) !== 0n) sizes = (sizes & PAGE_MASK) | BigInt(PAGE_SIZE);
     this.pgsizeBitmap = sizes;
-    this.ranges = usableRanges(
-      this.domains.map(({ domain }) => domain.aperture),
-      [...this.allGroups()].flatMap(({ reserved }) => reserved),
+    // Without domains nothing limits a container any more, but it goes on saying so (vfio_iommu_aper_expand).
+    if (this.domains.length > 0 || this.ranges.length > 0) this.ranges = this.rangesWith([], []);
+  }
+
+  /** The IOVA ranges with more apertures and reserved regions than its own groups have. */
+  rangesWith(apertures: readonly Aperture[], reserved: readonly ReservedRegion[]): IovaRange[] {
+    return usableRanges(
+      [...this.domains.map(({ domain }) => domain.aperture), ...apertures],
+      [...[...this.allGroups()].flatMap((group) => group.reserved), ...reserved],
     );
   }
 }

@@ -362,6 +362,20 @@ describe("emulated devices beside real ones", () => {
     });
   });
 
+  it("take the limits of the real group along when it goes: all IOVAs are in the list then (F23, vfio_iommu_aper_expand)", async () => {
+    await program({}, async ({ m, container }) => {
+      const ranges = async () => (await container.info()).iovaRanges;
+      expect(await ranges()).toEqual([]);
+      const group = await container.attach(m.group(A));
+      expect(await ranges()).toEqual([{ start: 0n, end: (1n << 48n) - 1n }]);
+      await group.unsetContainer();
+      expect(await ranges()).toEqual([{ start: 0n, end: (1n << 64n) - 1n }]);
+      await group.close();
+      await container.attach(m.group(B));
+      expect(await ranges()).toEqual([{ start: 0n, end: (1n << 48n) - 1n }]);
+    });
+  });
+
   it("leave nothing when the real group does not fit: the container is as before (F14) (F21)", async () => {
     await program({}, async ({ m, task, container, device, locked }) => {
       await device.pinPages(IOVA, 1, RW);
@@ -391,6 +405,24 @@ describe("emulated devices beside real ones", () => {
 });
 
 describe("dirty pages of emulated devices", () => {
+  it("of a mapping with more pages than a bitmap has are EINVAL, at START and at MAP (F25, vfio_dma_bitmap_alloc)", async () => {
+    await program({}, async ({ container, device, vaddr }) => {
+      const most = 0x7fff_ffffn * PAGE;
+      const huge = { iova: 1n << 44n, vaddr: PAGE, size: most + PAGE };
+      const rest = (await container.info()).dmaAvail;
+      await container.mapDma(huge);
+      expect(await errnoOf(container.startDirtyTracking())).toBe("EINVAL");
+      await container.unmapDma(huge);
+      await container.startDirtyTracking();
+      expect(await errnoOf(container.mapDma(huge))).toBe("EINVAL");
+      expect((await container.info()).dmaAvail).toBe(rest);
+      expect(await errnoOf(container.unmapDma(huge))).toBe("success");
+      // What is small enough is tracked as ever.
+      await device.pinPages(IOVA, 1, RW);
+      await container.getDirtyBitmap(allPages, { data: vaddr, bytes: 8 });
+    });
+  });
+
   it("are those that are pinned, or were written for the device (F25) (F26)", async () => {
     await program({}, async ({ task, container, device }) => {
       const data = await memory(task, 1);

@@ -387,6 +387,25 @@ describe("VFIO_IOMMU_GET_INFO", () => {
     await closeClean(m);
   });
 
+  it.each([
+    ["whose aperture has nothing in common with the others'", { start: 1n << 50n, end: (1n << 51n) - 1n }, 0n],
+    ["whose reserved regions leave nothing", { start: 0n, end: (1n << 48n) - 1n }, 1n << 48n],
+  ])("keeps a group out %s: EINVAL, though nothing is mapped (F21)", async (_what, aperture, reserved) => {
+    const other = "0001:00:06.0";
+    const m = await machine({ iommus: 2, devices: [A, other] });
+    const alloc = m.ops(1).domainAlloc.bind(m.ops(1));
+    m.ops(1).domainAlloc = (type, device) => Object.assign(alloc(type, device), { aperture });
+    m.ops(1).reservedRegions = () => [{ start: 0n, length: reserved, type: "reserved", prot: 0 }];
+    await m.run(async (task) => {
+      const container = await containerWith(m, task, [A]);
+      const before = await container.info();
+      expect(await errnoOf(container.attach(m.group(other)))).toBe("EINVAL");
+      expect(await container.info()).toEqual(before);
+      expect(m.domainOf(other)).toBe(m.platform.device(other).group?.defaultDomain);
+    });
+    await closeClean(m);
+  });
+
   it("offers the page sizes that every domain takes, and a page for whatever is smaller (F9)", async () => {
     const m = await machine({ iommus: 2, devices: [A, "0001:00:06.0"] });
     const sizes = [0x4020_1000n, 0x20_0200n];

@@ -54,7 +54,7 @@ describe("the domain compatibility check", () => {
       await containerWith(m, task, [A, B]);
       expect(m.domainOf(A)).toBe(m.domainOf(B));
       expect(m.seen("domain:compared")).toMatchObject([
-        { compatible: true, group: m.group(B), reason: "same ops (fake-iommu), same prot (4)" },
+        { compatible: true, group: m.group(A), reason: "same ops (fake-iommu), same prot (4)" },
       ]);
     });
     await closeClean(m);
