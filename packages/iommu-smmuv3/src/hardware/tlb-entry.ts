@@ -20,7 +20,9 @@ export const ENTRY = {
   ORIGIN: 9,
   /** Where the next entry of the same bucket begins; NONE behind the last one. */
   NEXT: 10,
-  WORDS: 11,
+  /** Whose it is. */
+  BUCKET: 11,
+  WORDS: 12,
 } as const;
 
 /** Fields of the word TAG, as bits and lowest bits. */

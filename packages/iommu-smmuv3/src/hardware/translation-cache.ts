@@ -14,7 +14,7 @@ const PAGE_TAG = 12 << TAG.SHIFT;
 const PAGE = -1 << 12;
 const TAG_VALID = TAG.VALID;
 /** Words of an entry, for this file's loops. */
-const { VA_HI, ASID_VMID, ORIGIN: ORIGIN_WORD, NEXT, WORDS } = ENTRY;
+const { VA_HI, ASID_VMID, ORIGIN: ORIGIN_WORD, NEXT, BUCKET, WORDS } = ENTRY;
 const TAG_WORD = ENTRY.TAG;
 /** Lookups go through a hash table with this many buckets for each entry; the sets decide on replacement alone. */
 const BUCKETS = 4;
@@ -155,6 +155,7 @@ export class TranslationCache {
     if ((words[at + TAG_WORD] & TAG_VALID) !== 0) this.unlink(at);
     else this.size++;
     const bucket = hash & this.bucketMask;
+    words[at + BUCKET] = bucket;
     words[at + NEXT] = this.buckets[bucket];
     this.buckets[bucket] = at;
     words[at] = pageLo;
@@ -168,8 +169,7 @@ export class TranslationCache {
   private unlink(at: number): void {
     const { words } = this;
     const next = words[at + NEXT];
-    const hash = hashOf(words[at + TAG_WORD], words[at + ASID_VMID], words[at + VA_HI], words[at]);
-    const bucket = hash & this.bucketMask;
+    const bucket = words[at + BUCKET];
     let before = this.buckets[bucket];
     if (before === at) {
       this.buckets[bucket] = next;
