@@ -4,8 +4,8 @@ import type { WorkQueue } from "../kernel/work-queue.js";
 import type { IopfFault } from "./fault.js";
 import { IopfGroup } from "./group.js";
 
-/** A function has at most 512 groups open, as an index has 9 bits; more is a device that does not obey PCIe. */
-export const MAX_GROUPS = 512;
+/** An index of page requests has 9 bits, a stall tag 16: a device with more groups open does not obey its specification. */
+export const MAX_GROUPS = 0x1_0000;
 /** Requests of open groups that are kept for one device. */
 export const MAX_PARTIAL = 4096;
 

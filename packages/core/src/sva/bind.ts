@@ -82,9 +82,12 @@ export class Binder {
       this.rules.again(existing);
       return existing;
     }
-    if (this.kernel.allocationFails("iommu_bond"))
+    const ioMm = this.#ioMm(dev, param, mm, flags);
+    if (this.kernel.allocationFails("iommu_bond")) {
+      this.ioMms.put(ioMm);
       throw new IommuError("ENOMEM", `no memory for a bond of ${dev.name}`);
-    const bond = new BondRecord(this.kernel, this.#ioMm(dev, param, mm, flags), dev, domain, ops, param, drvdata);
+    }
+    const bond = new BondRecord(this.kernel, ioMm, dev, domain, ops, param, drvdata);
     this.bonds.link(bond);
     return bond;
   }

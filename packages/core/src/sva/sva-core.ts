@@ -97,7 +97,7 @@ export class SvaCore implements Sva {
   }
 
   async iommuSvaUnbindDevice(dev: Device, pasid: number): Promise<void> {
-    if (!dev.group) throw new IommuError("EINVAL", `${dev.name} has no group`);
+    if (!dev.group) throw new IommuError("ENODEV", `${dev.name} has no group`);
     await dev.group.mutex.with(() => this.unbindDeviceLocked(dev, pasid));
   }
 

@@ -53,7 +53,11 @@ export class SvaDevices {
       throw new IommuError("ENODEV", `${dev.name} has no domain, or one without shared virtual addressing`);
     if (features & ~IOMMU_SVA_FEAT_IOPF)
       throw new IommuError("EINVAL", `SVA features 0x${features.toString(16)} of ${dev.name}: only 0x1 is known`);
-    if (this.#params.has(dev)) {
+    const earlier = this.#params.get(dev);
+    if (earlier) {
+      // iommu_register_device_fault_handler comes first: a device has one.
+      if (features & earlier.features & IOMMU_SVA_FEAT_IOPF)
+        throw new IommuError("EBUSY", `the page faults of ${dev.name} have a handler already`);
       if (this.variants.has("S-11")) await this.iopf.removeDevice(dev);
       throw new IommuError("EEXIST", `SVA of ${dev.name} is already initialised`);
     }

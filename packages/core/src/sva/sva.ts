@@ -12,7 +12,8 @@ import type { IoMm } from "./io-mm.js";
 export interface Sva extends FaultSink {
   /**
    * @param features IOMMU_SVA_FEAT_*; @param maxPasid 0: the limit of device and IOMMU
-   * @throws IommuError EINVAL unknown feature; ENODEV no domain or no SVA in the driver; EEXIST second init. No side effect then.
+   * @throws IommuError EINVAL unknown feature; ENODEV no domain or no SVA in the driver; second init: EBUSY when both ask for page
+   *   faults, EEXIST otherwise. No side effect then.
    */
   iommuSvaDeviceInit(dev: Device, features: number, maxPasid: number, mmExit?: MmExitHandler): Promise<void>;
   /** Removes all bonds of the device first; waits for running mm_exit handlers. @throws IommuError ENODEV */
@@ -23,7 +24,7 @@ export interface Sva extends FaultSink {
    *   Mainline's core counts a second bind instead of EEXIST, knows no EDOM, and answers EOVERFLOW for ERANGE (A13, D5).
    */
   iommuSvaBindDevice(dev: Device, mm: Mm, flags: number, drvdata?: unknown): Promise<number>;
-  /** @throws IommuError EINVAL no param; ESRCH PASID not bound on the device */
+  /** @throws IommuError ENODEV no group; EINVAL no param; ESRCH PASID not bound on the device */
   iommuSvaUnbindDevice(dev: Device, pasid: number): Promise<void>;
   /** The forms that VFIO uses while it holds the group (A8). Unbinding waits until the bond is gone, whoever removes it. */
   bindDeviceLocked(dev: Device, mm: Mm, flags: number, drvdata?: unknown): Promise<number>;

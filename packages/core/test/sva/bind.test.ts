@@ -154,6 +154,26 @@ describe("__iommu_sva_bind_device", () => {
     });
   });
 
+  /** io_mm_alloc takes the PASID, io_mm_attach compares it, and only then there is a bond to allocate (patches 03 and 05). */
+  it.each([
+    [1, "ENOSPC", "every PASID is taken"],
+    [2, "ERANGE", "the PASID does not suit the device"],
+    [4, "ENOMEM", "there is no memory for the bond"],
+  ])("with room for PASIDs up to %i answers %s: %s (A9)", async (maxPasid, errno) => {
+    const { run, sva, svaDevice, kernel, mm } = machine();
+    await run(async () => {
+      const first = await svaDevice();
+      for (let i = 0; i < (maxPasid === 1 ? 1 : 2); i++) await sva.bindDeviceLocked(first, mm(), IOPF);
+      const process = mm();
+      if (maxPasid === 2) await sva.bindDeviceLocked(first, process, IOPF);
+      const before = sva.inUse();
+      kernel.allocationFails = (what) => what === "iommu_bond";
+      const second = await svaDevice("0000:02:00.0", { maxPasid });
+      await expect(sva.bindDeviceLocked(second, process, IOPF)).rejects.toMatchObject({ code: errno });
+      expect(sva.inUse()).toEqual(before);
+    });
+  });
+
   it("warns in the log when SVA is not initialised (A8)", async () => {
     const { run, sva, device, kernel, mm } = machine();
     await run(async () => {
@@ -209,6 +229,13 @@ describe("__iommu_sva_bind_device", () => {
 });
 
 describe("__iommu_sva_unbind_device", () => {
+  it("answers ENODEV without a group, as iommu_sva_bind_device does (A10, patch 02/40)", async () => {
+    const { run, sva, newDevice } = machine();
+    await run(async () => {
+      await expect(sva.iommuSvaUnbindDevice(newDevice("0000:09:00.0"), 1)).rejects.toMatchObject({ code: "ENODEV" });
+    });
+  });
+
   it("answers EINVAL before SVA is initialised, ESRCH for a PASID that is not bound on the device (A10)", async () => {
     const { run, sva, device, svaDevice, mm } = machine();
     await run(async () => {

@@ -31,23 +31,44 @@ describe("iommu_sva_device_init", () => {
     });
   });
 
-  it.each([0, IOPF])(
-    "answers EEXIST the second time, features %i, and changes nothing (A2) (S-11)",
-    async (features) => {
-      const { run, svaDevice, sva, ops } = machine();
-      await run(async () => {
-        const dev = await svaDevice();
-        const before = dev.svaParam;
-        await expect(sva.iommuSvaDeviceInit(dev, features, 5)).rejects.toThrow("EEXIST");
-        expect(dev.svaParam).toBe(before);
-        expect(ops.calls).toEqual([]);
-        const fault = { pasid: 1, grpid: 0, address: 0n, perm: 1, last: true, responseNeedsPasid: true };
-        sva.report(dev, fault);
-        await sva.flushDevice(dev, 1);
-        expect(ops.responses).toHaveLength(1);
-      });
-    },
-  );
+  // Patch 09/40 registers the fault handler first, and iommu_register_device_fault_handler takes one for each device.
+  it.each([
+    [0, "EEXIST"],
+    [IOPF, "EBUSY"],
+  ])("answers the second time, features %i, with %s, and changes nothing (A2) (S-11)", async (features, errno) => {
+    const { run, svaDevice, sva, ops } = machine();
+    await run(async () => {
+      const dev = await svaDevice();
+      const before = dev.svaParam;
+      await expect(sva.iommuSvaDeviceInit(dev, features, 5)).rejects.toThrow(errno);
+      expect(dev.svaParam).toBe(before);
+      expect(ops.calls).toEqual([]);
+      const fault = { pasid: 1, grpid: 0, address: 0n, perm: 1, last: true, responseNeedsPasid: true };
+      sva.report(dev, fault);
+      await sva.flushDevice(dev, 1);
+      expect(ops.responses).toHaveLength(1);
+    });
+  });
+
+  it.each([0, IOPF])("answers EEXIST with features %i after an init without page faults (A2)", async (features) => {
+    const { run, svaDevice, sva } = machine();
+    await run(async () => {
+      const dev = await svaDevice("0000:01:00.0", { features: 0 });
+      await expect(sva.iommuSvaDeviceInit(dev, features, 0)).rejects.toThrow("EEXIST");
+      expect(dev.svaParam?.features).toBe(0);
+      const fault = { pasid: 1, grpid: 0, address: 0n, perm: 1, last: true, responseNeedsPasid: true };
+      expect(() => sva.report(dev, fault)).toThrow("EINVAL");
+    });
+  });
+
+  it("looks for the domain's operations before it looks at the features (A1) (A2)", async () => {
+    const { run, device, sva, ops } = machine();
+    await run(async () => {
+      const dev = await device();
+      Object.defineProperty(ops, "svaDeviceInit", { value: undefined });
+      await expect(sva.iommuSvaDeviceInit(dev, 2, 0)).rejects.toThrow("ENODEV");
+    });
+  });
 
   it("loses the fault handler of the first init when the second fails, with the seed's error path (S-11)", async () => {
     const { run, svaDevice, sva } = machine(["S-11"]);

@@ -45,7 +45,7 @@ describe("two containers with a mediated device of one parent each", () => {
       const one = await container(task, first);
       const two = await container(m.kernel.spawn({ name: "other" }), second);
       await one.bind();
-      expect(await errnoOf(two.bind())).toBe("EEXIST");
+      expect(await errnoOf(two.bind())).toBe("EBUSY");
     });
     await m.platform.close();
   });
