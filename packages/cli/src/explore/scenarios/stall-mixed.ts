@@ -28,7 +28,8 @@ export const stallMixed: ScenarioDefinition = scenario({
     }),
   async prepare(m) {
     const app = program(m, "app");
-    const vfio = await container(m, app.task, [...m.platform.devices.values()]);
+    // SET_IOMMU attaches the newest group first: the device that can stall.
+    const vfio = await container(m, app.task, [...m.platform.devices.values()].reverse());
     const vaddr = await app.memory.mmap({ length: 4096, populate: true });
     await vfio.mapDma({ iova: IOVA, vaddr, size: 4096 });
     const faults = faultsOf(m);
