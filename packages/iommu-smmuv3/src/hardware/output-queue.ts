@@ -24,7 +24,7 @@ export class OutputQueue {
   get #difference(): number {
     const { words } = this.registers;
     const { prod, cons } = this;
-    return (prod.WR.get(words, prod.index) ^ cons.RD.get(words, cons.index)) & (2 ** (this.#size + 1) - 1);
+    return (prod.WR.get(words, prod.index) ^ cons.RD.get(words, cons.index)) & ((2 << this.#size) - 1);
   }
 
   get empty(): boolean {
@@ -32,7 +32,7 @@ export class OutputQueue {
   }
 
   get full(): boolean {
-    return this.#difference === 2 ** this.#size;
+    return this.#difference === 1 << this.#size;
   }
 
   /** An overflow that software has not acknowledged. */
@@ -55,7 +55,7 @@ export class OutputQueue {
       this.base.ADDR.hi(words, this.base.index),
       this.base.ADDR.lo(words, this.base.index) & lowMaskFrom(align),
     );
-    const index = this.registers.get(this.prod) & (2 ** size - 1);
+    const index = this.registers.get(this.prod) & ((1 << size) - 1);
     return (base + index * this.entry * 4) % this.chip.features.oasSize;
   }
 
@@ -68,7 +68,7 @@ export class OutputQueue {
     }
     const size = this.#size;
     const { words } = this.registers;
-    const next = ((words[this.prod.index] & (2 ** (size + 1) - 1)) + 1) & (2 ** (size + 1) - 1);
+    const next = (words[this.prod.index] + 1) & ((2 << size) - 1);
     words[this.prod.index] = (words[this.prod.index] & this.prod.OVFLG.lowMask) | next;
     return true;
   }

@@ -7,7 +7,7 @@ export function beyond(hi: number, bits: number): boolean {
 
 /** That high word without the bits above 2^bits - 1. */
 export function within(hi: number, bits: number): number {
-  return bits < 64 ? hi & (2 ** (bits - 32) - 1) : hi;
+  return bits < 64 ? hi & ~(-1 << (bits - 32)) : hi;
 }
 
 /** Whether two naturally aligned ranges meet: `shift` is the log2 of the larger one. */
