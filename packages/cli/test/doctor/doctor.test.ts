@@ -68,6 +68,33 @@ describe("doctor", () => {
     );
   });
 
+  // https://github.com/intel/intel-device-plugins-for-kubernetes/issues/1836: a server whose firmware hides PASIDs.
+  it("tells a server with everything on the command line that its units offer no PASIDs", () => {
+    const registers = (unit: number, base: string) =>
+      `[    0.166047] DMAR: dmar${unit}: reg_base_addr ${base} ver 6:0 cap 19ed008c40780c66 ecap 3ee9e86f050df`;
+    const { verdicts, first } = doctor([
+      "BOOT_IMAGE=(hd0,gpt3)/boot/vmlinuz-5.14.0-427.26.1.el9_4.x86_64 rw intel_iommu=on,sm_on modules_load=vfio-pci",
+      "[    0.013731] ACPI: DMAR 0x00000000777E0000 000518 (v01 INTEL  M50FCP   00000001 INTL 20091013)",
+      "[    0.037393] DMAR: IOMMU enabled",
+      "[    0.037395] DMAR: Enable scalable mode if hardware supports",
+      registers(0, "d97fc000"),
+      registers(1, "e17fc000"),
+      "[    5.105827] idxd 0000:6a:01.0: Unable to turn on user SVA feature.",
+    ]);
+    expect(verdicts.filter(({ result }) => result !== "unknown").map(({ gate, result }) => [gate, result])).toEqual([
+      ["firmware", "pass"],
+      ["command line", "pass"],
+      ["command line", "pass"],
+      ["IOMMU", "fail"],
+      ["IOMMU", "fail"],
+      ["device driver", "fail"],
+    ]);
+    expect(verdicts.find(({ result }) => result === "fail")?.because).toBe(
+      "dmar0: PASID- (requests with PASID), PRS- (page requests)",
+    );
+    expect(first).toContain("a firmware setting");
+  });
+
   it("takes an option that a part of a configuration leaves out as unknown", () => {
     const gate = results(["CONFIG_INTEL_IOMMU=y", "# CONFIG_INTEL_IOMMU_SVM is not set"], "kernel config");
     expect(gate).toEqual(["pass", "fail", "unknown", "unknown", "unknown", "unknown"]);
