@@ -63,12 +63,17 @@ export abstract class PciFunctionBase implements PciFunction {
     return this.busMaster && this.present && (this.upstream.length === 0 || this.upstream[0].mayMaster);
   }
 
+  /** False while it takes no notice of anything that is sent to it. */
+  protected get answers(): boolean {
+    return this.present;
+  }
+
   readConfig(offset: number, width: 1 | 2 | 4): number {
-    return this.present ? this.config.read(offset, width) : width === 4 ? 0xffff_ffff : 2 ** (8 * width) - 1;
+    return this.answers ? this.config.read(offset, width) : width === 4 ? 0xffff_ffff : 2 ** (8 * width) - 1;
   }
 
   writeConfig(offset: number, width: 1 | 2 | 4, value: number): void {
-    if (this.present) this.config.write(offset, width, value);
+    if (this.answers) this.config.write(offset, width, value);
   }
 
   abstract readBar(bar: number, offset: number, into: Uint8Array): boolean;

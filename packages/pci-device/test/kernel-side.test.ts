@@ -16,7 +16,7 @@ import {
   pciResetMethods,
 } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
-import { Bench } from "./support/bench.js";
+import { Bench, invalidateRequest } from "./support/bench.js";
 import { probe } from "./support/probe.js";
 
 describe("drivers/pci/ats.c on a function (I2–I5)", () => {
@@ -99,6 +99,29 @@ describe("pci_reset_function (I12)", () => {
     ]);
     expect([device.barAddress(0), device.readConfig(device.capabilities.msi + 4, 4)]).toEqual([address, 0xfee0_1000]);
     expect(device.mayMaster).toBe(true);
+  });
+
+  it("waits for a function that answers nothing for a while, having prepared before it (6.6.2, I12)", async () => {
+    const bench = new Bench();
+    const device = probe(bench, {}, { resetTime: 250_000_000 });
+    bench.enable(device, 16);
+    const seen: unknown[] = [];
+    await bench.run(async () => {
+      bench.scheduler.spawn("look", async () => {
+        await bench.scheduler.sleep(200_000_000);
+        device.invalidate(invalidateRequest(device, -1, 0n));
+        seen.push(device.readConfig(0, 4), device.readConfig(4, 2), bench.iommu.completions.length);
+        expect(device.readBar(0, 0, new Uint8Array(4))).toBe(false);
+      });
+      await pciResetFunction(device, bench.scheduler, false, async () => {
+        seen.push(device.resets);
+      });
+      expect(bench.scheduler.now).toBeGreaterThanOrEqual(250_000_000);
+    });
+    expect(seen).toEqual([0, 0xffff_ffff, 0xffff, 0]);
+    expect([device.resets, device.ats?.enabled, device.mayMaster]).toEqual([1, true, true]);
+    device.invalidate(invalidateRequest(device, -1, 0n));
+    expect(bench.iommu.completions).toHaveLength(1);
   });
 
   it("resets by power management where there is no FLR, and by the bus where the function is alone on it", async () => {

@@ -9,6 +9,8 @@ export class IommuGroup {
   domain: IommuDomain | undefined;
   /** What the kernel's drivers use. */
   defaultDomain: IommuDomain | undefined;
+  /** Devices that are being reset: they are kept out, and the group's domain and processes stay as they are meanwhile. */
+  readonly resetting = new Set<Device>();
   /** Who owns its DMA (iommu_group_claim_dma_owner); undefined: the kernel's drivers. */
   owner: unknown;
 

@@ -8,7 +8,9 @@ import { IommuError } from "../kernel/errno.js";
 import type { Kernel } from "../kernel/kernel.js";
 import { Mutex } from "../kernel/mutex.js";
 import { unfailing } from "../kernel/unfailing.js";
+import { pciAtsSupported } from "../pci/ats.js";
 import type { PciFunction } from "../pci/pci-function.js";
+import { variants as named, type Variants } from "../platform/variants.js";
 import type { Device } from "./device.js";
 import type { IommuDomain } from "./domain.js";
 import { IommuGroup } from "./group.js";
@@ -23,6 +25,7 @@ export class Groups {
     private readonly kernel: Kernel,
     /** What kernel drivers get: translation, or with "iommu=pt" none. */
     private readonly defaultType: "dma" | "identity" = "dma",
+    private readonly variants: Variants = named(),
   ) {}
 
   /**
@@ -69,6 +72,7 @@ export class Groups {
   #forget(group: IommuGroup, device: Device): void {
     this.#byFunction.delete(device.pci);
     group.devices.splice(group.devices.indexOf(device), 1);
+    group.resetting.delete(device);
     device.group = undefined;
     if (group.devices.length > 0) return;
     this.all.delete(group.id);
@@ -114,10 +118,49 @@ export class Groups {
     });
   }
 
+  /**
+   * Resets devices while their IOMMUs keep them out (pci_dev_reset_iommu_prepare and _done; I12, L-23). `reset` calls `prepare` when
+   * the devices send nothing any more.
+   * @throws IommuError EBUSY one of them is being reset already; as `reset` or the IOMMU driver refuses
+   */
+  async whileReset(devices: readonly Device[], reset: (prepare: () => Promise<void>) => Promise<void>): Promise<void> {
+    const prepared: Device[] = [];
+    try {
+      await reset(async () => {
+        for (const device of devices) if (await this.#prepareReset(device)) prepared.push(device);
+      });
+    } finally {
+      for (const device of prepared.reverse()) await this.#endReset(device);
+    }
+  }
+
+  /** @returns whether there was something to prepare: only who may cache translations is asked for anything */
+  async #prepareReset(device: Device): Promise<boolean> {
+    const { group, iommu, pci } = device;
+    if (!group || !iommu || !pciAtsSupported(pci) || this.variants.has("L-23")) return false;
+    await group.mutex.with(async () => {
+      if (group.resetting.has(device)) throw new IommuError("EBUSY", `${device.name} is being reset already`);
+      await iommu.ops.resetPrepare?.(device);
+      group.resetting.add(device);
+    });
+    return true;
+  }
+
+  async #endReset(device: Device): Promise<void> {
+    const { group, iommu } = device;
+    // It may have been taken out of its group meanwhile.
+    if (!group || !iommu) return;
+    await group.mutex.with(async () => {
+      await unfailing(this.kernel, `${device.name}: reset_done`, () => iommu.ops.resetDone?.(device));
+      group.resetting.delete(device);
+    });
+  }
+
   /** Under group->mutex. When a device refuses, those that were moved go back. */
   async #move(group: IommuGroup, target: IommuDomain | undefined): Promise<void> {
     const before = group.domain;
     if (target === before) return;
+    if (group.resetting.size > 0) throw new IommuError("EBUSY", `a device of group ${group.id} is being reset`);
     const detached: Device[] = [];
     const attached = new Set<Device>();
     try {

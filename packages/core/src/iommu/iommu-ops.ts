@@ -41,6 +41,12 @@ export interface IommuOps extends Partial<SvaOps> {
   attachDev(domain: IommuDomain, dev: Device): Promise<void>;
   /** Back to blocked. Removes all bonds of the device first. */
   detachDev(domain: IommuDomain, dev: Device): Promise<void>;
+  /**
+   * Around a reset of the device: between the two it reaches nothing, and nothing of it is invalidated, as it would not answer.
+   * Its domain and its bonds stay. Absent: the driver asks the device for nothing.
+   */
+  resetPrepare?(dev: Device): Promise<void>;
+  resetDone?(dev: Device): Promise<void>;
 
   /**
    * Maps `count` pages of `pgsize` bytes. @returns bytes mapped; less than asked only when a table could not be allocated

@@ -89,19 +89,26 @@ export function pciResetMethods(pci: PciFunction, alone: boolean): PciResetMetho
   return methods;
 }
 
+/** What has to happen when the functions send nothing any more, and before they are reset. */
+export type ResetPrepare = () => Promise<void>;
+
+const NOTHING: ResetPrepare = async () => {};
+
 /** pcie_flr: waits for pending transactions, resets, and waits until the function answers again. */
-export async function pcieFlr(pci: PciFunction, scheduler: Scheduler): Promise<void> {
+export async function pcieFlr(pci: PciFunction, scheduler: Scheduler, prepare = NOTHING): Promise<void> {
   const at = findCapability(pci, CapabilityId.PCI_EXPRESS);
   for (let wait = 0; wait < 4 && readField(pci, at, PCI_EXPRESS_CAPABILITY.TransactionsPending) === 1; wait++) {
     await scheduler.sleep(FLR_TIME << wait);
   }
+  await prepare();
   writeField(pci, at, PCI_EXPRESS_CAPABILITY.InitiateFunctionLevelReset, 1);
   await scheduler.sleep(FLR_TIME);
   await waitReady(pci, scheduler);
 }
 
-async function pmReset(pci: PciFunction, scheduler: Scheduler): Promise<void> {
+async function pmReset(pci: PciFunction, scheduler: Scheduler, prepare: ResetPrepare): Promise<void> {
   const at = findCapability(pci, CapabilityId.POWER_MANAGEMENT);
+  await prepare();
   writeField(pci, at, POWER_MANAGEMENT_CAPABILITY.PowerState, 3);
   await scheduler.sleep(D3HOT_TIME);
   writeField(pci, at, POWER_MANAGEMENT_CAPABILITY.PowerState, 0);
@@ -133,14 +140,20 @@ async function waitReady(pci: PciFunction, scheduler: Scheduler): Promise<void> 
  * @param alone nothing else is on its bus, so that a bus reset hits nobody else
  * @throws IommuError ENOTTY when the function cannot be reset by itself; ETIMEDOUT, ENODEV
  */
-export async function pciResetFunction(pci: PciFunction, scheduler: Scheduler, alone = false): Promise<void> {
+export async function pciResetFunction(
+  pci: PciFunction,
+  scheduler: Scheduler,
+  alone = false,
+  prepare = NOTHING,
+): Promise<void> {
   const [method] = pciResetMethods(pci, alone);
   if (method === undefined)
     throw new IommuError("ENOTTY", `${pci.bdf} has neither FLR nor PM reset, and shares its bus`);
   const state = saveAndDisable(pci);
-  if (method === "flr") await pcieFlr(pci, scheduler);
-  else if (method === "pm") await pmReset(pci, scheduler);
+  if (method === "flr") await pcieFlr(pci, scheduler, prepare);
+  else if (method === "pm") await pmReset(pci, scheduler, prepare);
   else {
+    await prepare();
     await resetBehind(pci.upstream[0], scheduler);
     await waitReady(pci, scheduler);
   }
@@ -156,10 +169,12 @@ export async function pciResetBus(
   bridge: PciFunction,
   functions: readonly PciFunction[],
   scheduler: Scheduler,
+  prepare = NOTHING,
 ): Promise<void> {
   // VFs last: they are there again when their physical function has its SR-IOV capability back.
   const physicalFirst = functions.toSorted((a, b) => Number(isVirtual(a)) - Number(isVirtual(b)));
   const saved = physicalFirst.map((pci) => [pci, saveAndDisable(pci)] as const);
+  await prepare();
   await resetBehind(bridge, scheduler);
   for (const [pci, state] of saved) {
     await waitReady(pci, scheduler);

@@ -74,7 +74,7 @@ export function createBoard(options: BoardOptions): DependencyContainer {
   board.registerInstance(AddressSpaces, spaces);
   board.registerInstance(Kernel, kernel);
   board.registerInstance<Sva>(Sva, new CORES[sva](scheduler, trace, kernel, enabled));
-  board.registerInstance(Groups, new Groups(kernel, options.passthrough ? "identity" : "dma"));
+  board.registerInstance(Groups, new Groups(kernel, options.passthrough ? "identity" : "dma", enabled));
   return board;
 }
 

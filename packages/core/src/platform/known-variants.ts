@@ -41,6 +41,7 @@ export const KNOWN_VARIANTS: Readonly<Record<string, string>> = {
   "L-20": "device TLBs of some devices of a domain are not invalidated",
   "L-21": "an unbind keeps a reference to the PASID and the address space",
   "L-22": "paging-structure caches keep freed page table pages",
+  "L-23": "the IOMMU asks a device while it is being reset, and waits for the answer",
   "L-24": "the driver waits for ever for the invalidation of an absent device",
   "L-25": "large ranges are invalidated page by page",
   "L-26": "stalls are configured where the hardware has none",

@@ -56,6 +56,8 @@ export class Binder {
         `flags 0x${flags.toString(16)}: ${dev.name} was initialised with 0x${param.features.toString(16)}`,
       );
     }
+    // iommu_attach_device_pasid: until the reset is over the device is on no domain.
+    if (dev.group?.resetting.has(dev)) throw new IommuError("EBUSY", `${dev.name} is being reset`);
     const { ops } = domain;
     if (!canBind(ops)) throw new IommuError("ENODEV", `${ops.name} cannot share address spaces`);
     return { domain, ops, param };

@@ -61,6 +61,7 @@ export class SvaDevices {
       if (this.variants.has("S-11")) await this.iopf.removeDevice(dev);
       throw new IommuError("EEXIST", `SVA of ${dev.name} is already initialised`);
     }
+    if (dev.group?.resetting.has(dev)) throw new IommuError("EBUSY", `${dev.name} is being reset`);
     const param = new SvaDeviceParam(features, maxPasid || PASID_MAX, mmExit);
     this.#params.set(dev, param);
     if (features & IOMMU_SVA_FEAT_IOPF) this.iopf.addDevice(dev);

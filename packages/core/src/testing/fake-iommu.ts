@@ -105,6 +105,14 @@ export class FakeIommuOps implements IommuOps, SvaOps {
     return this.#slow("detachDev", dev.name, domain.id);
   }
 
+  resetPrepare(dev: Device): Promise<void> {
+    return this.#slow("resetPrepare", dev.name);
+  }
+
+  resetDone(dev: Device): Promise<void> {
+    return this.#slow("resetDone", dev.name);
+  }
+
   map(domain: FakeDomain, iova: bigint, pa: number, pgsize: number, count: number): number {
     this.#note("map", domain.id, iova, count);
     for (let i = 0; i < count; i++) domain.pages.set(iova + BigInt(i * pgsize), pa + i * pgsize);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { Device } from "../../src/index.js";
+import { Device, IommuError } from "../../src/index.js";
 import { FakePciFunction } from "../../src/testing/index.js";
 import { IOPF, machine } from "../sva/machine.js";
 
@@ -169,6 +169,97 @@ describe("a group of several devices", () => {
       await sva.bindDeviceLocked(a, mm(), IOPF);
       expect(b.svaParam).toBeUndefined();
       await expect(sva.bindDeviceLocked(b, mm(), IOPF)).rejects.toThrow("EINVAL");
+    });
+  });
+});
+
+describe("pci_dev_reset_iommu_prepare and _done (I12, L-23)", () => {
+  /** Offset 0x100: the ATS capability. */
+  const WITH_ATS = { 256: 0x0f, 258: 1 };
+
+  async function resettable(bugs: readonly string[] = []) {
+    const m = machine(bugs);
+    return m.run(async () => {
+      const add = async (name: string, config: Record<number, number> = WITH_ATS) => {
+        const device = new Device(name, 0, new FakePciFunction(name, { config }));
+        device.iommu = m.iommu;
+        const group = await m.groups.add(device);
+        m.ops.calls.length = 0;
+        return { device, group };
+      };
+      return { ...m, add };
+    });
+  }
+
+  it("keep the device out from when it sends nothing more until the reset has ended, well or not", async () => {
+    const { run, groups, ops, add } = await resettable();
+    await run(async () => {
+      const { device, group } = await add("0000:01:00.0");
+      await groups.whileReset([device], async (prepare) => {
+        expect(ops.calls).toEqual([]);
+        await prepare();
+        expect(group.resetting.has(device)).toBe(true);
+        ops.calls.push("reset");
+      });
+      expect(ops.calls).toEqual(["resetPrepare 0000:01:00.0", "reset", "resetDone 0000:01:00.0"]);
+      const failing = groups.whileReset([device], async (prepare) => {
+        await prepare();
+        throw new IommuError("ETIMEDOUT", "does not come back");
+      });
+      await expect(failing).rejects.toThrow("ETIMEDOUT");
+      expect([group.resetting.size, ops.calls.at(-1)]).toEqual([0, "resetDone 0000:01:00.0"]);
+    });
+  });
+
+  it("make attaching, binding, initialising and a second reset answer EBUSY meanwhile, and change nothing", async () => {
+    const { run, groups, sva, ops, add, mm } = await resettable();
+    await run(async () => {
+      const { device, group } = await add("0000:01:00.0");
+      const { device: other } = await add("0000:02:00.0");
+      const domain = ops.domainAlloc("unmanaged", device);
+      await sva.iommuSvaDeviceInit(device, IOPF, 0);
+      const bound = mm();
+      const pasid = await sva.bindDeviceLocked(device, bound, IOPF);
+      await groups.whileReset([device, other], async (prepare) => {
+        await prepare();
+        const code = "EBUSY";
+        await expect(groups.attachGroup(domain, group)).rejects.toMatchObject({ code });
+        await expect(groups.claimDmaOwner(group, "vfio")).rejects.toMatchObject({ code });
+        await expect(sva.bindDeviceLocked(device, mm(), IOPF)).rejects.toMatchObject({ code });
+        await expect(sva.iommuSvaDeviceInit(other, IOPF, 0)).rejects.toMatchObject({ code });
+        await expect(groups.whileReset([device], (again) => again())).rejects.toMatchObject({ code });
+        // The refused reset has not ended the one that runs.
+        expect(group.resetting.has(device)).toBe(true);
+        expect(sva.ioMmWithPasid(pasid)?.mm).toBe(bound);
+        expect(group.domain).toBe(group.defaultDomain);
+        // A process may go at any time.
+        await sva.unbindDeviceLocked(device, pasid);
+      });
+      await groups.attachGroup(domain, group);
+    });
+  });
+
+  it("end for those that were prepared when the driver refuses a further one", async () => {
+    const { run, groups, ops, add } = await resettable();
+    await run(async () => {
+      const one = await add("0000:01:00.0");
+      const two = await add("0000:02:00.0");
+      ops.fail("resetPrepare", "ETIMEDOUT", 1);
+      await expect(groups.whileReset([one.device, two.device], (prepare) => prepare())).rejects.toThrow("ETIMEDOUT");
+      expect(ops.calls.at(-1)).toBe("resetDone 0000:01:00.0");
+      expect([one.group.resetting.size, two.group.resetting.size]).toEqual([0, 0]);
+    });
+  });
+
+  it.each([
+    ["a function without ATS", [], {}],
+    ["a kernel that knows nothing of it", ["L-23"], WITH_ATS],
+  ] as const)("do nothing for %s", async (_what, bugs, config) => {
+    const { run, groups, ops, add } = await resettable(bugs);
+    await run(async () => {
+      const { device } = await add("0000:01:00.0", config);
+      await groups.whileReset([device], (prepare) => prepare());
+      expect(ops.calls).toEqual([]);
     });
   });
 });

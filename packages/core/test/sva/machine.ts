@@ -42,7 +42,7 @@ export function machine<S extends SvaCore = SvaCore>(
   const mms = new AddressSpaces(memory, new AddressDecoder(memory), pages, scheduler, trace);
   const kernel = new Kernel(scheduler, trace, mms);
   const sva = new Core(scheduler, trace, kernel, variants(bugs));
-  const groups = new Groups(kernel);
+  const groups = new Groups(kernel, "dma", variants(bugs));
   const iommu = new FakeIommu(scheduler);
 
   const newDevice = (name: string, behind = iommu) => {

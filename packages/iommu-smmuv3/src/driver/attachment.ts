@@ -45,6 +45,25 @@ export class Attachment {
     await this.lock.with(() => this.#move(master, undefined));
   }
 
+  /**
+   * A reset is about to begin: nothing of the device is translated or invalidated until `unblock`, while its domain and its bonds
+   * stay. Who has found its ATC reachable before has put his commands in front of the CMD_SYNC that ends this.
+   */
+  async block(master: Master): Promise<void> {
+    await this.lock.with(async () => {
+      master.blocked = true;
+      await this.#writeSte(master.sid, abortSte());
+    });
+  }
+
+  /** The reset has emptied the ATC. From here on it is invalidated again, before the STE lets it be filled. */
+  async unblock(master: Master): Promise<void> {
+    await this.lock.with(async () => {
+      master.blocked = false;
+      if (master.domain) await this.#install(master, master.domain);
+    });
+  }
+
   async #move(master: Master, domain: Smmuv3Domain | undefined): Promise<void> {
     const old = master.domain;
     const oldItems = old ? items(master, old) : [];
@@ -64,7 +83,7 @@ export class Attachment {
     // The translation has changed: both domains invalidate for the device, none for what was cached before.
     else if (master.ats) await this.invalidation.atc(master.sid, NO_PASID);
     // ATS is off. The answer says that no transaction with a translation of the old domain is under way any more.
-    else if (hadAts && master.device.pci.present) await this.invalidation.atcOff(master.sid);
+    else if (hadAts && master.device.pci.present && !master.blocked) await this.invalidation.atcOff(master.sid);
     master.domain = domain;
     if (old) await this.#leave(master, old, oldItems);
   }
@@ -75,6 +94,7 @@ export class Attachment {
 
   async #install(master: Master, domain: Smmuv3Domain | undefined): Promise<void> {
     const { features } = this;
+    if (master.blocked) return this.#writeSte(master.sid, abortSte());
     if (domain?.stage === "s1") {
       await this.writeCd(master, domain);
       await this.#writeSte(master.sid, this.#stageOne(master, master.cdTable as CdTable));

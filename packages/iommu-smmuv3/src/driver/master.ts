@@ -24,9 +24,12 @@ export class Master {
     return this.device.rid;
   }
 
+  /** A reset of the function is under way: its STE refuses everything. */
+  blocked = false;
+
   /** True while the function can answer an Invalidate Request: it is there, and a reset has not disabled its ATS. */
   get reachable(): boolean {
-    return this.device.pci.present && pciAtsEnabled(this.device.pci);
+    return this.device.pci.present && !this.blocked && pciAtsEnabled(this.device.pci);
   }
 }
 

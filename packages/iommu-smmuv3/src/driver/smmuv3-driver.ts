@@ -167,6 +167,14 @@ export class Smmuv3Driver implements IommuOps, SvaOps {
     await this.#smmu.attachment.detach(master);
   }
 
+  async resetPrepare(dev: Device): Promise<void> {
+    await this.#smmu.attachment.block(masterOf(dev));
+  }
+
+  async resetDone(dev: Device): Promise<void> {
+    await this.#smmu.attachment.unblock(masterOf(dev));
+  }
+
   map(domain: IommuDomain, iova: bigint, pa: number, pgsize: number, count: number, prot: number): number {
     const mapped = this.#domain(domain).map(iova, pa, pgsize, count, prot);
     const { trace, name } = this.context;

@@ -62,6 +62,34 @@ export class Attachment {
     this.#takeBack(info);
   }
 
+  /**
+   * A reset is about to begin: nothing of the function is translated or invalidated until `unblock`, while its domain and its PASID
+   * table stay. Who has found a device-TLB before has his descriptors in front of the wait that ends this.
+   */
+  async block(info: DeviceInfo): Promise<void> {
+    info.blocked = true;
+    if (!this.root.isPresent(info.rid)) return;
+    this.root.clearPresent(info.rid);
+    const did = info.domain?.did ?? FLPT_DEFAULT_DID;
+    // Processes have the default domain-id.
+    if (this.unit.features.scalable)
+      await this.invalidation.scalableContextChanged(info, new Set([did, FLPT_DEFAULT_DID]));
+    else await this.invalidation.legacyContextRemoved(info, did);
+  }
+
+  /** The reset has emptied the device-TLB. From here on it is invalidated again, before the context entry lets it be filled. */
+  async unblock(info: DeviceInfo): Promise<void> {
+    info.blocked = false;
+    const { domain } = info;
+    if (this.unit.features.scalable) {
+      this.root.update(info.rid, this.#scalableContext(info));
+      await this.invalidation.contextCreated(info, 0);
+    } else if (domain && domain.type !== "blocked") {
+      this.root.update(info.rid, this.#legacyContext(domain, info));
+      await this.invalidation.contextCreated(info, domain.did);
+    }
+  }
+
   /** Scalable mode: page requests of the function are let through, or not any more. */
   async setPageRequests(info: DeviceInfo, credits: number): Promise<void> {
     info.priCredits = credits;
@@ -131,7 +159,7 @@ export class Attachment {
 
   #legacyContext(domain: VtdDomain, info: DeviceInfo): Int32Array {
     const { features } = this.unit;
-    const common = { P: true, DID: domain.did, AW: features.aw };
+    const common = { P: !info.blocked, DID: domain.did, AW: features.aw };
     if (!domain.table) return CONTEXT_ENTRY.encode({ ...common, TT: "passThrough" });
     return CONTEXT_ENTRY.encode({
       ...common,
@@ -143,7 +171,7 @@ export class Attachment {
   #scalableContext(info: DeviceInfo): Int32Array {
     const { directory, pdts } = pasidTableOf(info);
     return SM_CONTEXT_ENTRY.encode({
-      P: true,
+      P: !info.blocked,
       DTE: info.atsEnabled,
       PASIDE: info.pasidEnabled,
       PRE: info.priEnabled,

@@ -33,9 +33,12 @@ export class DeviceInfo implements DeviceTlbTarget {
     return this.priCredits > 0;
   }
 
-  /** Its device-TLB may hold something that an invalidation can reach: a removed device answers no more (L-24). */
+  /** A reset of the function is under way: its context entry is not present. */
+  blocked = false;
+
+  /** Its device-TLB may hold something that an invalidation can reach: a removed device answers no more (L-24), nor one in reset (L-23). */
   get hasDeviceTlb(): boolean {
-    return this.atsEnabled && this.device.pci.present;
+    return this.atsEnabled && !this.blocked && this.device.pci.present;
   }
 }
 

@@ -219,6 +219,14 @@ export class VtdDriver implements IommuOps, SvaOps {
     await this.#on.attachment.detach(info);
   }
 
+  resetPrepare(dev: Device): Promise<void> {
+    return this.#on.attachment.block(infoOf(dev));
+  }
+
+  resetDone(dev: Device): Promise<void> {
+    return this.#on.attachment.unblock(infoOf(dev));
+  }
+
   map(domain: IommuDomain, iova: bigint, pa: number, pgsize: number, count: number, prot: number): number {
     const target = domain as VtdDomain;
     if ((lo32(domain.pgsizeBitmap) & pgsize) === 0)

@@ -1,4 +1,13 @@
-import { Access, AtsStatus, IommuError, type MmExitHandler, TranslationStatus } from "@iommukit/core";
+import {
+  Access,
+  AtsStatus,
+  IommuError,
+  IommuProt,
+  iommuMap,
+  iommuUnmap,
+  type MmExitHandler,
+  TranslationStatus,
+} from "@iommukit/core";
 import { describe, expect, it, vi } from "vitest";
 import { Invalidation } from "../../src/driver/invalidation.js";
 import { qemu11Q35, sapphireRapidsLike } from "../../src/presets.js";
@@ -15,6 +24,12 @@ async function entryAfter(m: Machine, body: () => Promise<unknown>) {
   if (store?.name !== "table:written") throw new Error("no PASID table entry was written");
   const base = store.address - (store.address & 63);
   return PASID_ENTRY.decode(Int32Array.from({ length: 16 }, (_, i) => m.platform.memory.load32(base + i * 4)));
+}
+
+function domainOf({ dev }: PlayedDevice) {
+  const domain = dev.group?.domain;
+  if (!domain) throw new Error("no default domain");
+  return domain;
 }
 
 /** A process with one page, bound and present. */
@@ -327,5 +342,73 @@ describe("detachDev", () => {
       expect(m.platform.sva.inUse().bonds).toBe(0);
       expect(m.translate(device, address, Access.READ, pasid)[0]).toBe(FAULT);
     });
+  });
+});
+
+/** Nothing answers in a function that is being reset; whoever asked it would wait for a minute (I12, L-23). */
+describe("a reset of a device", () => {
+  it("finds it kept out and asked for nothing; its domain and its process are there again after it", async () => {
+    const m = await machine();
+    await m.run(async () => {
+      const device = await m.plug();
+      const { dev, pci } = device;
+      const { groups, sva, scheduler } = m.platform;
+      const mm = m.process();
+      const address = await mm.mmap({ length: 0x2000, populate: true });
+      const pasid = await m.share(device, mm);
+      const domain = domainOf(device);
+      await iommuMap(domain, 0n, 0x1_0800_0000, 0x2000n, IommuProt.READ);
+      const seen = (page: bigint) => [
+        m.translate(device, address + page * 0x1000n, Access.READ, pasid)[0],
+        m.translate(device, page * 0x1000n, Access.READ)[0],
+      ];
+      expect([seen(0n), seen(1n)]).toEqual([
+        [OK, OK],
+        [OK, OK],
+      ]);
+      const forget = async (page: bigint) => {
+        await mm.munmap(address + page * 0x1000n, 0x1000);
+        await iommuUnmap(domain, page * 0x1000n, 0x1000n);
+      };
+      await groups.whileReset([dev], async (prepare) => {
+        await prepare();
+        pci.silent = true;
+        const asked = pci.invalidations.length;
+        const start = scheduler.now;
+        expect(seen(0n)).toEqual([FAULT, FAULT]);
+        await forget(0n);
+        await expect(sva.iommuSvaBindDevice(dev, m.process("late"), 1)).rejects.toMatchObject({ code: "EBUSY" });
+        expect(pci.invalidations).toHaveLength(asked);
+        expect(scheduler.now - start).toBeLessThan(1e9);
+        pci.silent = false;
+      });
+      expect([seen(0n), seen(1n)]).toEqual([
+        [FAULT, FAULT],
+        [OK, OK],
+      ]);
+      const asked = pci.invalidations.length;
+      await forget(1n);
+      expect(pci.invalidations.length).toBeGreaterThan(asked);
+      expect(seen(1n)).toEqual([FAULT, FAULT]);
+      await sva.iommuSvaDeviceShutdown(dev);
+    });
+    expect(await m.platform.close()).toEqual([]);
+  });
+
+  it("does not end with the device that is pulled out of it", async () => {
+    const m = await machine();
+    await m.run(async () => {
+      const { dev, pci } = await m.plug();
+      const { groups } = m.platform;
+      await groups.whileReset([dev], async (prepare) => {
+        await prepare();
+        pci.silent = true;
+        await m.platform.unplug(dev.name);
+      });
+      const again = await m.plug();
+      await iommuMap(domainOf(again), 0n, 0x1_0800_0000, 0x1000n, IommuProt.READ);
+      expect(m.translate(again, 0n, Access.READ)[0]).toBe(OK);
+    });
+    expect(await m.platform.close()).toEqual([]);
   });
 });

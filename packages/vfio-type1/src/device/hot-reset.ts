@@ -1,5 +1,13 @@
 /** VFIO_DEVICE_GET_PCI_HOT_RESET_INFO and VFIO_DEVICE_PCI_HOT_RESET: a reset of the bus hits every device on it, so its user must own them all. */
-import { type Device, IommuError, type PciFunction, pciResetBus, type Task, type UserPointer } from "@iommukit/core";
+import {
+  type Device,
+  IommuError,
+  type PciFunction,
+  pciResetBus,
+  type ResetPrepare,
+  type Task,
+  type UserPointer,
+} from "@iommukit/core";
 import type { GroupFile, VfioGroup } from "../group.js";
 import { HotReset, HotResetDevice, HotResetInfo } from "../uapi/device-structs.js";
 import { decodeStruct, encodeStruct } from "../uapi/struct.js";
@@ -57,8 +65,10 @@ export async function hotReset(
     const opened = group.everOpened(other);
     if (opened) users.push(opened);
   }
+  const { groups, scheduler } = own.vfio;
   const functions = devices.map(({ pci }) => pci);
-  await unmapped(users, () => pciResetBus(bridge, functions, own.vfio.scheduler));
+  const reset = (prepare: ResetPrepare) => pciResetBus(bridge, functions, scheduler, prepare);
+  await unmapped(users, () => groups.whileReset(devices, reset));
   return 0;
 }
 

@@ -10,6 +10,7 @@ import {
   PAGE_SIZE,
   pciResetFunction,
   pciResetMethods,
+  type ResetPrepare,
   type Task,
   TYPE0_HEADER,
   type UserPointer,
@@ -184,7 +185,9 @@ export class VfioDevice {
   }
 
   async #reset(): Promise<void> {
-    await this.unmapped(() => pciResetFunction(this.device.pci, this.group.vfio.scheduler, this.#alone));
+    const { groups, scheduler } = this.group.vfio;
+    const reset = (prepare: ResetPrepare) => pciResetFunction(this.device.pci, scheduler, this.#alone, prepare);
+    await this.unmapped(() => groups.whileReset([this.device], reset));
   }
 
   /** @throws IommuError EINVAL when the function cannot be reset by itself */
