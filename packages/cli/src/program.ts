@@ -32,9 +32,12 @@ export async function createProgram(words: readonly string[] = []): Promise<Comm
   return program;
 }
 
-/** Suggestions, and messages of others, have line ends in them. */
+/** As all messages are: suggestions, and messages of others, have line ends in them; the parser's begin otherwise. */
 function oneLine(text: string): string {
-  return `${text.trim().replaceAll(/\s*\n\s*/g, " ")}\n`;
+  return `${text
+    .trim()
+    .replace(/^error: /, "iommukit: ")
+    .replaceAll(/\s*\n\s*/g, " ")}\n`;
 }
 
 /** @throws UsageError no command is named, where the parser would answer with the whole help */

@@ -63,6 +63,14 @@ describe("iommukit explain", () => {
     expect(JSON.parse(out)).toMatchObject({ facts: { device: "0000:6a:01.0" } });
   });
 
+  it("says so, and ends with 1, when nothing is of the chosen device or PASID", async () => {
+    expect(await main(["explain", "-s", "01:00.0", file(FAULT)])).toBe(1);
+    expect(err).toBe("iommukit: nothing in the input that explain knows is of that device and PASID\n");
+    err = "";
+    expect(await main(["explain", "--json", "--pasid", "3", file(FAULT)])).toBe(1);
+    expect(JSON.parse(out)).toEqual([]);
+  });
+
   it("reports what it does not understand by line, and ends with 1 when it understood nothing", async () => {
     expect(await main(["explain", file("hello\nDMAR: [fault reason zz] what\n")])).toBe(1);
     expect(err).toContain("line 2: not understood");
@@ -168,11 +176,17 @@ describe("every command", () => {
       'schedule "1:99": there is no 1:99, choice 1 has ',
     ],
     [["explore", "exit-detach", "--backend", "vtd", "--replay", "99999:1"], "there is no 99999:1, the run has "],
+    [["explore", "--list", "--shard", "1/2"], "--list and --shard exclude each other"],
+    [["explore", "--all", "--shard", "1/2"], "--all and --shard exclude each other"],
+    [["explore", "exit-detach", "--replay", "1:1", "--runs", "5"], "--replay and --runs exclude each other"],
+    [["explain", "--tables", "x"], "--tables and files exclude each other"],
+    [["replay", "--seed", "5", "x"], "--seed needs --access random"],
     [["explore", "exit-detach", "--bound", "1000000"], "a whole number from 0 to 64"],
     [["explore", "exit-detach", "--threads", "1e9"], "a whole number from 1 to 1024"],
   ])("refuses what contradicts itself or cannot be, in one line: %j", async (words, says) => {
     expect(await main(words)).toBe(2);
     expect(err).toContain(says);
+    expect(err).toMatch(/^iommukit: /);
     expect(one()).toBe(true);
     expect(out).toBe("");
   });

@@ -67,7 +67,7 @@ export function explainCommand(): Command {
     .option("--json", "one array of records")
     .addOption(new Option("--ndjson", "one record a line").conflicts("json"))
     .action((files: string[], options: Options & { tables?: boolean }) =>
-      options.tables ? listTables(options) : run(files, options),
+      options.tables ? listTables(files, options) : run(files, options),
     );
   return withExamples(command, [
     ["dmesg | iommukit explain", "what the IOMMU complains about, and why"],
@@ -85,7 +85,8 @@ export function explainCommand(): Command {
   ]);
 }
 
-function listTables({ json, ndjson }: Options): void {
+function listTables(files: readonly string[], { json, ndjson }: Options): void {
+  if (files.length > 0) throw new UsageError("--tables and files exclude each other");
   const rows = TABLES.map(({ family, name, table }) => ({
     name: `${family}.${name}`,
     bits: table.bits,
@@ -153,10 +154,11 @@ async function explainFiles(files: readonly string[], options: Options, roots: R
     output.line(renderWhy(why, options.verbose ?? false));
   output.flush();
   for (const line of unknown.report()) process.stderr.write(`iommukit: ${line}\n`);
-  if (taken === 0) {
-    process.stderr.write("iommukit: nothing in the input that explain knows\n");
-    process.exitCode = 1;
-  }
+  const chosen = options.s !== undefined || options.pasid !== undefined;
+  if (taken > 0 && (shown > 0 || !chosen)) return;
+  const which = taken > 0 ? " is of that device and PASID" : "";
+  process.stderr.write(`iommukit: nothing in the input that explain knows${which}\n`);
+  process.exitCode = 1;
 }
 
 function selected({ facts }: ExplainRecord, { s, pasid: wanted }: Options): boolean {

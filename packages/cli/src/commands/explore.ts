@@ -31,8 +31,14 @@ interface Options {
   readonly json?: boolean;
 }
 
-/** What is done with all scenarios, or none: one of them at most, and no scenario with it. */
-const WHOLE = ["list", "merge", "shipped", "all"] as const;
+/** What else can be done than a search in one scenario, and the options that each takes. */
+const WAYS: Readonly<Partial<Record<keyof Options, readonly (keyof Options)[]>>> = {
+  list: ["json"],
+  merge: ["json"],
+  shipped: ["backend", "runs", "seed", "shard", "threads", "json"],
+  all: ["backend", "bound", "prune", "runs", "seed", "threads", "json"],
+  replay: ["variant", "backend", "json"],
+};
 /** Far beyond what anybody waits for. */
 const MOST_DIFFERENCES = 64;
 const MOST_RUNS = 2 ** 40;
@@ -73,7 +79,11 @@ export function exploreCommand(): Command {
     .option("--list", "the scenarios, and the known bugs that each finds")
     .option("--all", "each known bug is found with its variant on, nothing with all of them off")
     .option("--shipped", "every scenario with no bug switched on, --runs random schedules in all: nothing may be found")
-    .option("--variant <name>", "switch a known bug on (S-2, L-13, …); may be repeated", variant, [])
+    .addOption(
+      new Option("--variant <name>", "switch a known bug on (S-2, L-13, …); may be repeated")
+        .argParser(variant)
+        .default([], "none"),
+    )
     .option("--backend <name>", "behind this IOMMU only", backend)
     .option(
       "--bound <n>",
@@ -84,7 +94,11 @@ export function exploreCommand(): Command {
     .option("--prune", "leave out those that only exchange steps which have nothing to do with each other")
     .option("--runs <n>", "then so many random schedules", integer(0, MOST_RUNS), 2000)
     .option("--seed <n>", "of the random schedules", integer(0, Number.MAX_SAFE_INTEGER), 1)
-    .option("--shard <i/n>", "do the i-th of n parts of the campaign", shard, { index: 1, of: 1 })
+    .addOption(
+      new Option("--shard <i/n>", "do the i-th of n parts of the campaign")
+        .argParser(shard)
+        .default({ index: 1, of: 1 }, "1/1"),
+    )
     .addOption(
       new Option("--threads <n>", "worker threads")
         .argParser(integer(1, MOST_THREADS))
@@ -102,19 +116,25 @@ export function exploreCommand(): Command {
   ]);
 }
 
-/** @throws UsageError for options that have nothing to do with each other */
-function checkTogether(name: string | undefined, options: Options): void {
-  const [whole, another] = WHOLE.filter((key) => options[key] !== undefined);
-  if (whole === undefined) return;
-  const scenario = name === undefined ? undefined : `scenario ${JSON.stringify(name)}`;
-  const single = (["variant", "replay"] as const).find((key) => (options[key]?.length ?? 0) > 0);
-  const option = another ?? single;
+/**
+ * @param given options that stand in the command line
+ * @throws UsageError for words that have nothing to do with each other
+ */
+function checkTogether(name: string | undefined, given: readonly (keyof Options)[]): void {
+  const way = given.find((key) => WAYS[key] !== undefined);
+  if (way === undefined) return;
+  const option = given.find((key) => key !== way && !WAYS[way]?.includes(key));
+  const scenario = name === undefined || way === "replay" ? undefined : `scenario ${JSON.stringify(name)}`;
   const alien = option === undefined ? scenario : `--${option}`;
-  if (alien !== undefined) throw new UsageError(`--${whole} and ${alien} exclude each other`);
+  if (alien !== undefined) throw new UsageError(`--${way} and ${alien} exclude each other`);
 }
 
-async function run(name: string | undefined, options: Options): Promise<void> {
-  checkTogether(name, options);
+async function run(name: string | undefined, options: Options, command: Command): Promise<void> {
+  const keys = Object.keys(WAYS).concat(Object.keys(options)) as (keyof Options)[];
+  checkTogether(
+    name,
+    [...new Set(keys)].filter((key) => command.getOptionValueSource(key) === "cli"),
+  );
   if (options.list) return list(options);
   if (options.merge) return report(merged(options.merge.map(readResults)), options.json === true);
   if (options.shipped) return shipped(options);

@@ -21,7 +21,7 @@ interface Options {
   readonly lazy?: boolean;
   readonly pages: readonly Pages[];
   readonly access?: AccessName;
-  readonly seed: number;
+  readonly seed?: number;
   readonly perfetto?: string;
   readonly format: keyof typeof FORMATS;
   readonly json?: boolean;
@@ -53,13 +53,17 @@ export function replayCommand(): Command {
     .option("--backend <name[:preset]>", `one of ${BACKEND_HELP}; may be repeated (default: each)`, collectBackends)
     .option("--strict", "invalidate at every unmap (the default); with --lazy: both, side by side")
     .option("--lazy", "iommu.strict=0: unmaps wait for a common invalidation")
-    .option("--pages <list>", "largest pages that fit (huge), smallest only (4k), or both: huge,4k", pages, ["huge"])
+    .addOption(
+      new Option("--pages <list>", "largest pages that fit (huge), smallest only (4k), or both: huge,4k")
+        .argParser(pages)
+        .default(["huge"], "huge"),
+    )
     .addOption(
       new Option("--access <pattern>", "what devices are assumed to read, to say something about caches").choices(
         Object.keys(ACCESS_PATTERNS),
       ),
     )
-    .option("--seed <n>", "of --access random", integer(0, 0xffff_ffff), 1)
+    .option("--seed <n>", "of --access random (default: 1)", integer(0, 0xffff_ffff))
     .option("--perfetto <file>", "also write mappings, phases and counters for ui.perfetto.dev there (Chrome JSON)")
     .addOption(new Option("--format <name>", "how to write it").choices(Object.keys(FORMATS)).default("text"))
     .addOption(new Option("--json", "the same as --format json").conflicts("format"))
@@ -77,12 +81,13 @@ export function replayCommand(): Command {
 
 async function run(files: readonly string[], options: Options): Promise<void> {
   const { backend, strict, lazy, access, seed, perfetto, format, json } = options;
+  if (seed !== undefined && access !== "random") throw new UsageError("--seed needs --access random");
   const modes: Mode[] = lazy ? (strict ? ["strict", "lazy"] : ["lazy"]) : ["strict"];
   const columns = configurations(
     backend ?? BACKEND_NAMES.map(parseBackend),
     modes,
     options.pages,
-    access && { pattern: access, seed },
+    access && { pattern: access, seed: seed ?? 1 },
   );
   const file = perfetto === undefined ? undefined : new TextFile(perfetto);
   const watcher = file && new PerfettoWriter((text) => file.write(text));

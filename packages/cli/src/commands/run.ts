@@ -1,6 +1,6 @@
 /** `iommukit run`: an unmodified VFIO program on a platform of ours, without hardware and without root. */
 import { type Platform, traceLine } from "@iommukit/core";
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import { UsageError } from "../errors.js";
 import { loadMachine } from "../machines/load-machine.js";
 import { withExamples } from "../manners/examples.js";
@@ -29,7 +29,12 @@ export function runCommand(): Command {
     .argument("[args...]")
     .option("--machine <file>", "a module whose default export makes a platform, or a recorded VFIO transcript")
     .option("--record <file>", "write every system call, access, DMA and fault there, as NDJSON")
-    .option("--inject <names>", "comma-separated: what goes wrong (below), or known bugs of drivers (S-1, L-1, …)", "")
+    .addOption(
+      new Option(
+        "--inject <names>",
+        "comma-separated: what goes wrong (below), or known bugs of drivers (S-1, L-1, …)",
+      ).default("", "nothing"),
+    )
     .option(
       "--expect-clean",
       "fail when a DMA was refused, the kernel complained, a rule of IOMMU drivers was broken, or something is still held at the end",
@@ -39,7 +44,7 @@ export function runCommand(): Command {
     .passThroughOptions()
     .action(run);
   return withExamples(command, [
-    ["iommukit run -- ./driver-test 0000:01:00.0", "the program as it is, on the default machine"],
+    ["iommukit run -- ./driver-test 0000:00:05.0", "the program as it is, on the default machine"],
     ["iommukit run --machine machine.ts --expect-clean -- ./driver-test", "on a machine of one's own, for CI"],
     ["iommukit run --record session.ndjson -- ./driver-test", "with a recording of all that happens"],
   ]);

@@ -52,7 +52,11 @@ export async function readPieces(
 }
 
 function open(name: string, stdin: Readable): Readable {
-  if (name === "-") return stdin;
+  if (name === "-") {
+    if ("isTTY" in stdin && stdin.isTTY)
+      process.stderr.write("iommukit: reading what you type or paste; Ctrl-D ends it, --help says what else\n");
+    return stdin;
+  }
   const file = createReadStream(name, { highWaterMark: PIECE });
   if (!name.endsWith(".gz")) return file;
   const plain = createGunzip({ chunkSize: PIECE });
