@@ -28,6 +28,8 @@ export interface Profile {
   readonly defects: readonly SeedDefect[];
   /** What makes two domains of one driver compatible: 2018 the `prot` of mappings, since 6.0 whether snooping is enforced. */
   readonly domainMatch: readonly ("prot" | "enforced-coherency")[];
+  /** A device whose DMA the IOMMU cannot make coherent is refused when it is bound: mappings are always IOMMU_CACHE (since 5.19). */
+  readonly coherentOnly: boolean;
   /** A range that wraps; EOVERFLOW is answered before any other check of the range. */
   readonly wrapErrno: "EINVAL" | "EOVERFLOW";
   /** SET_CONTAINER with a descriptor that is no container. */
@@ -59,6 +61,7 @@ const LINUX_6_12: Profile = {
   bind: false,
   defects: [],
   domainMatch: ["enforced-coherency"],
+  coherentOnly: true,
   wrapErrno: "EINVAL",
   notContainerErrno: "EBADFD",
   nesting: "late",
@@ -77,6 +80,7 @@ const IOMMUKIT: Profile = {
   name: "iommukit",
   bind: true,
   domainMatch: ["prot", "enforced-coherency"],
+  coherentOnly: false,
   nesting: "driver",
   losesMappingsAtTop: false,
   staleDirtyBits: false,
@@ -91,6 +95,7 @@ export const PROFILES = {
     bind: true,
     defects: ["S-1", "S-2", "S-4", "S-5", "S-6", "S-7", "S-9"],
     domainMatch: ["prot"],
+    coherentOnly: false,
     nesting: "hint",
     notContainerErrno: "EINVAL",
     capabilityAlign: 4,

@@ -65,8 +65,11 @@ export class Vfio implements Type1Environment {
     this.kernel.printk(line);
   }
 
-  /** vfio_pci_probe: the device is VFIO's, and its group has a node. @throws IommuError EINVAL behind no IOMMU */
+  /** vfio_pci_probe: the device is VFIO's, and its group has a node. @throws IommuError EINVAL behind no IOMMU, or not coherent */
   bind(device: Device): void {
+    const { iommu } = device;
+    if (this.profile.coherentOnly && iommu && !iommu.ops.capable(device, "cache-coherency"))
+      throw new IommuError("EINVAL", `${iommu.name} cannot make the DMA of ${device.name} coherent`);
     const group = device.group ?? this.#noiommuGroup(device);
     device.driver = VFIO_PCI;
     if (!this.#groups.has(group)) this.#addGroup(new VfioGroup(this, group));

@@ -4,6 +4,7 @@
  */
 import type { IommuChip } from "../bus/ports.js";
 import { AtsStatus, TranslationStatus } from "../bus/transaction.js";
+import type { IommuCap } from "../iommu/capabilities.js";
 import type { Device } from "../iommu/device.js";
 import type { DomainType, IommuDomain, IotlbGather } from "../iommu/domain.js";
 import type { IoMmContext, IommuOps, SvaOps } from "../iommu/iommu-ops.js";
@@ -72,7 +73,7 @@ export class FakeIommuOps implements IommuOps, SvaOps {
     this.#note(op, ...args);
   }
 
-  capable(): boolean {
+  capable(_dev?: Device, _cap?: IommuCap): boolean {
     return true;
   }
 
@@ -113,7 +114,7 @@ export class FakeIommuOps implements IommuOps, SvaOps {
     return this.#slow("resetDone", dev.name);
   }
 
-  map(domain: FakeDomain, iova: bigint, pa: number, pgsize: number, count: number): number {
+  map(domain: FakeDomain, iova: bigint, pa: number, pgsize: number, count: number, _prot?: number): number {
     this.#note("map", domain.id, iova, count);
     for (let i = 0; i < count; i++) domain.pages.set(iova + BigInt(i * pgsize), pa + i * pgsize);
     return pgsize * count;

@@ -1,5 +1,6 @@
+import { type Device, IommuProt } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
-import { VfioContainer, VfioExtension } from "../../src/index.js";
+import { VfioContainer, VfioExtension, vfioOf } from "../../src/index.js";
 import { A, B, closeClean, containerWith, errnoOf, machine, memory, PAGE } from "../support/machine.js";
 
 describe("VFIO_IOMMU_MAP_DMA", () => {
@@ -59,6 +60,49 @@ describe("the domain compatibility check", () => {
     });
     await closeClean(m);
   });
+
+  it.each(["iommukit", "seed"] as const)(
+    "of %s keeps a device that is not coherent in a domain of its own: prot differs (F22)",
+    async (profile) => {
+      const m = await machine({ profile });
+      m.ops().capable = (device?: Device, cap?: string) => cap !== "cache-coherency" || device?.name === A;
+      await m.run(async (task) => {
+        const container = await containerWith(m, task, [A, B]);
+        expect(m.domainOf(A)).not.toBe(m.domainOf(B));
+        expect(m.seen("domain:compared")).toMatchObject([
+          { compatible: false, reason: /^prot differs: [04] here, [04] there$/ },
+        ]);
+        const prots: number[] = [];
+        const map = m.ops().map.bind(m.ops());
+        m.ops().map = (...args) => {
+          prots.push(args[5]);
+          return map(...args);
+        };
+        await container.mapDma({ iova: 0n, vaddr: await memory(task, 1), size: PAGE });
+        expect(prots.toSorted()).toEqual([
+          IommuProt.READ | IommuProt.WRITE,
+          IommuProt.READ | IommuProt.WRITE | IommuProt.CACHE,
+        ]);
+      });
+      await closeClean(m);
+    },
+  );
+
+  it.each(["linux-6.1", "linux-6.12", "linux-7.3"] as const)(
+    "does not arise in %s: a device that is not coherent is not VFIO's (__vfio_register_dev)",
+    async (profile) => {
+      const m = await machine({ profile, devices: [A] });
+      const device = m.platform.device(A);
+      await m.platform.run(() => vfioOf(m.platform).unbind(device));
+      m.ops().capable = () => false;
+      expect(() => vfioOf(m.platform).bind(device)).toThrow(/EINVAL/);
+      expect([device.driver, m.kernel.nodes.has(`/dev/vfio/${m.group()}`)]).toEqual([undefined, false]);
+      m.ops().capable = () => true;
+      vfioOf(m.platform).bind(device);
+      expect(device.driver).toBe("vfio-pci");
+      await closeClean(m);
+    },
+  );
 
   it("keeps groups behind two IOMMUs apart: their ops are not the same object", async () => {
     const m = await machine({ iommus: 2, devices: [A, "0001:00:06.0"] });
