@@ -5,7 +5,8 @@ import { WaitQueue } from "./wait-queue.js";
 type Work = () => Promise<void>;
 
 export class WorkQueue {
-  readonly #pending: { readonly work: Work; readonly ticket: number }[] = [];
+  /** Oldest first: a set gives its first up at once, however many there are. */
+  readonly #pending = new Set<{ readonly work: Work; readonly ticket: number }>();
   readonly #running = new Set<number>();
   readonly #finished: WaitQueue;
   #workers = 0;
@@ -22,7 +23,7 @@ export class WorkQueue {
 
   /** Queues without sleeping: interrupt context may call it. */
   queue(work: Work): void {
-    this.#pending.push({ work, ticket: this.#tickets++ });
+    this.#pending.add({ work, ticket: this.#tickets++ });
     if (this.#workers < this.maxActive) {
       this.#workers++;
       this.scheduler.spawn(`kworker/${this.name}`, () => this.#drain());
@@ -30,7 +31,8 @@ export class WorkQueue {
   }
 
   async #drain(): Promise<void> {
-    for (let next = this.#pending.shift(); next; next = this.#pending.shift()) {
+    for (const next of this.#pending) {
+      this.#pending.delete(next);
       this.#running.add(next.ticket);
       await next.work();
       this.#running.delete(next.ticket);
@@ -42,12 +44,16 @@ export class WorkQueue {
   /** Waits for everything queued before the call. */
   async flush(): Promise<void> {
     const limit = this.#tickets;
-    await this.#finished.wait(
-      () => ![...this.#running].some((ticket) => ticket < limit) && !this.#pending.some(({ ticket }) => ticket < limit),
-    );
+    await this.#finished.wait(() => ![...this.#running].some((ticket) => ticket < limit) && this.#oldest >= limit);
+  }
+
+  /** Ticket of what runs next. */
+  get #oldest(): number {
+    for (const { ticket } of this.#pending) return ticket;
+    return this.#tickets;
   }
 
   get busy(): boolean {
-    return this.#pending.length > 0 || this.#running.size > 0;
+    return this.#pending.size > 0 || this.#running.size > 0;
   }
 }

@@ -189,7 +189,9 @@ describe("iopf queue", () => {
     });
   });
 
-  it("bounds what one device can have outstanding: 4096 parked requests, 65536 groups, as a stall tag has 16 bits (E13) (E17)", async () => {
+  it("bounds what one device can have outstanding: 4096 parked requests, 65536 groups, as a stall tag has 16 bits (E13) (E17)", {
+    timeout: 60_000,
+  }, async () => {
     const { run, sva, scheduler, fault, report, answers } = await bound();
     await run(async () => {
       for (let i = 0; i < 5000; i++) report(fault(511, RW, { last: false }));
