@@ -1,16 +1,17 @@
 /**
  * `node tools/packages.mjs`: packs every public package, installs them into an empty project outside of this repository,
- * and runs the README's example there as JavaScript and under the TypeScript compiler; then bundles what is meant for
- * browsers and looks for Node in it. `--node VERSION` runs the example under another Node as well.
+ * and runs the README's example there as JavaScript and under the TypeScript compiler, and every example under its strictest
+ * rules for optional properties; then bundles what is meant for browsers and looks for Node in it. `--node VERSION` runs the example under another Node as well.
  */
 import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { readmeExample } from "./readme-example.mjs";
 
 const { values } = parseArgs({ options: { node: { type: "string" } } });
+const TYPESCRIPT = ["--strict", "--target", "es2023", "--module", "nodenext", "--outDir", "out", "--rootDir", "src"];
 const BROWSER = ["core", "iommu-smmuv3", "iommu-vtd", "pci-device", "vfio-type1"];
 const { devDependencies } = JSON.parse(readFileSync("package.json", "utf8"));
 const project = mkdtempSync(join(tmpdir(), "iommukit-packages-"));
@@ -62,7 +63,7 @@ try {
   const tarballs = readdirSync(project).filter((file) => file.endsWith(".tgz"));
   writeFileSync(join(project, "package.json"), JSON.stringify({ name: "user", private: true, type: "module" }));
   step("npm install into an empty project", () => {
-    const tools = ["typescript", "vite", "tsyringe", "reflect-metadata"].map(
+    const tools = ["typescript", "@types/node", "vite", "tsyringe", "reflect-metadata"].map(
       (name) => `${name}@${devDependencies[name]}`,
     );
     run("npm", "install", "--silent", "--no-audit", "--no-fund", ...tarballs.map((file) => `./${file}`), ...tools);
@@ -74,21 +75,18 @@ try {
   if (values.node)
     step(`the same under Node ${values.node}`, () => same(run("npx", "--yes", `node@${values.node}`, "example.mjs")));
   step("the README's example as TypeScript", () => {
-    const options = [
-      "--strict",
-      "--target",
-      "es2023",
-      "--module",
-      "nodenext",
-      "--types",
-      "",
-      "--lib",
-      "es2023,dom",
-      "--outDir",
-      "out",
-    ];
-    run("npx", "tsc", ...options, "src/example.ts");
+    run("npx", "tsc", ...TYPESCRIPT, "--types", "", "--lib", "es2023,dom", "src/example.ts");
     same(run("node", "out/example.js"));
+  });
+  cpSync("examples/src", join(project, "src/examples"), { recursive: true });
+  step("the examples as TypeScript, devices and IOMMUs of one's own among them", () => {
+    const files = readdirSync(join(project, "src/examples")).filter((file) => /^\d/.test(file) && file.endsWith(".ts"));
+    const paths = files.map((file) => `src/examples/${file}`);
+    run("npx", "tsc", ...TYPESCRIPT, "--types", "node", "--exactOptionalPropertyTypes", ...paths);
+    for (const file of files.map((path) => path.replace(/\.ts$/, ""))) {
+      const found = run("node", `out/examples/${file}.js`);
+      if (found !== readFileSync(`examples/expected/${file}.txt`, "utf8")) throw new Error(`${file} printed\n${found}`);
+    }
   });
   step("iommukit --version", () => void run("npx", "iommukit", "--version"));
   step("a browser bundle without Node", () => {

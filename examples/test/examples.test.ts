@@ -7,6 +7,7 @@ import { example as compareBackends } from "../src/05-compare-backends.js";
 import { example as ownDevice } from "../src/06-own-device.js";
 import { example as exploreYourDriver } from "../src/08-explore-your-driver.js";
 import { example as ownIommu } from "../src/09-own-iommu.js";
+import { example as ownSvaDevice } from "../src/10-own-sva-device.js";
 
 const EXAMPLES = {
   "01-map-and-dma": mapAndDma,
@@ -17,6 +18,7 @@ const EXAMPLES = {
   "06-own-device": ownDevice,
   "08-explore-your-driver": exploreYourDriver,
   "09-own-iommu": ownIommu,
+  "10-own-sva-device": ownSvaDevice,
 };
 
 describe("examples", () => {

@@ -6,24 +6,23 @@ import {
   DOORBELL_SIZE,
   type DomainType,
   hex,
-  InterruptController,
+  type InterruptController,
   type IommuCap,
   type IommuDomain,
   IommuError,
   type IommuOps,
   IommuProt,
   type IotlbGather,
-  Kernel,
-  Mmio,
+  type Kernel,
+  type Mmio,
   PAGE_SIZE,
-  PageAllocator,
+  type PageAllocator,
   PageFlag,
-  PhysicalMemory,
+  type PhysicalMemory,
   type ReservedRegion,
   type TableWriter,
-  Tracer,
+  type Tracer,
 } from "@iommukit/core";
-import { inject, injectable } from "tsyringe";
 import { CTRL, DEVICE_ENTRY, DEVTAB, FAULT, INVALIDATE } from "./spec.js";
 
 const REQUESTERS = 0x1_0000;
@@ -44,18 +43,17 @@ class PlainDomain implements IommuDomain {
   ) {}
 }
 
-@injectable()
 export class PlainDriver implements IommuOps {
   readonly name = "plain-iommu";
   #devices = 0;
 
   constructor(
-    @inject(Mmio) private readonly mmio: Mmio,
-    @inject(PhysicalMemory) private readonly memory: PhysicalMemory,
-    @inject(PageAllocator) private readonly pages: PageAllocator,
-    @inject(InterruptController) private readonly interrupts: InterruptController,
-    @inject(Tracer) private readonly trace: Tracer,
-    @inject(Kernel) private readonly kernel: Kernel,
+    private readonly mmio: Mmio,
+    private readonly memory: PhysicalMemory,
+    private readonly pages: PageAllocator,
+    private readonly interrupts: InterruptController,
+    private readonly trace: Tracer,
+    private readonly kernel: Kernel,
   ) {}
 
   async start(): Promise<void> {

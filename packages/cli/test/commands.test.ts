@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import type { TableJson } from "../src/explain/table-json.js";
 import { main } from "../src/program.js";
 
 // The first use of a command loads its code, most of the packages with it.
@@ -205,13 +206,30 @@ describe("every command", () => {
     expect(err).toBe("iommukit: nothing in the input that doctor knows\n");
   });
 
-  it("explain lists its tables as JSON", async () => {
+  it("explain gives its tables as JSON, with every bit in a field", async () => {
     expect(await main(["explain", "--tables", "--json"])).toBe(0);
-    expect(JSON.parse(out)).toContainEqual({
-      name: "vtd.CAP",
+    const tables = JSON.parse(out) as TableJson[];
+    const cap = tables.find(({ name }) => name === "vtd.CAP");
+    expect(cap).toMatchObject({
       bits: 64,
       title: "CAP",
       section: expect.stringMatching(/^VT-d 11/) as string,
+      offset: "0x8",
     });
+    expect(cap?.fields[0]).toMatchObject({ name: "ND", bits: "2:0", kind: "uint", access: "ro" });
+    const config = tables.find(({ name }) => name === "smmuv3.STE")?.fields.find(({ name }) => name === "Config");
+    expect(config).toMatchObject({ bits: "3:1", values: expect.objectContaining({ abort: 0 }) as object });
+    const widths = tables.map(({ fields }) =>
+      fields.map(({ bits }) => bits.split(":").map(Number)).reduce((sum, [msb, lsb = msb]) => sum + msb - lsb + 1, 0),
+    );
+    expect(widths).toEqual(tables.map(({ bits }) => bits));
+    out = "";
+    expect(await main(["explain", "--tables", "--ndjson"])).toBe(0);
+    expect(
+      out
+        .trim()
+        .split("\n")
+        .map((line) => JSON.parse(line) as TableJson),
+    ).toEqual(tables);
   });
 });

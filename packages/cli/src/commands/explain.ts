@@ -6,6 +6,7 @@ import { Output } from "../explain/output.js";
 import { readLines } from "../explain/read-lines.js";
 import type { ExplainRecord } from "../explain/record.js";
 import { recordJson, renderRecord, renderWhy } from "../explain/render.js";
+import { tableJson } from "../explain/table-json.js";
 import { type NamedTable, TABLES, tableNamed } from "../explain/tables.js";
 import { Unknown } from "../explain/unknown.js";
 import { DebugfsDump } from "../explain/walk/debugfs-dump.js";
@@ -49,7 +50,7 @@ export function explainCommand(): Command {
     .argument("[file...]", "text of any mixture; - or nothing reads standard input")
     .option("-v, --verbose", "every field with bits, value, meaning and section; every cause")
     .option("--as <table>", "take bare hex words as this structure: STE, CD, PASID_ENTRY, CAP, …", table)
-    .option("--tables", "list the structures that --as knows")
+    .option("--tables", "list the structures that --as knows; with --json or --ndjson, every field of them")
     .option("-s <bdf>", "only this device", bdf)
     .option("--pasid <n>", "only this PASID", pasid)
     .option("--no-why", "leave out the likely causes")
@@ -87,18 +88,13 @@ export function explainCommand(): Command {
 
 function listTables(files: readonly string[], { json, ndjson }: Options): void {
   if (files.length > 0) throw new UsageError("--tables and files exclude each other");
-  const rows = TABLES.map(({ family, name, table }) => ({
-    name: `${family}.${name}`,
-    bits: table.bits,
-    title: table.name,
-    section: table.spec,
-  }));
-  const lines = rows.map((row) =>
-    ndjson
-      ? JSON.stringify(row)
-      : `${row.name.padEnd(44)} ${String(row.bits).padStart(5)} bits  ${row.title} (${row.section})`,
-  );
-  process.stdout.write(`${json ? JSON.stringify(rows, undefined, 2) : lines.join("\n")}\n`);
+  const lines = TABLES.map((named) => {
+    if (ndjson) return JSON.stringify(tableJson(named));
+    const { family, name, table } = named;
+    const full = `${family}.${name}`.padEnd(44);
+    return `${full} ${String(table.bits).padStart(5)} bits  ${table.name} (${table.spec})`;
+  });
+  process.stdout.write(`${json ? JSON.stringify(TABLES.map(tableJson), undefined, 2) : lines.join("\n")}\n`);
 }
 
 async function run(files: readonly string[], options: Options): Promise<void> {

@@ -88,4 +88,18 @@ describe("the corpus", () => {
     expect(notes).toContain("the decoded line calls it F_PERMISSION");
     expect(notes).toContain('the decoded line says "CD fetch", the words\' Class is IN');
   });
+
+  it("takes a decoded line of another stream for an event of its own", () => {
+    const smmu = "arm-smmu-v3 490d0000.iommu";
+    const words = ["0x0000030000000010", "0x0000020900000000", "0x00000000fffe0000", "0x0000000000000000"];
+    const input = [
+      `${smmu}: event 0x10 received:`,
+      ...words.map((word) => `${smmu}: \t${word}`),
+      `${smmu}: event: F_TRANSLATION client: 0000:01:00.0 sid: 0x100 ssid: 0x0 iova: 0x1000 ipa: 0x0`,
+    ];
+    expect(explained({ input }).map(({ facts: { sid, device } }) => ({ sid, device }))).toEqual([
+      { sid: 0x300, device: undefined },
+      { sid: 0x100, device: "0000:01:00.0" },
+    ]);
+  });
 });

@@ -41,7 +41,7 @@ export interface PciFunction {
   /** What its requests carry when they reach the IOMMU, where a bridge puts its own id there; `rid` when absent (I14). */
   readonly requesterId?: number;
   /** The function whose VF this is. */
-  readonly physicalFunction?: PciFunction;
+  readonly physicalFunction?: PciFunction | undefined;
   /** It is behind an external-facing port: ATS stays off (pci_dev.untrusted). */
   readonly untrusted?: boolean;
 }

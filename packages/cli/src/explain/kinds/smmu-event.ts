@@ -66,7 +66,12 @@ export class SmmuEventRecogniser implements Recogniser {
     const match = DECODED.exec(line.text);
     if (match === null || !Object.hasOwn(EVENT, match[2])) return false;
     const before = this.#pending.get(match[1]);
-    if (before === undefined || before.decoded !== undefined || before.quads.length === 0) this.#flush(match[1], emit);
+    if (
+      before?.decoded !== undefined ||
+      before?.quads.at(0) === undefined ||
+      before.quads[0] >> 32n !== BigInt(match[4])
+    )
+      this.#flush(match[1], emit);
     const pending = this.#pending.get(match[1]) ?? { line: line.number, code: undefined, quads: [], raw: [] };
     pending.decoded = match;
     pending.client = canonicalBdf(match[3]);
