@@ -1,6 +1,7 @@
 /** Kernel samepage merging: equal private pages share one frame until somebody writes. The caller holds the mmap_lock. */
 import { PAGE_SIZE } from "../memory/address.js";
 import type { AddressSpace } from "./address-space.js";
+import type { Frames } from "./frames.js";
 import { PageFlag } from "./page-table/page-table.js";
 
 /** Write-protects both before it compares: no device may change one in between. @returns whether they are one now */
@@ -11,7 +12,7 @@ export async function mergePages(space: AddressSpace, kept: number, merged: numb
   const candidate = (page: number) => {
     const resident = mappings.pages.get(page);
     const vma = space.vmaList.find(page);
-    return resident && vma && !vma.shared && !resident.hidden && frames.at(resident.pa)?.pins === 0
+    return resident && vma && !vma.shared && !resident.hidden && isMergeable(frames, resident.pa)
       ? resident
       : undefined;
   };
@@ -25,6 +26,12 @@ export async function mergePages(space: AddressSpace, kept: number, merged: numb
   frames.hold(a.pa, "mappings");
   await mappings.replace(merged, a.pa, b.flags, () => {});
   return true;
+}
+
+/** PageAnon, and no device knows where it is: a file's page would change with the file. */
+function isMergeable(frames: Frames, pa: number): boolean {
+  const frame = frames.at(pa);
+  return frame !== undefined && frame.pins === 0 && frame.caches === 0 && !frames.isZeroPage(pa);
 }
 
 function equal(space: AddressSpace, a: number, b: number): boolean {

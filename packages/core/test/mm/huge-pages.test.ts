@@ -194,6 +194,23 @@ describe("collapse (khugepaged, MADV_COLLAPSE)", () => {
 });
 
 describe("KSM", () => {
+  it("leaves alone what others have the bytes of: a file's page, the zero page", () =>
+    withMm(async (mm, world) => {
+      const file = world.spaces.createFile("data", 4096);
+      file.write(0, Uint8Array.of(7));
+      await mm.mmap({ length: 4096, address: at0, file });
+      await mm.mmap({ length: 8192, address: page(1) });
+      await mm.write(page(1), Uint8Array.of(7));
+      expect(await readBytes(mm, at0, 1)).toEqual([7]);
+      expect([await mm.merge(at0, page(1)), await mm.merge(page(1), at0)]).toEqual([false, false]);
+      file.write(0, Uint8Array.of(9));
+      expect(await readBytes(mm, page(1), 1)).toEqual([7]);
+      await mm.write(page(1), Uint8Array.of(0));
+      await readBytes(mm, page(2), 1);
+      expect([await mm.merge(page(1), page(2)), await mm.merge(page(2), page(1))]).toEqual([false, false]);
+      file.close();
+    }));
+
   it("makes one page of two equal ones until somebody writes", () =>
     withMm(async (mm) => {
       await mm.mmap({ length: 3 * 4096, address: at0 });
