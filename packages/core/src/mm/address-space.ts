@@ -5,6 +5,7 @@
  */
 import { IommuError } from "../kernel/errno.js";
 import { PAGE_SHIFT, PAGE_SIZE } from "../memory/address.js";
+import type { Backing } from "./backing.js";
 import { DemandPaging, type SimulatedEnvironment } from "./demand-paging.js";
 import { forkAddressSpace } from "./fork.js";
 import { collapseBlock } from "./huge-pages.js";
@@ -152,11 +153,14 @@ export class AddressSpace extends DemandPaging implements VmaOwner {
     return this.locked(() => this.mappings.age(first, limit));
   }
 
-  zap(vma: Vma, firstIndex: number, limitIndex: number): Promise<void> {
+  zap(backing: Backing, firstIndex: number, limitIndex: number): Promise<void> {
     return this.mmapLock.with(async () => {
-      const first = Math.max(vma.first, vma.first + firstIndex - vma.offset);
-      const limit = Math.min(vma.limit, vma.first + limitIndex - vma.offset);
-      if (first < limit && this.vmaList.find(first) === vma) await this.mappings.remove(first, limit);
+      for (const vma of this.vmaList.all) {
+        if (vma.backing !== backing) continue;
+        const first = Math.max(vma.first, vma.first + firstIndex - vma.offset);
+        const limit = Math.min(vma.limit, vma.first + limitIndex - vma.offset);
+        if (first < limit) await this.mappings.remove(first, limit);
+      }
     });
   }
 

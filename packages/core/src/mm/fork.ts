@@ -1,7 +1,7 @@
 /**
  * dup_mmap: private pages are shared read-only by parent and child until one of them writes; shared mappings are the
  * same memory. A page that is pinned for DMA is copied for the child at once, so that the parent's stays where the
- * device knows it. The caller holds the parent's mmap_lock; nobody knows the child yet.
+ * device knows it. The caller holds the parent's mmap_lock; of the child only files know, from its first mapping on.
  */
 import { isErrno } from "../kernel/errno.js";
 import type { AddressSpace } from "./address-space.js";
@@ -12,15 +12,19 @@ import type { Vma } from "./vma.js";
 export async function forkAddressSpace(parent: AddressSpace, child: AddressSpace): Promise<AddressSpace> {
   child.inheritBreak(parent);
   try {
-    for (const vma of parent.vmaList.all) {
-      if (vma.dontFork) continue;
-      child.vmaList.insert(vma.clone({ owner: child, locked: false }));
-      if (!vma.shared) await sharePages(parent, child, vma);
-    }
+    await child.mmapLock.with(() => copyMappings(parent, child));
     return child;
   } catch (error) {
     if (isErrno(error)) await child.mmput();
     throw error;
+  }
+}
+
+async function copyMappings(parent: AddressSpace, child: AddressSpace): Promise<void> {
+  for (const vma of parent.vmaList.all) {
+    if (vma.dontFork) continue;
+    child.vmaList.insert(vma.clone({ owner: child, locked: false }));
+    if (!vma.shared) await sharePages(parent, child, vma);
   }
 }
 

@@ -1,7 +1,7 @@
 /** A file whose bytes are pages of RAM: memfd, shmem, the page cache of a regular file. Pages come when first touched. */
 import type { SystemBus } from "../bus/system-bus.js";
 import { PAGE_SIZE } from "../memory/address.js";
-import type { Backing } from "./backing.js";
+import { type Backing, unmapMappingRange } from "./backing.js";
 import type { Frames } from "./frames.js";
 import type { Vma } from "./vma.js";
 
@@ -68,7 +68,7 @@ export class MemoryFile implements Backing {
     const shrinks = size < this.#size;
     this.#size = size;
     if (!shrinks) return;
-    for (const vma of [...this.#vmas]) await vma.owner.zap(vma, firstGone, Number.POSITIVE_INFINITY);
+    await unmapMappingRange(this, this.#vmas, firstGone);
     for (const [index, pa] of this.#pages) if (index >= firstGone) this.#drop(index, pa);
     const last = this.#pages.get(firstGone - 1);
     const inside = size % PAGE_SIZE;

@@ -3,10 +3,10 @@ import type { Backing } from "./backing.js";
 import type { VmaInfo } from "./mm.js";
 import { addressOf } from "./page-number.js";
 
-/** What a file needs of the address space that maps it: unmap_mapping_range. */
+/** What a file needs of the address space that maps it. */
 export interface VmaOwner {
-  /** Takes the pages of that part of the file out, wherever the mapping is by now. Indexes are pages of the file. */
-  zap(vma: Vma, firstIndex: number, limitIndex: number): Promise<void>;
+  /** Takes the pages of that part of the file out, wherever they are mapped by now. Indexes are pages of the file. */
+  zap(backing: Backing, firstIndex: number, limitIndex: number): Promise<void>;
 }
 
 export interface VmaFields {

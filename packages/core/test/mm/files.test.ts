@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { Access, type BusRegion, type FileMapping, PageFlag } from "../../src/index.js";
+import { Access, type AddressSpace, type BusRegion, type FileMapping, PageFlag } from "../../src/index.js";
 import { Listener, lookup, readBytes, type World, withMm } from "./world.js";
 
 const at0 = 0x4000_0000n;
@@ -97,6 +97,31 @@ describe("a file in memory", () => {
       mm.unregisterNotifier(listener);
       file.close();
     }));
+
+  it.each<[string, bigint, (mm: AddressSpace) => Promise<unknown>]>([
+    ["moved", at0 + 0x20_0000n, (mm) => mm.mremap(at0, 16384, 16384, { to: at0 + 0x20_0000n })],
+    ["split", at0, (mm) => mm.mprotect(at0 + 4096n, 8192, "r")],
+  ])("takes its pages out of a mapping that is %s while truncate waits for the mmap_lock", (_how, where, change) =>
+    withMm(async (mm, world) => {
+      const file = world.spaces.createFile("data", 4 * 4096);
+      await mm.mmap({ length: 4 * 4096, address: at0, file, shared: true, populate: true });
+      let left = 2;
+      const waiting = (name: string, body: () => Promise<unknown>) =>
+        world.scheduler.spawn(name, async () => {
+          await body();
+          left--;
+        });
+      await mm.mmapLock.with(async () => {
+        waiting("change", () => change(mm));
+        waiting("truncate", () => file.truncate(0));
+        await world.scheduler.idle();
+      });
+      await world.scheduler.idle();
+      expect(left).toBe(0);
+      expect([0n, 1n, 2n, 3n].map((n) => lookup(mm, where + n * 4096n))).toEqual(Array(4).fill(undefined));
+      file.close();
+    }),
+  );
 
   it("lives on while it is mapped, split or moved, and is gone with its last mapping", () =>
     withMm(async (mm, world) => {
