@@ -172,8 +172,8 @@ export class Groups {
       }
     } catch (error) {
       for (const device of detached.reverse()) {
-        if (target && attached.has(device)) await this.#detachDevice(target, device);
-        if (before) await this.#attachDevice(before, device);
+        if (target && attached.has(device)) await this.#takeOff(target, device);
+        if (before) await this.#putOn(before, device);
       }
       throw error;
     }
@@ -186,13 +186,17 @@ export class Groups {
     if (target === before) return;
     for (const device of group.devices) {
       if (before) await this.#takeOff(before, device);
-      if (target) await unfailing(this.kernel, `${device.name}: attach_dev`, () => this.#attachDevice(target, device));
+      if (target) await this.#putOn(target, device);
     }
     group.domain = target;
   }
 
   async #takeOff(domain: IommuDomain, device: Device): Promise<void> {
     await unfailing(this.kernel, `${device.name}: detach_dev`, () => this.#detachDevice(domain, device));
+  }
+
+  async #putOn(domain: IommuDomain, device: Device): Promise<void> {
+    await unfailing(this.kernel, `${device.name}: attach_dev`, () => this.#attachDevice(domain, device));
   }
 
   async #attachDevice(domain: IommuDomain, device: Device): Promise<void> {

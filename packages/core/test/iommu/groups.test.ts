@@ -92,6 +92,21 @@ describe("iommu_attach_group", () => {
     });
   });
 
+  it("puts back whom it can, and answers why, when a device refuses its old domain as well (F21)", async () => {
+    const { run, ops, kernel, groups, group, domain } = await pair();
+    await run(async () => {
+      const attach = ops.attachDev.bind(ops);
+      ops.attachDev = async (where, dev) => {
+        if (dev.name.endsWith(".1")) ops.fail("attachDev", where === domain ? "EBUSY" : "EIO");
+        return attach(where, dev);
+      };
+      await expect(groups.attachGroup(domain, group)).rejects.toThrow("EBUSY");
+      const home = group.defaultDomain?.id;
+      expect(ops.calls.slice(-2)).toEqual([`detachDev 0000:01:00.0 ${domain.id}`, `attachDev 0000:01:00.0 ${home}`]);
+      expect(kernel.log).toEqual(["0000:01:00.1: attach_dev failed: EIO: attachDev was told to fail"]);
+    });
+  });
+
   it.each([0, 1])("puts everything back when device %i refuses (F21)", async (skip) => {
     const { run, ops, groups, group, domain } = await pair();
     await run(async () => {
