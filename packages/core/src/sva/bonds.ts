@@ -73,7 +73,10 @@ export class Bonds {
       await ioMm.mutex.with(() => this.#attachLocked(bond));
     } catch (error) {
       bond.attached = false;
-      if (!bond.leaving) await this.lock.with(() => this.#unlink(bond));
+      if (!bond.leaving) {
+        bond.leaving = true;
+        await this.lock.with(() => this.#unlink(bond));
+      }
       throw error;
     }
     bond.ready = true;

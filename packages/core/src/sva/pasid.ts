@@ -13,7 +13,7 @@ const FULL = -1;
 export class PasidAllocator {
   /** One bit per PASID, set while it is taken. */
   readonly #words: number[] = [];
-  /** All words before this one are full. */
+  /** All words before this one are full, but for PASID 0. */
   #firstFree = 0;
   #used = 0;
 
@@ -30,7 +30,7 @@ export class PasidAllocator {
 
   #take(min: number, max: number): number | undefined {
     const words = this.#words;
-    for (let w = Math.max(this.#firstFree, min >>> 5); w <= max >>> 5; w++) {
+    for (let w = min === 0 ? 0 : Math.max(this.#firstFree, min >>> 5); w <= max >>> 5; w++) {
       while (words.length <= w) words.push(0);
       const below = w === min >>> 5 ? (1 << (min & 31)) - 1 : 0;
       const free = ~(words[w] | below);
@@ -38,7 +38,7 @@ export class PasidAllocator {
       const pasid = w * 32 + (31 - Math.clz32(free & -free));
       if (pasid > max) break;
       words[w] |= 1 << (pasid & 31);
-      while (words[this.#firstFree] === FULL) this.#firstFree++;
+      while ((words[this.#firstFree] | Number(this.#firstFree === 0)) === FULL) this.#firstFree++;
       this.#used++;
       return pasid;
     }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { Device, type Errno, type Mm } from "../../src/index.js";
+import { Device, type Errno, IommuError, type Mm } from "../../src/index.js";
 import { FakeIommu, FakePciFunction } from "../../src/testing/index.js";
 import { IOPF, type Machine, machine } from "./machine.js";
 
@@ -421,6 +421,21 @@ describe("io_mm", () => {
       expect(pasids).toEqual([1, 1]);
       expect(ops.contexts.size).toBe(1);
       expect(sva.inUse()).toEqual({ bonds: 2, pasids: 1, partials: 0 });
+    });
+  });
+
+  it("goes once when its device is shut down while its bind fails (A6)", async () => {
+    const { run, sva, svaDevice, scheduler, ops, mm } = machine();
+    await run(async () => {
+      const dev = await svaDevice();
+      scheduler.point = (name) => (name === "lock iommu_sva_lock" ? scheduler.yield() : undefined);
+      ops.mmAttach = async () => {
+        scheduler.spawn("shutdown", () => sva.iommuSvaDeviceShutdown(dev));
+        throw new IommuError("EIO", "no");
+      };
+      await expect(sva.iommuSvaBindDevice(dev, mm(), IOPF)).rejects.toThrow("EIO");
+      await scheduler.idle();
+      expect([dev.svaParam, sva.inUse()]).toEqual([undefined, { bonds: 0, pasids: 0, partials: 0 }]);
     });
   });
 

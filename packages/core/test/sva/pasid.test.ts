@@ -28,6 +28,15 @@ describe("PasidAllocator", () => {
     expect(pasids.used).toBe(64);
   });
 
+  it("gives all of 20 bits without a search through those that are taken", () => {
+    const pasids = new PasidAllocator();
+    let inOrder = true;
+    for (let pasid = 1; pasid < 2 ** 20; pasid++) inOrder = pasids.alloc(0, 0xf_ffff) === pasid && inOrder;
+    expect(inOrder).toBe(true);
+    expect(pasids.alloc(0, 0xf_ffff)).toBe(0);
+    expect(() => pasids.alloc(0, 0xf_ffff)).toThrow("ENOSPC");
+  });
+
   it("refuses to free twice", () => {
     const pasids = new PasidAllocator();
     pasids.free(pasids.alloc(1, 9));
