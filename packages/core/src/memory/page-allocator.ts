@@ -6,6 +6,7 @@ import { IommuError } from "../kernel/errno.js";
 import { token } from "../platform/token.js";
 import type { Tracer } from "../trace/tracer.js";
 import { PAGE_SIZE } from "./address.js";
+import { FreeSpans } from "./free-spans.js";
 import type { MemoryRegion, PhysicalMemory } from "./physical-memory.js";
 
 export interface PageAllocator {
@@ -43,25 +44,24 @@ export class FirstFitPages implements PageAllocator {
   readonly #free = new Map<string, number[]>();
   readonly #used = new Map<number, Run>();
   readonly #usage = new Map<string, number>();
+  readonly #left = new FreeSpans();
   readonly #quarantine: { readonly key: string; readonly pa: number }[] = [];
   inUse = 0;
   #region = 0;
-  #next: number;
+  /** Page 0 is never given out: an address of 0 must stay recognisable as "none". */
+  #next = PAGE_SIZE;
 
   constructor(
     private readonly memory: PhysicalMemory,
     private readonly regions: readonly MemoryRegion[] = memory.regions,
     private readonly options: PageAllocatorOptions = {},
     private readonly trace?: Tracer,
-  ) {
-    // Page 0 is never given out: an address of 0 must stay recognisable as "none".
-    this.#next = Math.max(regions[0].base, PAGE_SIZE);
-  }
+  ) {}
 
   alloc(pages: number, owner: string, align = PAGE_SIZE * nextPowerOfTwo(pages)): number {
     if (this.options.failAlloc?.(owner))
       throw new IommuError("ENOMEM", `no memory for ${owner} (${pages} pages; injected)`);
-    const pa = this.#free.get(`${pages}/${align}`)?.pop() ?? this.#bump(pages, align);
+    const pa = this.#free.get(`${pages}/${align}`)?.pop() ?? this.#bump(pages, align) ?? this.#gather(pages, align);
     if (pa === undefined)
       throw new IommuError(
         "ENOMEM",
@@ -81,15 +81,30 @@ export class FirstFitPages implements PageAllocator {
   #bump(pages: number, align: number): number | undefined {
     while (this.#region < this.regions.length) {
       const { base, size } = this.regions[this.#region];
-      const pa = Math.ceil(Math.max(this.#next, base) / align) * align;
+      const from = Math.max(this.#next, base);
+      const pa = Math.ceil(from / align) * align;
       if (pa + pages * PAGE_SIZE <= base + size) {
+        this.#left.add(from, pa);
         this.#next = pa + pages * PAGE_SIZE;
         return pa;
       }
-      if (this.#region === this.regions.length - 1) return undefined;
+      this.#left.add(from, base + size);
       this.#region++;
+      this.#next = PAGE_SIZE;
     }
     return undefined;
+  }
+
+  /** Nothing is fresh any more: what alignment has left over, and what was freed in runs of another size. */
+  #gather(pages: number, align: number): number | undefined {
+    const left = this.#left.take(pages * PAGE_SIZE, align);
+    if (left !== undefined || this.#free.size === 0) return left;
+    for (const [key, runs] of this.#free) {
+      const bytes = Number.parseInt(key, 10) * PAGE_SIZE;
+      for (const pa of runs) this.#left.add(pa, pa + bytes);
+    }
+    this.#free.clear();
+    return this.#left.take(pages * PAGE_SIZE, align);
   }
 
   free(pa: number): void {

@@ -3,7 +3,7 @@
  * to 4 GiB, otherwise a one-level array of 1 GiB slabs, whose `view` takes longer.
  */
 import { IommuError } from "../kernel/errno.js";
-import { hex, hiOf, loOf, PAGE_SIZE } from "./address.js";
+import { hex, hiOf, loOf, PAGE_SIZE, physical } from "./address.js";
 import { type MemoryRegion, type MemoryWindow, type PhysicalMemory, WINDOW_MASK } from "./physical-memory.js";
 
 const SLAB_SHIFT = 30;
@@ -39,6 +39,8 @@ export class SlabMemory implements PhysicalMemory {
   readonly #slabSize: number;
   /** Bytes of RAM that each slab may hold, from its start. */
   readonly #limits: number[] = [];
+  /** Of each slab, whether part of it below its limit is no RAM. */
+  readonly #sparse: boolean[] = [];
   readonly #slabs: (Int32Array | undefined)[] = [];
   readonly #bytes: (Uint8Array | undefined)[] = [];
   /**
@@ -61,11 +63,15 @@ export class SlabMemory implements PhysicalMemory {
     this.#slabSize = whole ? WHOLE_SIZE : SLAB_SIZE;
     this.#wholeHi = hiOf(this.#origin);
     this.#wholeAt = loOf(this.#origin) >>> 2;
+    const covered: number[] = [];
     for (const { base, size } of regions) {
       const end = base + size - this.#origin;
       for (let slab = this.#indexOf(base); slab * this.#slabSize < end; slab++) {
         const limit = Math.min(this.#slabSize, end - slab * this.#slabSize);
+        const from = Math.max(0, base - this.#origin - slab * this.#slabSize);
         this.#limits[slab] = Math.max(this.#limits[slab] ?? 0, limit);
+        covered[slab] = (covered[slab] ?? 0) + limit - from;
+        this.#sparse[slab] = covered[slab] < this.#limits[slab];
       }
     }
   }
@@ -83,12 +89,14 @@ export class SlabMemory implements PhysicalMemory {
   #viewSlab(hi: number, lo: number, words: number): Int32Array | null {
     if (this.#slabSize === WHOLE_SIZE) {
       // Outside of the only buffer, or the first touch.
-      const inside = this.#wholeEnd === 0 && this.has((hi >>> 0) * 2 ** 32 + (lo >>> 0), words * 4);
+      const inside = this.#wholeEnd === 0 && this.has(physical(hi, lo), words * 4);
       if (!inside || this.#slab(0) === null) return null;
       return this.view(hi, lo, words);
     }
-    const slab = this.#slab((hi << 2) | (lo >>> SLAB_SHIFT));
+    const index = (hi << 2) | (lo >>> SLAB_SHIFT);
+    const slab = this.#slab(index);
     if (slab === null || hi >>> 20 !== 0) return null;
+    if (this.#sparse[index] && !this.has(physical(hi, lo), words * 4)) return null;
     const at = (lo & SLAB_MASK) >>> 2;
     if (at + words > slab.length) return null;
     this.viewAt = at;
@@ -97,7 +105,8 @@ export class SlabMemory implements PhysicalMemory {
 
   window(hi: number, lo: number): MemoryWindow | null {
     const words = this.view(hi, lo, 1);
-    if (words === null) return null;
+    // Next to what is no RAM each fetch has to be asked for.
+    if (words === null || this.#sparse[this.#indexOf(physical(hi, lo))]) return null;
     const first = (lo >>> 2) - this.viewAt;
     const known = this.#windows.find((window) => window.hi === hi && window.first === Math.max(first, 0));
     return known ?? this.#addWindow(words, hi, first);

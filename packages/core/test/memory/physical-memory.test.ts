@@ -25,6 +25,20 @@ describe("SlabMemory", () => {
     expect(memory.load64(0x1_0000_0ff8)).toBe(0x1_0000_0002n);
   });
 
+  it("has nothing between two regions that share a slab", () => {
+    const memory = new SlabMemory([
+      { base: 0x10_0000, size: 0x10_0000 },
+      { base: 0x30_0000, size: 0x10_0000 },
+    ]);
+    for (const hole of [0, 0xf_fffc, 0x20_0000, 0x2f_fffc, 0x40_0000]) {
+      expect([memory.view(0, hole, 1), memory.window(0, hole)]).toEqual([null, null]);
+      expect([memory.store32(hole, 1), memory.load32(hole)]).toEqual([false, 0xffff_ffff]);
+    }
+    expect(memory.view(0, 0x1f_fffc, 2)).toBeNull();
+    for (const pa of [0x10_0000, 0x1f_fffc, 0x30_0000, 0x3f_fffc])
+      expect([memory.store32(pa, 5), memory.load32(pa)]).toEqual([true, 5]);
+  });
+
   it.each([
     ["one buffer", [{ base: 0xc000_0000, size: 0x8000_0000 }]],
     [
@@ -130,5 +144,32 @@ describe("FirstFitPages", () => {
       "b -1 at 10001000",
       "c +1 at 10000000",
     ]);
+  });
+
+  it("comes to every region, whatever their order, but never to page 0", () => {
+    const memory = new SlabMemory([
+      { base: 0x20_0000, size: 0x2000 },
+      { base: 0, size: 0x2000 },
+    ]);
+    const pages = new FirstFitPages(memory);
+    expect([1, 2, 3].map(() => pages.alloc(1, "a"))).toEqual([0x20_0000, 0x20_1000, 0x1000]);
+    expect(() => pages.alloc(1, "a")).toThrow("ENOMEM");
+  });
+
+  it("gives memory again in runs of another size, and what alignment had left over", () => {
+    const pages = new FirstFitPages(new SlabMemory([{ base: 0x1000_0000, size: 0x10_0000 }]));
+    const all = (size: number) => {
+      const runs: number[] = [];
+      for (let left = 256; left >= size; left -= size) runs.push(pages.alloc(size, "a"));
+      expect(() => pages.alloc(1, "b")).toThrow("ENOMEM");
+      for (const run of runs) pages.free(run);
+      return new Set(runs).size;
+    };
+    expect([64, 1, 256, 2].map(all)).toEqual([4, 256, 1, 128]);
+    const small = pages.alloc(1, "a");
+    expect(pages.alloc(128, "b") % 0x8_0000).toBe(0);
+    expect(() => pages.alloc(128, "c")).toThrow("ENOMEM");
+    const rest = Array.from({ length: 127 }, () => pages.alloc(1, "d"));
+    expect(new Set([small, ...rest]).size).toBe(128);
   });
 });
