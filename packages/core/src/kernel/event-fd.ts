@@ -9,18 +9,19 @@ const MAX = 0xffff_ffff_ffff_fffen;
 
 export class EventFd implements FileOps {
   readonly name = "anon_inode:[eventfd]";
-  readonly #readers: WaitQueue;
+  /** Readers and writers. */
+  readonly #waiting: WaitQueue;
   readonly #listeners = new Set<() => void>();
   #count: bigint;
 
-  /** @param nonblock EFD_NONBLOCK: a read of a zero counter gives EAGAIN instead of waiting */
+  /** @param nonblock EFD_NONBLOCK: what would have to wait gives EAGAIN */
   constructor(
     scheduler: Scheduler,
     initial = 0,
     private readonly nonblock = false,
   ) {
     this.#count = BigInt(initial);
-    this.#readers = new WaitQueue(scheduler, "eventfd");
+    this.#waiting = new WaitQueue(scheduler, "eventfd");
   }
 
   get count(): bigint {
@@ -30,7 +31,7 @@ export class EventFd implements FileOps {
   /** eventfd_signal: callable from interrupt context. */
   signal(add = 1n): void {
     this.#count = this.#count + add > MAX ? MAX : this.#count + add;
-    this.#readers.wakeAll();
+    this.#waiting.wakeAll();
     for (const listener of [...this.#listeners]) listener();
   }
 
@@ -44,15 +45,22 @@ export class EventFd implements FileOps {
   async read(_task: Task, into: Uint8Array): Promise<number> {
     if (into.length < 8) throw new IommuError("EINVAL", `a read of ${into.length} bytes; an eventfd gives 8`);
     if (this.#count === 0n && this.nonblock) throw new IommuError("EAGAIN", "the counter is zero");
-    await this.#readers.wait(() => this.#count > 0n);
+    await this.#waiting.wait(() => this.#count > 0n);
     new DataView(into.buffer, into.byteOffset).setBigUint64(0, this.#count, true);
     this.#count = 0n;
+    this.#waiting.wakeAll();
     return 8;
   }
 
+  /** Adds; waits while the counter has no room for it. @throws IommuError EINVAL short buffer, or all ones; EAGAIN */
   async write(_task: Task, bytes: Uint8Array): Promise<number> {
     if (bytes.length < 8) throw new IommuError("EINVAL", `a write of ${bytes.length} bytes; an eventfd takes 8`);
-    this.signal(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true));
+    const add = new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true);
+    if (add > MAX) throw new IommuError("EINVAL", "an eventfd counts to 2^64 - 2");
+    const fits = () => this.#count + add <= MAX;
+    if (!fits() && this.nonblock) throw new IommuError("EAGAIN", "the counter is full");
+    await this.#waiting.wait(fits);
+    this.signal(add);
     return 8;
   }
 }
