@@ -158,16 +158,18 @@ export class VfioGroup implements DeviceNode {
   async #setContainer(task: Task, arg: UserPointer): Promise<number> {
     const bytes = await arg.copyFrom(4);
     const fd = new DataView(bytes.buffer).getInt32(0, true);
-    const { ops } = task.fds.get(fd);
-    await this.lock.with(async () => {
-      if (this.#container) throw new IommuError("EINVAL", `group ${this.iommuGroup.id} has a container already`);
-      if (!(ops instanceof VfioContainer))
-        throw new IommuError(this.vfio.profile.notContainerErrno, `descriptor ${fd} is ${ops.name}, not a container`);
-      this.#mayUse(task);
-      await ops.attach(this);
-      this.#container = ops;
-    });
+    // The container stays open for the call.
+    await task.fds.get(fd).use((ops) => this.lock.with(() => this.#joinContainer(task, fd, ops)));
     return 0;
+  }
+
+  async #joinContainer(task: Task, fd: number, ops: FileOps): Promise<void> {
+    if (this.#container) throw new IommuError("EINVAL", `group ${this.iommuGroup.id} has a container already`);
+    if (!(ops instanceof VfioContainer))
+      throw new IommuError(this.vfio.profile.notContainerErrno, `descriptor ${fd} is ${ops.name}, not a container`);
+    this.#mayUse(task);
+    await ops.attach(this);
+    this.#container = ops;
   }
 
   /** iommu_group_claim_dma_owner. @throws IommuError EPERM a kernel driver does DMA in the group */
@@ -212,7 +214,7 @@ export class VfioGroup implements DeviceNode {
     });
     if (this.type === "noiommu")
       this.vfio.printk(`vfio-pci ${name}: vfio-noiommu device opened by user (${task.name}:${task.pid})`);
-    return task.fds.install(new OpenFile(file, O.RDWR | O.CLOEXEC));
+    return task.install(new OpenFile(file, O.RDWR | O.CLOEXEC));
   }
 
   #find(name: string): GroupDevice | undefined {

@@ -101,6 +101,22 @@ describe("a container with type1", () => {
     await closeClean(m);
   });
 
+  it("takes no mapping any more when its last group is leaving: EINVAL, and no page stays pinned", async () => {
+    const m = await machine();
+    const { scheduler } = m.platform;
+    await m.run(async (task) => {
+      const container = await VfioContainer.open(task);
+      const group = await container.attach(m.group(A));
+      await container.setIommu();
+      const vaddr = await memory(task, 1);
+      m.ops().delays.detachDev = 1000;
+      scheduler.spawn("thread", () => group.unsetContainer());
+      await scheduler.sleep(10);
+      expect(await errnoOf(container.mapDma({ iova: 0n, vaddr, size: PAGE }))).toBe("EINVAL");
+    });
+    await closeClean(m);
+  });
+
   it("refuses a group whose interrupts cannot be isolated at SET_IOMMU with EPERM, unless told otherwise", async () => {
     const m = await machine();
     m.ops().capable = () => false;
@@ -161,6 +177,46 @@ describe("a group", () => {
       expect(await container.info()).toBeDefined();
       await device.close();
       expect(task.mm?.lockedVm).toBe(0);
+    });
+    await closeClean(m);
+  });
+
+  it("gives no device to a task that has exited meanwhile: it would stay open for ever", async () => {
+    const m = await machine();
+    const { scheduler } = m.platform;
+    const device = vfioOf(m.platform).registerEmulated("slow", { openDevice: () => scheduler.sleep(1000) });
+    await m.run(async (task) => {
+      const container = await VfioContainer.open(task);
+      const group = await container.attach(device.group.iommuGroup.id);
+      await container.setIommu();
+      let answer = "";
+      scheduler.spawn("thread", async () => {
+        answer = await errnoOf(group.device("slow"));
+      });
+      await scheduler.sleep(10);
+      await task.exit();
+      await scheduler.sleep(1000);
+      expect(answer).toBe("ESRCH");
+    });
+    await closeClean(m);
+  });
+
+  it("keeps the container open while it joins it, whoever closes its descriptor meanwhile", async () => {
+    const m = await machine();
+    const { scheduler } = m.platform;
+    await m.run(async (task) => {
+      const container = await VfioContainer.open(task);
+      const group = await container.attach(m.group(A));
+      await group.unsetContainer();
+      m.ops().delays.detachDev = 1000;
+      const arg = new Uint8Array(Int32Array.of(container.fd).buffer);
+      scheduler.spawn("thread", async () => void (await task.ioctl(group.fd, VFIO_GROUP_SET_CONTAINER, arg)));
+      await scheduler.sleep(10);
+      await container.close();
+      await scheduler.sleep(1000);
+      expect(vfioOf(m.platform).leaks()).toContain(
+        `vfio: a container is closed with groups [${m.group(A)}] and 0 mappings`,
+      );
     });
     await closeClean(m);
   });

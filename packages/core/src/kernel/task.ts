@@ -57,8 +57,11 @@ export class Task {
     this.#mustRun();
     const node = this.kernel.nodes.get(path);
     if (!node) throw new IommuError("ENOENT", `${path} does not exist`);
-    const file = new OpenFile(await node.open(this, flags), flags);
-    // Nobody would close it any more.
+    return this.install(new OpenFile(await node.open(this, flags), flags));
+  }
+
+  /** A descriptor for what a call has opened. @throws IommuError ESRCH the task has exited meanwhile: the file is closed */
+  async install(file: OpenFile): Promise<number> {
     if (this.exited) await file.put();
     this.#mustRun();
     return this.#fds.install(file);

@@ -32,6 +32,8 @@ export async function mapDma(iommu: VfioIommu, task: Task, arg: UserPointer): Pr
   const setVaddr = (map.flags & DmaMapFlags.VADDR) !== 0;
   if (setVaddr === (prot !== 0)) throw invalid("either READ or WRITE, or VADDR alone");
   await iommu.lock.with(async () => {
+    // Nobody would take the mapping away any more.
+    if (iommu.domains.length + iommu.emulatedGroups.size === 0) throw invalid("the container's last group has left");
     checkRange(iommu, map);
     const existing = iommu.dmas.find(map.iova, map.size);
     if (setVaddr) updateVaddr(iommu, task, map, existing);
