@@ -2,6 +2,7 @@
 import {
   EventFd,
   IommuError,
+  type Mutex,
   type PciFunction,
   pciPcieType,
   readField,
@@ -47,8 +48,10 @@ export class DeviceIrqs {
   /** ERR and REQ. */
   readonly #single = new Map<number, EventFd>();
 
+  /** @param igate vdev->igate: programs' calls take turns */
   constructor(
     private readonly pci: PciFunction,
+    private readonly igate: Mutex,
     private readonly options: IrqOptions,
     allocate: AllocateMessages,
     prepare: PrepareMessage,
@@ -97,6 +100,11 @@ export class DeviceIrqs {
 
   async set(task: Task, arg: UserPointer): Promise<number> {
     const request = await this.#copy(arg);
+    await this.igate.with(() => this.#carryOut(task, request));
+    return 0;
+  }
+
+  async #carryOut(task: Task, request: Request): Promise<void> {
     const { flags, index } = request;
     const action = flags & ACTIONS;
     if (index === PciIrq.INTX && action === IrqSetFlags.ACTION_MASK) this.#maskIntx(request);
@@ -105,7 +113,6 @@ export class DeviceIrqs {
     else if (index === PciIrq.INTX) this.#triggerIntx(task, request);
     else if (index === PciIrq.MSI || index === PciIrq.MSIX) await this.#triggerMessage(task, request);
     else this.#triggerSingle(task, request);
-    return 0;
   }
 
   /** vfio_set_irqs_validate_and_prepare. */
@@ -211,10 +218,12 @@ export class DeviceIrqs {
     }
   }
 
+  /** vfio_pci_set_ctx_trigger_single: any negative descriptor but -1 changes nothing. */
   #triggerSingle(task: Task, { flags, index, count, data }: Request): void {
     const current = this.#single.get(index);
     if ((flags & IrqSetFlags.DATA_NONE) !== 0) {
-      if (count > 0) current?.signal();
+      if (!current) throw new IommuError("EINVAL", `${this.pci.bdf}: nobody is told of interrupt ${index}`);
+      if (count > 0) current.signal();
       else this.#single.delete(index);
       return;
     }
@@ -225,7 +234,7 @@ export class DeviceIrqs {
     }
     const trigger = eventFd(task, data[0]);
     if (trigger) this.#single.set(index, trigger);
-    else this.#single.delete(index);
+    else if (data[0] === -1) this.#single.delete(index);
   }
 
   /** Asks the program to let go of the device. */

@@ -87,13 +87,22 @@ export class MsiVectors extends Vectors {
     const handlers = Array.from({ length: count }, (_, vector) => () => this.triggers.get(vector)?.signal());
     this.#vectors = this.allocate(handlers);
     const [{ address, data }] = this.#vectors;
-    const target = await this.prepare(address);
+    const target = await this.#aim(address);
     const wide = readField(this.pci, this.#at, MSI.AddressCapable64Bit) === 1;
     this.pci.writeConfig(this.#at + 4, 4, Number(target & 0xffff_ffffn));
     if (wide) this.pci.writeConfig(this.#at + 8, 4, Number(target >> 32n));
     this.pci.writeConfig(this.#at + (wide ? 12 : 8), 2, data & 0xffff);
     writeField(this.pci, this.#at, MSI.MultipleMessageEnable, Math.ceil(Math.log2(count)));
     writeField(this.pci, this.#at, MSI.MSIEnable, 1);
+  }
+
+  async #aim(address: number): Promise<bigint> {
+    try {
+      return await this.prepare(address);
+    } catch (error) {
+      this.turnOff();
+      throw error;
+    }
   }
 
   protected turnOff(): void {
@@ -148,7 +157,12 @@ export class MsixVectors extends Vectors {
     const [message] = this.allocate([() => this.triggers.get(vector)?.signal()]);
     this.#vectors.set(vector, message);
     this.triggers.set(vector, trigger);
-    this.#writeEntry(vector, await this.prepare(message.address), message.data, false);
+    try {
+      this.#writeEntry(vector, await this.prepare(message.address), message.data, false);
+    } catch (error) {
+      this.#mask(vector);
+      throw error;
+    }
   }
 
   #mask(vector: number): void {

@@ -7,6 +7,7 @@ import {
   type FileMapping,
   type FileOps,
   IommuError,
+  Mutex,
   PAGE_SIZE,
   pciResetFunction,
   pciResetMethods,
@@ -53,6 +54,7 @@ export class VfioDevice {
     const resources = resourcesOf(pci);
     this.irqs = new DeviceIrqs(
       pci,
+      new Mutex(vfio.scheduler, vfio.trace, `vfio ${device.name}->igate`),
       { dynamicMsix: vfio.dynamicMsix, errorNeedsPcie: vfio.profile.errorIrqNeedsPcie },
       (handlers) => vfio.interrupts.allocateMessages(handlers),
       (address) => vfio.prepareMessage(iommuGroup, address),

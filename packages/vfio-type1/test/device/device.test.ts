@@ -1,5 +1,14 @@
 /** Device files: information, configuration space through the permission map, BARs, interrupts as eventfds. */
-import { type AddressSpace, EventFd, InterruptController, O, OpenFile, Random, type Task } from "@iommukit/core";
+import {
+  type AddressSpace,
+  EventFd,
+  InterruptController,
+  IommuError,
+  O,
+  OpenFile,
+  Random,
+  type Task,
+} from "@iommukit/core";
 import { FakePciFunction } from "@iommukit/core/testing";
 import { describe, expect, it } from "vitest";
 import {
@@ -368,6 +377,55 @@ describe("interrupts", () => {
       await device.setIrqs(PciIrq.MSI, [fd]);
       await device.triggerIrq(PciIrq.MSI);
       expect(event.count).toBe(1n);
+    });
+  });
+
+  it("of a device's own are tried out when somebody is told of them, and EINVAL otherwise", async () => {
+    await opened(async (device, _pci, task, m) => {
+      const { event, fd } = eventFd(task, m);
+      const set = (flags: number, count: number, ...fds: number[]) => {
+        const words = [20 + 4 * fds.length, flags, PciIrq.REQ, 0, count, ...fds];
+        return errnoOf(task.ioctl(device.fd, VFIO_DEVICE_SET_IRQS, new Uint8Array(Int32Array.from(words).buffer)));
+      };
+      const [none, told] = [0x21, 0x24];
+      expect([await set(none, 0), await set(none, 1)]).toEqual(["EINVAL", "EINVAL"]);
+      // -1 is nobody; what is less is no descriptor, and changes nothing.
+      expect([await set(told, 1, fd), await set(told, 1, -2), await set(none, 1)]).toEqual(Array(3).fill("success"));
+      expect(event.count).toBe(1n);
+      expect([await set(told, 1, -1), await set(none, 1)]).toEqual(["success", "EINVAL"]);
+    });
+  });
+
+  it.each([
+    ["MSI", PciIrq.MSI],
+    ["MSI-X", PciIrq.MSIX],
+  ])("by %s leave nothing behind when their message cannot be mapped", async (_kind, index) => {
+    await opened(async (device, _pci, task, m) => {
+      const interrupts = m.platform.resolve(InterruptController);
+      const nextFree = () => {
+        const vector = interrupts.allocateMessage(() => {});
+        vector.free();
+        return vector.data;
+      };
+      const { fd } = eventFd(task, m);
+      const vfio = vfioOf(m.platform);
+      const unprepared = async () => {
+        throw new IommuError("ENOMEM", "no table for the doorbell");
+      };
+      const prepared = vfio.prepareMessage.bind(vfio);
+      const before = nextFree();
+      vfio.prepareMessage = unprepared;
+      expect([await errnoOf(device.setIrqs(index, [fd])), nextFree()]).toEqual(["ENOMEM", before]);
+      vfio.prepareMessage = prepared;
+      await device.setIrqs(index, [fd]);
+      if (index === PciIrq.MSI) return;
+      const used = nextFree();
+      vfio.prepareMessage = unprepared;
+      const another = new Uint8Array(Int32Array.of(24, 0x24, index, 1, 1, fd).buffer);
+      expect([await errnoOf(task.ioctl(device.fd, VFIO_DEVICE_SET_IRQS, another)), nextFree()]).toEqual([
+        "ENOMEM",
+        used,
+      ]);
     });
   });
 
