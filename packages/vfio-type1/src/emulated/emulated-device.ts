@@ -69,14 +69,16 @@ export class EmulatedDevice {
   }
 
   async #put(): Promise<void> {
-    if (this.#users > 1) {
-      this.#users--;
-      return;
+    if (await this.group.lock.with(() => this.#close())) await this.group.put();
+  }
+
+  /** Whoever opens it anew waits until the driver has closed it. @returns whether this was the last close */
+  async #close(): Promise<boolean> {
+    if (this.#users === 1) {
+      await this.driver.closeDevice?.(this);
+      await this.#unregister();
     }
-    await this.driver.closeDevice?.(this);
-    await this.#unregister();
-    this.#users--;
-    await this.group.put();
+    return --this.#users === 0;
   }
 
   /** register_device: from now on the driver hears of unmaps. */

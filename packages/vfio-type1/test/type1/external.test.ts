@@ -199,6 +199,28 @@ describe("an emulated device's file", () => {
   });
 });
 
+describe("an emulated device that is closed", () => {
+  it("is opened anew when its driver has closed it, and can pin then", async () => {
+    const log: string[] = [];
+    const driver: EmulatedDriver = {
+      ...obedient(),
+      openDevice: async () => void log.push("open"),
+      closeDevice: async (device) => {
+        await device.group.vfio.scheduler.sleep(1000);
+        log.push("close");
+      },
+    };
+    await program({ driver }, async ({ m, task, device, group, file }) => {
+      m.platform.scheduler.spawn("thread", () => task.close(file.fd));
+      await m.platform.scheduler.sleep(10);
+      await group.device(NAME);
+      expect(log).toEqual(["open", "close", "open"]);
+      expect(await device.pinPages(IOVA, 1, RW)).toHaveLength(1);
+      await device.unpinPages(IOVA, 1);
+    });
+  });
+});
+
 describe("UNMAP_DMA of pages that drivers hold", () => {
   it("asks them to unpin, and unmaps then; mappings without such pages are not spoken of (F17)", async () => {
     const heard: string[] = [];
