@@ -99,7 +99,7 @@ class Smmuv3DriverOracle extends DriverOracle<Kind> {
     return kind === "s1" || kind === "s2";
   }
 
-  /** The lines that the driver prints for one event of the device (FEATURES G31); a blocked device is aborted without one. */
+  /** The lines that the driver prints for one event of the device (G31); a blocked device is aborted without one. */
   protected faultLines(iova: bigint, write: boolean, mapping: Mapping | undefined): string {
     if (this.kind === "blocked") return "";
     const code = mapping ? "13" : "10";

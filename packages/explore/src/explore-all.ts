@@ -7,6 +7,7 @@ import { ExhaustiveSearch } from "./search/exhaustive-search.js";
 import { RandomSearch, WHOLE } from "./search/random-search.js";
 import { renderTimeline } from "./timeline/render.js";
 
+/** For `exploreAll`. */
 export interface ExploreAllOptions {
   /** Every schedule with at most so many choices that differ from the default; 2 when absent. */
   readonly bound?: number;

@@ -10,6 +10,7 @@ import type { Search } from "./search/search.js";
 import { shrink } from "./search/shrink.js";
 import { Timeline, type TimelineReport } from "./timeline/timeline.js";
 
+/** What was found, shrunk. */
 export interface Discovery {
   readonly findings: readonly Finding[];
   /** Shrunk, as text for `replay`. */
@@ -19,6 +20,7 @@ export interface Discovery {
   readonly shrunk: number;
 }
 
+/** How a search ended. */
 export interface Campaign {
   readonly scenario: string;
   readonly schedules: number;
@@ -27,6 +29,7 @@ export interface Campaign {
   readonly discovery?: Discovery;
 }
 
+/** For `explore`. */
 export interface ExploreOptions {
   readonly variants?: readonly string[];
   /** Ends the campaign when it says so, between two runs. */
@@ -42,6 +45,7 @@ const NEIGHBOURS = 2000;
 /** Runs on one machine before it is made anew. */
 const REUSE = 4096;
 
+/** Runs until something is found, the search has nothing left, or `stop` says so. It is `exploreAll` that throws what it finds. */
 export async function explore<M extends Machine>(
   scenario: Scenario<M>,
   search: Search,

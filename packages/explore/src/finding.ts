@@ -2,6 +2,7 @@
 import { RULES } from "./rules.js";
 import { wrap } from "./timeline/wrap.js";
 
+/** One broken rule, with what happened and what should have. */
 export interface Finding {
   /** A key of RULES. */
   readonly rule: string;

@@ -24,6 +24,7 @@ const SECOND = 1e9;
 /** What the explorer's own thread waits for. */
 export const ACTORS = "the actors";
 
+/** What came of one run. */
 export interface RunResult {
   readonly findings: readonly Finding[];
   /** Possibilities at each choice of the run. */
@@ -34,6 +35,7 @@ export interface RunResult {
   readonly states: readonly number[];
 }
 
+/** A scenario's machine, and runs on it. */
 export class Bench<M extends Machine> {
   readonly sanitizer: Sanitizer;
   /** False when a run has left something behind, or went wrong: the next one needs a new machine. */

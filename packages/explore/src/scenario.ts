@@ -5,6 +5,7 @@ import type { Platform, PlatformOptions } from "@iommukit/core";
 export type MachineOptions = Required<Pick<PlatformOptions, "scheduler" | "memory" | "variants" | "pages">> &
   Pick<PlatformOptions, "socket">;
 
+/** What `boot` makes; a scenario may add to it what it needs. */
 export interface Machine {
   readonly platform: Platform;
 }
@@ -22,6 +23,7 @@ export interface Case {
   readonly check?: () => readonly string[];
 }
 
+/** What `explore` and `exploreAll` run: `boot` makes a machine, `prepare` one run on it. */
 export interface Scenario<M extends Machine = Machine> {
   readonly name: string;
   /** One sentence: who meets whom. */

@@ -15,6 +15,7 @@ interface Frame {
   bytes?: Uint8Array;
 }
 
+/** Where the window of frames is. */
 export interface LiveFramesOptions {
   /** First frame's physical address; 64 TiB when absent, above any RAM that a platform has. */
   readonly base?: number;
@@ -24,6 +25,7 @@ export interface LiveFramesOptions {
 
 const WINDOW = 0x4000_0000_0000;
 
+/** The frames of a platform's live processes. */
 export class LiveFrames implements BusRegion {
   readonly name = "frames of running processes";
   readonly base: number;

@@ -27,6 +27,7 @@ const PAGE_SHIFT = 12n;
 /** User addresses of x86-64 and arm64 Linux end here; above is only the vsyscall page, which no table of ours holds. */
 const ADDRESS_END = 1n << 47n;
 
+/** What BIND by pid binds. */
 export class LiveMm extends MmStruct {
   #maps: MapsEntry[] = [];
   readonly #pins = new Map<number, number>();

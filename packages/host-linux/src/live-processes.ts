@@ -7,6 +7,7 @@ import { LiveFrames, type LiveFramesOptions } from "./live-frames.js";
 import { LiveMm } from "./live-mm.js";
 import { ProcessFiles, threadGroupOf } from "./process-files.js";
 
+/** `liveProcesses()` makes it. */
 export class LiveProcesses implements ServicePlugin {
   readonly name = "live processes";
   readonly frames: LiveFrames;

@@ -1,6 +1,7 @@
 /** /proc/PID/maps: the mappings of a running process, with the kernel's own permissions (proc_pid_maps(5)). */
 import type { VmaInfo } from "@iommukit/core";
 
+/** One line of the file. */
 export interface MapsEntry extends VmaInfo {
   /** Byte offset of `start` in the mapped file. */
   readonly offset: number;
@@ -10,6 +11,7 @@ export interface MapsEntry extends VmaInfo {
 /** "start-end perms offset dev inode path". The address part has 8 to 16 hex digits; paths may hold spaces. */
 const LINE = /^([0-9a-f]+)-([0-9a-f]+) ([r-])([w-])([x-])([ps]) ([0-9a-f]+) \S+ (\d+)\s*(.*)$/;
 
+/** @param text the whole file */
 export function parseMaps(text: string): MapsEntry[] {
   const entries: MapsEntry[] = [];
   for (const line of text.split("\n")) {

@@ -12,6 +12,7 @@ const PRESENT = 0x80;
 const FILE = 0x20;
 const EXCLUSIVE = 0x01;
 
+/** `ProcessFiles.open(pid)`, with the right to trace the process. */
 export class ProcessFiles {
   readonly #mem: number;
   readonly #maps: number;

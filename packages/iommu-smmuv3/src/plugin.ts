@@ -16,6 +16,7 @@ import { PRESETS, type Smmuv3Preset, type Smmuv3PresetName } from "./presets.js"
 import { CD } from "./spec/context-descriptor.js";
 import { STE } from "./spec/stream-table.js";
 
+/** For `smmuv3()`: a preset, and how its driver behaves. */
 export interface Smmuv3Options extends Omit<Smmuv3DriverOptions, "name"> {
   /** A preset or its name; "mmu-700-like" when absent. */
   readonly preset?: Smmuv3PresetName | Smmuv3Preset;

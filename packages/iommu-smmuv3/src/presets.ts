@@ -4,6 +4,7 @@
  */
 import { AIDR, IDR0, IDR1, IDR3, IDR5, IIDR } from "./spec/registers.js";
 
+/** Entries of a cache: `sets` × `ways`. */
 export interface SetAssociative {
   /** A power of two. */
   readonly sets: number;
@@ -25,6 +26,7 @@ export interface CacheGeometry {
   readonly contiguousHint: boolean;
 }
 
+/** Register values as software reads them. */
 export interface Smmuv3Preset {
   readonly name: string;
   /** One sentence. */
@@ -122,8 +124,10 @@ const everything: Smmuv3Preset = {
   aidr: AIDR.encode({ ArchMinorRev: 3 })[0],
 };
 
+/** For `smmuv3({ preset })`. */
 export type Smmuv3PresetName = "qemu-11-virt" | "mmu-700-like" | "everything";
 
+/** The presets by name; one with a few bits changed is `{ ...PRESETS["mmu-700-like"], idr0 }`. */
 export const PRESETS: Readonly<Record<Smmuv3PresetName, Smmuv3Preset>> = {
   "qemu-11-virt": qemu11Virt,
   "mmu-700-like": mmu700Like,

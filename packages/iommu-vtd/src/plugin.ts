@@ -16,6 +16,7 @@ import { presets, sapphireRapidsLike, type VtdPreset, type VtdPresetName } from 
 import { PASID_ENTRY } from "./spec/pasid-table.js";
 import { CONTEXT_ENTRY, SM_CONTEXT_ENTRY } from "./spec/root-context.js";
 
+/** For `vtd()`: a preset, and how its driver behaves. */
 export interface VtdOptions extends Omit<VtdDriverOptions, "name" | "index"> {
   /** A preset or its name; "sapphire-rapids-like" when absent. */
   readonly preset?: VtdPresetName | VtdPreset;

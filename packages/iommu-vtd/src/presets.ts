@@ -14,6 +14,7 @@ export interface CacheSizes {
   readonly interruptEntry: number;
 }
 
+/** Register values as software reads them. */
 export interface VtdPreset {
   readonly name: string;
   readonly description: string;
@@ -37,6 +38,7 @@ function bits(table: typeof CAP | typeof ECAP, values: Readonly<Record<string, n
 
 const SECOND = 1_000_000_000;
 
+/** What QEMU 11's intel-iommu offers. */
 export const qemu11Q35: VtdPreset = {
   name: "qemu-11-q35",
   description: "intel-iommu of QEMU 11 on q35 with aw-bits=48: legacy mode, 3 and 4 levels, one fault record",
@@ -93,6 +95,7 @@ const MODERN_ECAP = {
   RPS: 1,
 } as const;
 
+/** The default: scalable mode, PASID, ATS and PRI, as servers have it. */
 export const sapphireRapidsLike: VtdPreset = {
   name: "sapphire-rapids-like",
   description:
@@ -106,6 +109,7 @@ export const sapphireRapidsLike: VtdPreset = {
   invalidationTimeout: 60 * SECOND,
 };
 
+/** Every capability that is modelled. */
 export const everything: VtdPreset = {
   name: "everything",
   description: "every feature that the model has, 3 to 5 levels, eight fault records",
@@ -118,8 +122,10 @@ export const everything: VtdPreset = {
   invalidationTimeout: 60 * SECOND,
 };
 
+/** For `vtd({ preset })`. */
 export type VtdPresetName = "qemu-11-q35" | "sapphire-rapids-like" | "everything";
 
+/** The presets by name. */
 export const presets: Readonly<Record<VtdPresetName, VtdPreset>> = {
   "qemu-11-q35": qemu11Q35,
   "sapphire-rapids-like": sapphireRapidsLike,

@@ -7,6 +7,7 @@
  */
 import { Access, type AtsCompletion, type CachedEntry, hex, IommuError, join64, NO_PASID } from "@iommukit/core";
 
+/** `sets` is a power of two; `sets` × `ways` entries. */
 export interface AtcGeometry {
   /** A power of two. */
   readonly sets: number;
@@ -48,6 +49,7 @@ function highMask(shift: number): number {
   return shift >= 64 ? 0 : shift > 32 ? -1 << (shift - 32) : -1;
 }
 
+/** `AtsUnit` has one. */
 export class Atc {
   readonly #words: Int32Array;
   readonly #ranges = new Set<AtcRange>();

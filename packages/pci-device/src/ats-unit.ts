@@ -19,6 +19,7 @@ interface PendingInvalidation {
   readonly uses: Set<AtcRange>;
 }
 
+/** `device.ats` of a function that has the capability. */
 export class AtsUnit {
   readonly atc: Atc;
   /** ATS Enable. */

@@ -20,6 +20,7 @@ import {
   prefix,
 } from "./capabilities/formats.js";
 
+/** One structure with its fields. */
 export interface DecodedPart {
   /** Byte offset in configuration space. */
   readonly offset: number;
@@ -29,6 +30,7 @@ export interface DecodedPart {
   readonly reserved: Readonly<Record<string, bigint>>;
 }
 
+/** One capability at its byte offset. */
 export interface DecodedCapability {
   readonly offset: number;
   readonly id: number;
@@ -41,6 +43,7 @@ export interface DecodedCapability {
   readonly parts: readonly DecodedPart[];
 }
 
+/** A whole configuration space; `encodeConfig` makes the same bytes of it. */
 export interface DecodedConfig {
   readonly size: number;
   readonly header: DecodedPart;
@@ -49,6 +52,7 @@ export interface DecodedConfig {
   readonly rest: readonly { readonly offset: number; readonly bytes: Uint8Array }[];
 }
 
+/** @param bytes 64, 256 or 4096: what was read, from offset 0 */
 export function decodeConfig(bytes: Uint8Array): DecodedConfig {
   const image = new Image(bytes);
   const header = image.header();
@@ -56,6 +60,7 @@ export function decodeConfig(bytes: Uint8Array): DecodedConfig {
   return { size: bytes.length, header, capabilities, rest: image.rest() };
 }
 
+/** The reverse of `decodeConfig`. */
 export function encodeConfig(config: DecodedConfig): Uint8Array {
   const words = new Int32Array(config.size / 4);
   const bytes = new Uint8Array(words.buffer);

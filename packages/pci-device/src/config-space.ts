@@ -88,6 +88,7 @@ const CAPABILITIES = 0x40;
 const EXTENDED = 0x100;
 const CAPABILITIES_POINTER = 0x34;
 
+/** `device.config`. */
 export class ConfigSpace {
   readonly words: Int32Array;
   readonly #reset: Int32Array;

@@ -6,6 +6,7 @@ import type { PciBridge } from "./pci-bridge.js";
 /** Bridges above the devices that a container makes, nearest first. Registered by bridges for what is behind them. */
 export const UpstreamBridges = token<readonly PciBridge[]>("UpstreamBridges");
 
+/** What a device's constructor passes on to PciDevice. */
 export interface DevicePorts {
   readonly port: TranslationPort;
   readonly bus: SystemBus;
@@ -14,6 +15,7 @@ export interface DevicePorts {
   readonly upstream: readonly PciBridge[];
 }
 
+/** In a DevicePlugin's `create`. */
 export function devicePorts(container: DependencyContainer): DevicePorts {
   return {
     port: container.resolve(TranslationPort),

@@ -20,6 +20,7 @@ import type { PageRequestInterface, PageRequestOutcome, WantedPage } from "./pag
 import { advanceSplit } from "./split-transactions.js";
 import { type StallAction, Stalls } from "./stalls.js";
 
+/** For `read` and `write`. */
 export interface DmaOptions {
   /**
    * What happens when a translation is not there: "request" asks software for the page and waits, "report" ends the
@@ -32,6 +33,7 @@ export interface DmaOptions {
   readonly owner?: unknown;
 }
 
+/** How a transfer ended; `dmaStatusName` says it in a word. */
 export interface DmaResult {
   /** A DmaStatus. */
   readonly status: number;
@@ -41,6 +43,7 @@ export interface DmaResult {
   readonly address: bigint;
 }
 
+/** How a function's transfers go. */
 export interface DmaEngineOptions {
   /** Pages of one transfer that are asked for together when they are missing. */
   readonly pagesPerRequest: number;
@@ -63,6 +66,7 @@ const OUTCOME: Readonly<Record<PageRequestOutcome, number>> = {
   cancelled: DmaStatus.CANCELLED,
 };
 
+/** `this.dma` of a PciDevice. Addresses are bytes; `pasid` is NO_PASID for requests without one. */
 export class DmaEngine {
   #sync: DmaTransfer;
   /** A transfer of tryAt that the IOMMU has stalled, until `read` or `write` takes it up. */

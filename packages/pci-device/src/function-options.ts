@@ -22,6 +22,7 @@ export interface FurtherCapability {
   readonly at?: number;
 }
 
+/** The SR-IOV capability. */
 export interface SriovOptions {
   readonly totalVfs: number;
   /** Memory BARs of each VF. */
@@ -33,6 +34,7 @@ export interface SriovOptions {
   readonly stride?: number;
 }
 
+/** The MSI-X capability, and where its table is. */
 export interface MsixOptions {
   readonly vectors: number;
   readonly bar: number;
@@ -41,6 +43,7 @@ export interface MsixOptions {
   readonly pba: number;
 }
 
+/** The ATS capability, and the cache behind it. */
 export interface AtsOptions {
   /** Invalidate Queue Depth, 1 to 32. */
   readonly queueDepth?: number;
@@ -55,6 +58,7 @@ export interface AtsOptions {
   readonly completionDelay?: number;
 }
 
+/** The Page Request capability. */
 export interface PriOptions {
   /** Outstanding Page Request Capacity. */
   readonly capacity?: number;
@@ -64,6 +68,7 @@ export interface PriOptions {
   readonly timeout?: number;
 }
 
+/** The PASID capability. */
 export interface PasidOptions {
   /** Bits, at most 20. */
   readonly width?: number;
@@ -73,6 +78,7 @@ export interface PasidOptions {
   readonly translated?: boolean;
 }
 
+/** For PciDevice's constructor. A capability that is absent is not there. */
 export interface FunctionOptions {
   readonly vendor: number;
   readonly device: number;

@@ -8,6 +8,7 @@ export type SendMessage = (hi: number, lo: number, data: number) => void;
 const ENTRY_WORDS = MSIX_TABLE_ENTRY.words;
 const MSI = MSI64_MASKED_CAPABILITY;
 
+/** `this.interrupts` of a PciDevice. */
 export class Interrupts {
   /** MSI-X table and pending bits, as they stand in the BAR. */
   readonly table: Int32Array;

@@ -62,6 +62,7 @@ interface Group {
   timer: Timer | undefined;
 }
 
+/** `this.pri` of a PciDevice that has the capability. */
 export class PageRequestInterface {
   /** Enable of the capability. */
   enabled = false;

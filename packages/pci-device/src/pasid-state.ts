@@ -1,6 +1,7 @@
 /** What a function may send with a PASID, from its PASID capability (PCIe 6.20.1, 7.8.9). */
 import { Access, NO_PASID } from "@iommukit/core";
 
+/** `this.pasid` of a PciDevice. */
 export class PasidState {
   /** PASID Enable. */
   enabled = false;

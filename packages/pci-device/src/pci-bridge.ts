@@ -15,11 +15,13 @@ import { type ConfigReset, ConfigSpace } from "./config-space.js";
 import type { FunctionOptions } from "./function-options.js";
 import { PciFunctionBase } from "./pci-function-base.js";
 
+/** Port types of the PCI Express capability that are bridges. */
 export type BridgeType = Extract<
   keyof typeof PortType,
   "root port" | "upstream port" | "downstream port" | "PCIe to PCI bridge"
 >;
 
+/** A bridge's place, the buses behind it, and its ACS. */
 export interface BridgeOptions {
   readonly bdf: string;
   readonly type: BridgeType;
@@ -70,6 +72,7 @@ function bridgeFunction(options: BridgeOptions): FunctionOptions {
   };
 }
 
+/** What `rootPort` and its like make. */
 export class PciBridge extends PciFunctionBase {
   readonly bars: readonly PciBar[] = [];
   readonly requester = NOBODY;

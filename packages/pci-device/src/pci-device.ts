@@ -55,6 +55,7 @@ const IO_AND_MEMORY = 3;
 const D0 = 0;
 const D3HOT = 3;
 
+/** Derive a device from it: `readRegion`, `writeRegion` and `resetDevice` are all that is missing. */
 export abstract class PciDevice extends PciFunctionBase implements RequesterPort, DmaRequester {
   readonly bars: readonly PciBar[];
   readonly ats: AtsUnit | undefined;

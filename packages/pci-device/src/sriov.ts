@@ -20,6 +20,7 @@ import { virtualBarSize } from "./sriov-bars.js";
 /** @param bdf where the VF is. @param index 1 … NumVFs */
 export type MakeVirtualFunction = (bdf: string, index: number) => PciDevice;
 
+/** The VFs of one physical function. */
 export class VirtualFunctions {
   /** Every VF that has ever been enabled: it is the same one when it is enabled again. */
   readonly #made: PciDevice[] = [];

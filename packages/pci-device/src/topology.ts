@@ -7,6 +7,7 @@ import type { DependencyContainer } from "tsyringe";
 import { UpstreamBridges } from "./device-ports.js";
 import { type BridgeOptions, type BridgeType, PciBridge } from "./pci-bridge.js";
 
+/** A bridge with what stands behind it. */
 export interface BridgePluginOptions extends Omit<BridgeOptions, "type"> {
   /** What is on the bus behind it: devices and further bridges. */
   readonly devices?: readonly DevicePlugin[];
@@ -31,6 +32,7 @@ function bridge(type: BridgeType, options: BridgePluginOptions): DevicePlugin {
   };
 }
 
+/** A root port, and the devices on its secondary bus. */
 export function rootPort(options: BridgePluginOptions): DevicePlugin {
   return bridge("root port", options);
 }
@@ -40,6 +42,7 @@ export function switchUpstreamPort(options: BridgePluginOptions): DevicePlugin {
   return bridge("upstream port", options);
 }
 
+/** A switch's downstream port: `devices` of the upstream port. */
 export function switchDownstreamPort(options: BridgePluginOptions): DevicePlugin {
   return bridge("downstream port", options);
 }

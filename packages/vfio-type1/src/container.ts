@@ -17,6 +17,7 @@ import {
 } from "./uapi/ioctls.js";
 import type { Vfio } from "./vfio.js";
 
+/** The container's node. */
 export const CONTAINER_PATH = "/dev/vfio/vfio";
 
 export function containerNode(vfio: Vfio): DeviceNode {

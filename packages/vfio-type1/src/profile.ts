@@ -21,6 +21,7 @@ export type SeedDefect =
   /** The container's list keeps the address space without a reference. */
   | "S-9";
 
+/** The differences, each with its value. */
 export interface Profile {
   readonly name: string;
   /** VFIO_IOMMU_BIND and UNBIND exist. */
@@ -86,6 +87,7 @@ const IOMMUKIT: Profile = {
   staleDirtyBits: false,
 };
 
+/** For `vfioType1({ profile })`. */
 export const PROFILES = {
   iommukit: IOMMUKIT,
   /** The patch as posted, on the kernel around it. */
@@ -123,4 +125,5 @@ export const PROFILES = {
   },
 } as const satisfies Record<string, Profile>;
 
+/** "iommukit", "seed", "linux-6.12", … */
 export type ProfileName = keyof typeof PROFILES;

@@ -4,6 +4,7 @@ import { CONTAINER_PATH, containerNode } from "./container.js";
 import { PROFILES, type ProfileName } from "./profile.js";
 import { Vfio, type VfioParams } from "./vfio.js";
 
+/** What a machine's VFIO is like. */
 export interface VfioOptions {
   /** Which kernel's answers: "iommukit" (Linux 6.12 with BIND and UNBIND) when absent. */
   readonly profile?: ProfileName;
@@ -20,6 +21,7 @@ export function vfioOf(platform: Platform): Vfio {
   return platform.resolve(Vfio);
 }
 
+/** For `createPlatform({ services: [vfioType1()] })`. @throws IommuError EINVAL no profile has that name */
 export function vfioType1(options: VfioOptions = {}): ServicePlugin {
   const chosen = (platform: Platform, bdf: string) =>
     options.devices ? options.devices.includes(bdf) : platform.device(bdf).driver === undefined;

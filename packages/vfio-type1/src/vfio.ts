@@ -32,6 +32,7 @@ export interface VfioParams extends Type1Params {
   enableUnsafeNoiommuMode: boolean;
 }
 
+/** `vfioOf(platform)`. */
 @injectable()
 export class Vfio implements Type1Environment {
   profile: Profile = PROFILES.iommukit;

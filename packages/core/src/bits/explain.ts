@@ -2,6 +2,7 @@
 import type { Field } from "./field.js";
 import type { AnyLayout } from "./layout.js";
 
+/** A field of an entry that was taken apart, as `explain` lists it. */
 export interface ExplainedField {
   readonly name: string;
   /** "63:59", or "4" for one bit. */
@@ -11,6 +12,7 @@ export interface ExplainedField {
   readonly section: string;
 }
 
+/** "63:12", or "5" for a single bit. */
 export function bitsOf(field: Field): string {
   return field.width === 1 ? `${field.lsb}` : `${field.msb}:${field.lsb}`;
 }

@@ -7,11 +7,13 @@ import { hi32, join64, lo32, TWO32 } from "../memory/address.js";
 /** Who may change a field, seen from software. `res0`/`res1` are reserved and read as zero or one. */
 export type FieldAccess = "rw" | "ro" | "w1c" | "w1s" | "wo" | "res0" | "res1";
 
+/** What `bit`, `uint`, `oneOf`, `addr` and `reserved` make. */
 export type FieldKind = "bit" | "uint" | "oneOf" | "addr" | "reserved";
 
 /** What a field decodes to: bit → boolean, oneOf → name (number when unnamed), uint → number, wider than 53 bits → bigint. */
 export type FieldValue = boolean | number | bigint | string;
 
+/** What a field may have besides bits and a meaning. */
 export interface FieldOptions {
   readonly access?: FieldAccess;
   /** Value after reset; 0 when absent. */
@@ -29,6 +31,7 @@ export interface FieldOptions {
   readonly sticky?: boolean;
 }
 
+/** A field as a table declares it: `msb` and `lsb` count from bit 0 of the whole structure. */
 export interface FieldSpec<V extends FieldValue = FieldValue> extends FieldOptions {
   readonly kind: FieldKind;
   readonly msb: number;
@@ -39,10 +42,12 @@ export interface FieldSpec<V extends FieldValue = FieldValue> extends FieldOptio
   readonly value?: V;
 }
 
+/** One bit: decodes to a boolean. */
 export function bit(lsb: number, meaning: string, options: FieldOptions = {}): FieldSpec<boolean> {
   return { kind: "bit", msb: lsb, lsb, meaning, ...options };
 }
 
+/** Bits `msb` to `lsb` as an unsigned number, right-aligned; wider than 53 bits it decodes to a bigint. */
 export function uint(msb: number, lsb: number, meaning: string, options: FieldOptions = {}): FieldSpec<number> {
   return { kind: "uint", msb, lsb, meaning, ...options };
 }
@@ -248,6 +253,7 @@ class AddressField<V extends FieldValue> extends Field<V> {
   }
 }
 
+/** The accessors of a field, of the kind that its place needs: inside of one word, or over two. */
 export function fieldOf<V extends FieldValue>(name: string, spec: FieldSpec<V>): Field<V> {
   if (spec.kind === "addr") return new AddressField(name, spec);
   return isWide(spec) ? new WideField(name, spec) : new WordField(name, spec);

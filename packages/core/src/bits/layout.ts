@@ -5,6 +5,7 @@
  */
 import { Field, type FieldSpec, type FieldValue, fieldOf } from "./field.js";
 
+/** What a table says of its structure as a whole. */
 export interface LayoutHead {
   /** The specification's name: "STE", "CMD_SYNC", "PASID table entry". */
   readonly name: string;
@@ -14,14 +15,17 @@ export interface LayoutHead {
   readonly summary?: string;
 }
 
+/** The fields of a table by their names in the specification. */
 export type FieldSpecs = Readonly<Record<string, FieldSpec>>;
 
 type ValueOf<S> = S extends FieldSpec<infer V> ? V : never;
 
+/** What `decode` gives: every field that is not reserved, by name. */
 export type Decoded<F extends FieldSpecs> = { -readonly [K in keyof F]: ValueOf<F[K]> };
 /** Input of `encode`: any subset of the fields, numbers welcome everywhere. */
 export type Encodable<F extends FieldSpecs> = { readonly [K in keyof F]?: ValueOf<F[K]> | number | bigint | boolean };
 
+/** What every table has beside one property for each field; `layout` makes it. */
 export class LayoutTable<F extends FieldSpecs = FieldSpecs> {
   readonly name: string;
   readonly bits: number;
@@ -127,6 +131,7 @@ export type Layout<F extends FieldSpecs = FieldSpecs> = LayoutTable<F> & {
   readonly [K in keyof F]: Field<ValueOf<F[K]>>;
 };
 
+/** @throws Error at load: fields overlap, leave bits unnamed, or leave the structure */
 export function layout<const F extends FieldSpecs>(head: LayoutHead, specs: F): Layout<F> {
   return withAccessors(new LayoutTable(head, specs)) as unknown as Layout<F>;
 }

@@ -35,6 +35,7 @@ function ownersOf(name: string, size: number, registers: readonly AnyRegister[])
   return owners;
 }
 
+/** The registers of one unit: offsets in bytes, values as int32 words; `onWrite` hooks run after the access rules. */
 export class RegisterFile {
   readonly words: Int32Array;
   readonly #owner: Owners;

@@ -1,12 +1,14 @@
 /** A register is a layout with an offset, a reset value and access rules per field. */
 import { type AnyLayout, type FieldSpecs, type Layout, type LayoutHead, LayoutTable, withAccessors } from "./layout.js";
 
+/** As LayoutHead, with the register's place. */
 export interface RegisterHead extends LayoutHead {
   /** Byte offset from the start of the unit's register page. */
   readonly offset: number;
   readonly bits: 32 | 64;
 }
 
+/** A layout that has an offset, a reset value and what writes do, as masks; `register` makes it. */
 export class RegisterTable<F extends FieldSpecs = FieldSpecs> extends LayoutTable<F> {
   readonly offset: number;
   /** Index of the first word in a register file. */
@@ -64,8 +66,10 @@ export interface AnyRegister extends AnyLayout {
   readonly hiddenMasks: readonly number[];
 }
 
+/** A register whose fields are properties: `CR0.SMMUEN.get(words, CR0.index)`. */
 export type Register<F extends FieldSpecs = FieldSpecs> = Layout<F> & RegisterTable<F>;
 
+/** @throws Error at load: as `layout`, or for an offset that is no multiple of 4 */
 export function register<const F extends FieldSpecs>(head: RegisterHead, specs: F): Register<F> {
   return withAccessors(new RegisterTable(head, specs)) as unknown as Register<F>;
 }

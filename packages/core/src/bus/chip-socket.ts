@@ -2,6 +2,7 @@
 import { token } from "../platform/token.js";
 import type { ChipPorts, IommuChip } from "./ports.js";
 
+/** Plugins hand their chip, and the board that it sees, through it. */
 export interface ChipSocket {
   /** The chip as software and devices see it. */
   chip(chip: IommuChip): IommuChip;
@@ -10,4 +11,5 @@ export interface ChipSocket {
 }
 export const ChipSocket = token<ChipSocket>("ChipSocket");
 
+/** Nobody looks. */
 export const PLAIN_SOCKET: ChipSocket = { chip: (chip) => chip, ports: (ports) => ports };

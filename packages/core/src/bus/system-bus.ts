@@ -15,6 +15,7 @@ export interface BusRegion {
   write(offset: number, bytes: Uint8Array): boolean;
 }
 
+/** Accesses by physical address, as bytes. Several regions, none of which overlaps another or RAM. */
 export interface SystemBus {
   readonly memory: PhysicalMemory;
   /** @returns a function that takes the region off the bus again */
@@ -27,6 +28,7 @@ export interface SystemBus {
 }
 export const SystemBus = token<SystemBus>("SystemBus");
 
+/** The board's SystemBus. */
 export class AddressDecoder implements SystemBus {
   readonly #regions: BusRegion[] = [];
 

@@ -92,6 +92,7 @@ export interface PageRequest {
 /** Response codes of a PRG Response message (PCIe 10.4.2.1). */
 export const PrgResponseCode = { SUCCESS: 0, INVALID_REQUEST: 1, RESPONSE_FAILURE: 15 } as const;
 
+/** PCIe PRG Response message: software's answer to a group of page requests. */
 export interface PrgResponse {
   readonly rid: number;
   /** NO_PASID when the response carries no PASID prefix. */

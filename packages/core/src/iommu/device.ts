@@ -4,6 +4,7 @@ import type { IommuInstance } from "../platform/iommu-plugin.js";
 import type { SvaParam } from "../sva/device-init.js";
 import type { IommuGroup } from "./group.js";
 
+/** A PCI function as the kernel knows it: its group, its driver's data, its SVA parameters. */
 export class Device {
   /** The IOMMU instance that translates for it; undefined for a device that is behind none. */
   iommu: IommuInstance | undefined;

@@ -7,6 +7,7 @@ export type DomainType = "blocked" | "identity" | "dma" | "dma-fq" | "unmanaged"
 /** IOMMU_READ … of include/linux/iommu.h: the `prot` argument of iommu_map, and of VFIO's domain check. */
 export const IommuProt = { READ: 1, WRITE: 2, CACHE: 4, NOEXEC: 8, MMIO: 16, PRIV: 32 } as const;
 
+/** IOVAs that a domain can translate, both ends inclusive. */
 export interface Aperture {
   /** First and last usable IOVA, both inclusive. */
   readonly start: bigint;
@@ -34,6 +35,7 @@ export interface IotlbGather {
   freelist: number[] | undefined;
 }
 
+/** An empty gather for `unmap` and `iotlbSync`. @param queued lazy mode: the flush queue invalidates later */
 export function newGather(queued = false): IotlbGather {
   return { start: 0xffff_ffff_ffff_ffffn, end: 0n, pgsize: 0, queued, freelist: undefined };
 }

@@ -6,6 +6,7 @@
 import { after, type MaySleep } from "../kernel/may-sleep.js";
 import type { Scheduler, Timer } from "../kernel/scheduler.js";
 
+/** Sizes and times of lazy mode. */
 export interface FlushQueueOptions {
   /** IOVA_DEFAULT_FQ_SIZE: entries of a ring; one of them stays empty. */
   readonly size?: number;
@@ -22,6 +23,7 @@ interface Entry {
   readonly release: () => void;
 }
 
+/** One domain's flush queue. */
 export class FlushQueue {
   readonly #rings: Entry[][];
   readonly #size: number;

@@ -3,6 +3,7 @@ import type { Mutex } from "../kernel/mutex.js";
 import type { Device } from "./device.js";
 import type { IommuDomain } from "./domain.js";
 
+/** Its `id` is N in /dev/vfio/N and /sys/kernel/iommu_groups/N. */
 export class IommuGroup {
   readonly devices: Device[] = [];
   /** The domain it is attached to now; undefined while every DMA of it is blocked. */

@@ -16,6 +16,7 @@ import type { IommuDomain } from "./domain.js";
 import { IommuGroup } from "./group.js";
 import { pciDeviceGroup } from "./pci-device-group.js";
 
+/** Every group of a platform: `platform.groups`. */
 export class Groups {
   readonly all = new Map<number, IommuGroup>();
   readonly #byFunction = new Map<PciFunction, IommuGroup>();

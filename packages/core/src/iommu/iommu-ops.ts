@@ -19,6 +19,7 @@ import type { ReservedRegion } from "./reserved-region.js";
 /** What mmAlloc returns: the driver's state for one address space (a shared CD, a PASID table entry's contents). */
 export type IoMmContext = object;
 
+/** What an IOMMU driver implements; with all of SvaOps processes can be bound behind it. */
 export interface IommuOps extends Partial<SvaOps> {
   /** "arm-smmu-v3", "intel-iommu": drivers/iommu's own names. */
   readonly name: string;

@@ -2,6 +2,7 @@
 
 export type ReservedRegionType = "direct" | "direct-relaxable" | "reserved" | "msi" | "sw-msi";
 
+/** `start` is an IOVA, `length` in bytes, `prot` IommuProt bits. */
 export interface ReservedRegion {
   readonly start: bigint;
   readonly length: bigint;

@@ -7,6 +7,7 @@ export const FaultPerm = { READ: 1, WRITE: 2, EXEC: 4, PRIV: 8 } as const;
 /** IOMMU_PAGE_RESP_*: SUCCESS retry, INVALID do not retry this one, FAILURE drop all that follow and disable PRI (E6). */
 export type IopfResponseCode = "success" | "invalid" | "failure";
 
+/** One page request, or one stalled transaction. */
 export interface IopfFault {
   /** NO_PASID when the request had none. */
   readonly pasid: number;
@@ -19,6 +20,7 @@ export interface IopfFault {
   readonly responseNeedsPasid: boolean;
 }
 
+/** What IommuOps.pageResponse carries to the device. */
 export interface IopfResponse {
   readonly pasid: number;
   readonly grpid: number;

@@ -2,6 +2,7 @@
 
 export type Capability = "CAP_SYS_RAWIO" | "CAP_IPC_LOCK" | "CAP_SYS_PTRACE" | "CAP_SYS_ADMIN";
 
+/** Who a task is, for the ptrace rule and capability checks. */
 export interface Credentials {
   readonly uid: number;
   readonly euid: number;
@@ -13,6 +14,7 @@ export interface Credentials {
   readonly capabilities: ReadonlySet<Capability>;
 }
 
+/** Uid 0 with every capability: what tasks have unless told otherwise. */
 export const ROOT: Credentials = {
   uid: 0,
   euid: 0,
@@ -21,6 +23,7 @@ export const ROOT: Credentials = {
   capabilities: new Set<Capability>(["CAP_SYS_RAWIO", "CAP_IPC_LOCK", "CAP_SYS_PTRACE", "CAP_SYS_ADMIN"]),
 };
 
+/** An ordinary user, whose gid is the uid. */
 export function user(uid: number, capabilities: Iterable<Capability> = []): Credentials {
   return { uid, euid: uid, suid: uid, gid: uid, capabilities: new Set(capabilities) };
 }

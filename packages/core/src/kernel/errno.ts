@@ -42,6 +42,7 @@ export const ERRNO = {
   ECANCELED: 125,
 } as const;
 
+/** "EINVAL", "ENOMEM", … */
 export type Errno = keyof typeof ERRNO;
 
 /** What a driver, VFIO or a system call answers when it refuses. `message` is a sentence that holds the numbers. */
@@ -60,6 +61,7 @@ export class IommuError extends Error {
   }
 }
 
+/** Whether an error is a refusal, and with that code when one is named; anything else is a bug and belongs rethrown. */
 export function isErrno(error: unknown, code?: Errno): error is IommuError {
   return error instanceof IommuError && (code === undefined || error.code === code);
 }

@@ -7,6 +7,7 @@ import { WaitQueue } from "./wait-queue.js";
 
 const MAX = 0xffff_ffff_ffff_fffen;
 
+/** `new OpenFile(new EventFd(scheduler), O.RDWR)` makes a descriptor's file of it. Reads take 8 bytes. */
 export class EventFd implements FileOps {
   readonly name = "anon_inode:[eventfd]";
   /** Readers and writers. */

@@ -7,6 +7,7 @@ interface Slot {
   readonly closeOnExec: boolean;
 }
 
+/** Lowest free number first, from 3 up. */
 export class FdTable {
   readonly #slots: (Slot | undefined)[] = [];
 

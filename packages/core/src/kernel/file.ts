@@ -20,6 +20,7 @@ export interface FileOps {
   release?(): Promise<void>;
 }
 
+/** What a file gives to mmap. */
 export interface FileMapping {
   /** Physical address (RAM or a device's memory) of the page at that byte offset of the mapping; undefined gives SIGBUS. */
   page(offset: number): number | undefined;

@@ -5,12 +5,14 @@ import { IommuError } from "./errno.js";
 /** Runs in interrupt context: must not sleep. Wake a thread or queue work for the rest. */
 export type InterruptHandler = () => void;
 
+/** A write of `data` to physical address `address` is the interrupt. */
 export interface MsiVector {
   readonly address: number;
   readonly data: number;
   free(): void;
 }
 
+/** What drivers request their interrupts from. */
 export interface InterruptController {
   /** Handles the rising edge of a wire. @throws IommuError EBUSY when the wire has a handler */
   requestWire(line: string, handler: InterruptHandler): void;
@@ -30,11 +32,14 @@ export const InterruptController = token<InterruptController>("InterruptControll
 
 /** Where messages go: the page of x86's local APICs or of an Arm GIC's ITS. */
 export const DOORBELL_BASE = 0xfee0_0000;
+
+/** Bytes from DOORBELL_BASE on. */
 export const DOORBELL_SIZE = 0x10_0000;
 
 /** Vectors below are the processor's exceptions. */
 const FIRST_VECTOR = 0x20;
 
+/** The board's InterruptController. */
 export class BoardInterrupts implements InterruptController {
   /** @param later calls back when a signal has reached the processor; absent: at once, inside of the signal */
   constructor(private readonly later: (callback: () => void) => void = (callback) => callback()) {}

@@ -23,6 +23,7 @@ export interface MmFactory {
   fork(mm: Mm, owner: string): Promise<Mm>;
 }
 
+/** `platform.kernel`: spawns tasks, holds `log`, which is dmesg. */
 export class Kernel {
   readonly nodes = new Map<string, DeviceNode>();
   readonly tasks = new Map<number, Task>();

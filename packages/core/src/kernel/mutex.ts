@@ -4,6 +4,7 @@ import type { Scheduler, Thread } from "./scheduler.js";
 
 const DONE = Promise.resolve();
 
+/** Waiters get it first come, first served. `with` gives it back whatever happens. */
 export class Mutex {
   #owner: Thread | null = null;
   readonly #waiters: Thread[] = [];
@@ -34,7 +35,8 @@ export class Mutex {
   /** Between the wish for a lock and the lock anybody may come. @returns undefined when it is taken already */
   #lock(): Promise<void> | undefined {
     const thread = this.scheduler.current;
-    if (thread === null) throw new Error(`${this.name}: taken outside of a thread`);
+    if (thread === null)
+      throw new Error(`${this.name}: only a thread can wait for it; use platform.run(…) from outside`);
     const turn = this.scheduler.point(this.#point);
     return turn === undefined ? this.#take(thread) : this.#takeAfter(turn, thread);
   }

@@ -18,6 +18,7 @@ export interface HardwareUnit {
   step(): boolean;
 }
 
+/** Time is in nanoseconds. Every method that waits is for threads; `run` makes one. */
 export interface Scheduler {
   /** Virtual nanoseconds since the platform started. */
   readonly now: number;
@@ -53,6 +54,7 @@ export interface Scheduler {
 }
 export const Scheduler = token<Scheduler>("Scheduler");
 
+/** Whoever can wait: made by `run` and `spawn`. */
 export class Thread {
   /** What it waits for; empty while it runs or is ready. */
   waitsFor = "";

@@ -11,6 +11,7 @@ interface Epoch {
   readers: number;
 }
 
+/** srcu_read_lock and synchronize_srcu. */
 export class Srcu {
   #epoch: Epoch = { readers: 0 };
   readonly #left: WaitQueue;

@@ -8,6 +8,7 @@ import { OpenFile } from "./file.js";
 import type { Kernel } from "./kernel.js";
 import { type UserPointer, userAddress, userBuffer } from "./user-memory.js";
 
+/** How a task begins; what is absent is chosen: the next pid, an address space of its own, root. */
 export interface TaskOptions {
   readonly name?: string;
   readonly credentials?: Credentials;
@@ -19,6 +20,7 @@ export interface TaskOptions {
   readonly fds?: FdTable;
 }
 
+/** A process of the simulated machine; `kernel.spawn` makes one. */
 export class Task {
   readonly limits: ResourceLimits;
   credentials: Credentials;

@@ -136,7 +136,7 @@ export abstract class ThreadScheduler<Other = never> implements Scheduler {
   }
 
   protected running(what: string): Thread {
-    if (this.current === null) throw new Error(`${what}: only a thread can wait; use scheduler.run(…) from outside`);
+    if (this.current === null) throw new Error(`${what}: only a thread can wait; use platform.run(…) from outside`);
     return this.current;
   }
 

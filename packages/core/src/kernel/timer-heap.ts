@@ -3,6 +3,7 @@ export interface Timer {
   cancel(): void;
 }
 
+/** A timer that has not fired. */
 export class PendingTimer implements Timer {
   state: "set" | "cancelled" | "gone" = "set";
 

@@ -5,6 +5,7 @@
 import type { Mm } from "../mm/mm.js";
 import { IommuError } from "./errno.js";
 
+/** An ioctl's argument. Copies refuse with EFAULT; `value` is the bare 64-bit number. */
 export interface UserPointer {
   /** The raw value, for ioctls whose argument is a number. */
   readonly value: bigint;
@@ -16,6 +17,7 @@ export interface UserPointer {
   at(address: bigint): UserPointer;
 }
 
+/** An address of the process; a task without memory refuses every copy. */
 export function userAddress(mm: Mm | undefined, value: bigint): UserPointer {
   const fault = (what: string, length: number, offset: number) =>
     new IommuError(
@@ -37,6 +39,7 @@ export function userAddress(mm: Mm | undefined, value: bigint): UserPointer {
   };
 }
 
+/** A buffer that stands for memory of the process; copies back go into it. */
 export function userBuffer(mm: Mm | undefined, buffer: Uint8Array): UserPointer {
   const check = (what: string, length: number, offset: number) => {
     if (offset + length > buffer.length)

@@ -2,6 +2,7 @@
 import type { HardwareUnit } from "./scheduler.js";
 import { ThreadScheduler } from "./thread-scheduler.js";
 
+/** The clock moves only when nobody can run: to the next timer. */
 export class VirtualTimeScheduler extends ThreadScheduler {
   readonly preemptive = false;
 

@@ -3,6 +3,7 @@ import type { Scheduler, Thread } from "./scheduler.js";
 
 const DONE = Promise.resolve();
 
+/** wait_queue_head_t. */
 export class WaitQueue {
   readonly #threads = new Set<Thread>();
 

@@ -4,6 +4,7 @@ import { WaitQueue } from "./wait-queue.js";
 
 type Work = () => Promise<void>;
 
+/** workqueue_struct. */
 export class WorkQueue {
   /** Oldest first: a set gives its first up at once, however many there are. */
   readonly #pending = new Set<{ readonly work: Work; readonly ticket: number }>();

@@ -1,7 +1,11 @@
 /** Page sizes and the arithmetic between 64-bit addresses and their (hi, lo) int32 halves. */
 
 export const PAGE_SHIFT = 12;
+
+/** Bytes of the kernel's page, on both architectures here. */
 export const PAGE_SIZE = 4096;
+
+/** 2^32: what the upper half of an address counts. */
 export const TWO32 = 0x1_0000_0000;
 
 /** A bigint and its halves in the same bytes: splitting through them costs a tenth of shifts and masks. Little-endian, as RAM is. */
@@ -43,14 +47,17 @@ export function physical(hi: number, lo: number): number {
   return (hi >>> 0) * TWO32 + (lo >>> 0);
 }
 
+/** Bits 63:32 of a physical address, as an int32. */
 export function hiOf(pa: number): number {
   return Math.floor(pa / TWO32) | 0;
 }
 
+/** Bits 31:0, as an int32. */
 export function loOf(pa: number): number {
   return pa | 0;
 }
 
+/** "0x1000"; with `digits`, padded with zeros to so many. */
 export function hex(value: number | bigint, digits = 0): string {
   return `0x${value.toString(16).padStart(digits, "0")}`;
 }

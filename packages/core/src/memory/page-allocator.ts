@@ -9,6 +9,7 @@ import { PAGE_SIZE } from "./address.js";
 import { FreeSpans } from "./free-spans.js";
 import type { MemoryRegion, PhysicalMemory } from "./physical-memory.js";
 
+/** Runs of physical pages, zeroed. Addresses are bytes; `owner` is named when it leaks. */
 export interface PageAllocator {
   /**
    * `pages` contiguous zeroed pages, aligned to `align` bytes (default: the size rounded up to a power of two).
@@ -25,6 +26,7 @@ export interface PageAllocator {
 }
 export const PageAllocator = token<PageAllocator>("PageAllocator");
 
+/** For finding uses after free. */
 export interface PageAllocatorOptions {
   /** Freed runs that are kept back: a run is given out again when so many others have been freed after it. None by default. */
   readonly quarantine?: number;
@@ -39,6 +41,7 @@ interface Run {
   readonly owner: string;
 }
 
+/** The board's PageAllocator. */
 export class FirstFitPages implements PageAllocator {
   /** Freed runs by size: pages → addresses, reused last in, first out. */
   readonly #free = new Map<string, number[]>();

@@ -4,6 +4,7 @@
  */
 import { token } from "../platform/token.js";
 
+/** A range of RAM: byte address and bytes, whole pages. */
 export interface MemoryRegion {
   /** First byte; a multiple of 4 KiB. */
   readonly base: number;
@@ -20,6 +21,7 @@ export interface MemoryWindow {
 /** Indexes of a window's words: 4 GiB of them. */
 export const WINDOW_MASK = 0x3fff_ffff;
 
+/** RAM. Addresses are bytes: `pa` up to 2^53, or int32 halves. */
 export interface PhysicalMemory {
   readonly regions: readonly MemoryRegion[];
   /**

@@ -32,6 +32,7 @@ function checkRegions(regions: readonly MemoryRegion[]): void {
   }
 }
 
+/** The board's PhysicalMemory. */
 export class SlabMemory implements PhysicalMemory {
   viewAt = 0;
   /** Where the first slab starts, and how large slabs are. */

@@ -19,6 +19,7 @@ import type { Vma, VmaOwner } from "./vma.js";
 
 const HEAP_START = 0x5555_5556_0000n;
 
+/** `task.memory` of a simulated process. Addresses and lengths are bytes. */
 export class AddressSpace extends DemandPaging implements VmaOwner {
   /** First page that user addresses do not reach; the last page of the half stays free, as on x86. */
   readonly endPage: number;

@@ -13,6 +13,7 @@ import { Frames } from "./frames.js";
 import { MemoryFile } from "./memory-file.js";
 import type { Mm } from "./mm.js";
 
+/** What a platform's processes have in common: `createPlatform({ mm })`. */
 export interface AddressSpaceOptions {
   /** 5 with LA57. Default 4. */
   readonly x86Levels?: 4 | 5;
@@ -26,6 +27,7 @@ export interface AddressSpaceOptions {
   readonly stackLimit?: number;
 }
 
+/** The board's MmFactory. */
 export class AddressSpaces implements MmFactory, SimulatedEnvironment {
   readonly frames: Frames;
   readonly workers: WorkQueue;

@@ -3,6 +3,7 @@ import type { FileMapping } from "../kernel/file.js";
 import { PAGE_SIZE } from "../memory/address.js";
 import type { Vma, VmaOwner } from "./vma.js";
 
+/** Pages of a mapping by their number in the file or device. */
 export interface Backing {
   /**
    * Physical address of the page at that index, allocated if need be; undefined beyond the end: SIGBUS.

@@ -18,6 +18,7 @@ interface Run {
   live: number;
 }
 
+/** One page's holders. */
 export class Frame {
   mappings = 0;
   pins = 0;
@@ -39,6 +40,7 @@ interface Section {
   live: number;
 }
 
+/** The frames of a platform, by physical address. */
 export class Frames {
   /** By number of 2 MiB: neighbours are found without a search for each, which would miss the processor's caches. */
   readonly #sections = new Map<number, Section>();

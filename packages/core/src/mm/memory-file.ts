@@ -10,6 +10,7 @@ export interface FileEnvironment {
   readonly bus: SystemBus;
 }
 
+/** `mmap({ file })` maps it. */
 export class MemoryFile implements Backing {
   readonly #pages = new Map<number, number>();
   readonly #vmas = new Set<Vma>();

@@ -32,6 +32,7 @@ export interface PinnedPages {
   unpin(): void;
 }
 
+/** What a process source implements. Addresses are bytes, virtual; those of pages end in twelve zeros. */
 export interface Mm {
   readonly id: number;
   /** "pid 7 (worker)", for messages. */

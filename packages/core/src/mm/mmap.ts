@@ -8,8 +8,10 @@ import { MemoryFile } from "./memory-file.js";
 import { addressOf, BLOCK_PAGES, pageOf } from "./page-number.js";
 import { Vma } from "./vma.js";
 
+/** PROT_READ, PROT_WRITE and PROT_EXEC. */
 export type Prot = "none" | "r" | "w" | "x" | "rw" | "rx" | "wx" | "rwx";
 
+/** Arguments of mmap(2); private anonymous memory, "rw", when nothing else is said. */
 export interface MmapOptions {
   /** Bytes; rounded up to pages. */
   readonly length: number;

@@ -1,6 +1,7 @@
 /** mmu_notifier: who wants to hear before pages leave an address space (C1–C5). */
 import type { Mm } from "./mm.js";
 
+/** Registered with `mm.registerNotifier`; the pages go only after every callback's promise. */
 export interface MmuNotifier {
   /** The last user of the address space is gone; called once, before anything is unmapped. May sleep. */
   release(mm: Mm): Promise<void>;

@@ -5,6 +5,7 @@ import type { AddressSpace } from "./address-space.js";
 import { freePages } from "./mmap.js";
 import { addressOf } from "./page-number.js";
 
+/** MREMAP_MAYMOVE, MREMAP_FIXED. */
 export interface MremapOptions {
   /** MREMAP_MAYMOVE; true when absent. */
   readonly mayMove?: boolean;

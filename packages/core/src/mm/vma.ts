@@ -9,6 +9,7 @@ export interface VmaOwner {
   zap(backing: Backing, firstIndex: number, limitIndex: number): Promise<void>;
 }
 
+/** What `mmap` sets and `mprotect` changes. */
 export interface VmaFields {
   readonly owner: VmaOwner;
   first: number;
@@ -47,6 +48,7 @@ const EQUAL_TO_MERGE = [
   "dontFork",
 ] as const satisfies readonly (keyof VmaFields)[];
 
+/** A mapping of a simulated process. */
 export class Vma implements VmaInfo, VmaFields {
   readonly owner: VmaOwner;
   first: number;

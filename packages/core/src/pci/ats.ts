@@ -14,6 +14,7 @@ export function pciAtsSupported(pci: PciFunction): boolean {
   return findExtendedCapability(pci, ExtendedCapabilityId.ATS) !== 0 && pci.untrusted !== true;
 }
 
+/** Whether ATSCtl.Enable is set; false without the capability. */
 export function pciAtsEnabled(pci: PciFunction): boolean {
   const at = findExtendedCapability(pci, ExtendedCapabilityId.ATS);
   return at !== 0 && readField(pci, at, ATS_CAPABILITY.Enable) === 1;

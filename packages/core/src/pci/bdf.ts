@@ -1,6 +1,7 @@
 /** PCI addresses as text: "0000:01:00.0" is segment, bus, device, function. */
 import { IommuError } from "../kernel/errno.js";
 
+/** `rid` is bus << 8 | device << 3 | function. */
 export interface PciAddress {
   readonly segment: number;
   /** bus << 8 | device << 3 | function. */
@@ -15,6 +16,7 @@ export function parseBdf(text: string): PciAddress {
   return { segment, rid: (bus << 8) | (device << 3) | fn };
 }
 
+/** "0000:01:00.0". */
 export function formatBdf({ segment, rid }: PciAddress): string {
   const hex = (value: number, digits: number) => value.toString(16).padStart(digits, "0");
   return `${hex(segment, 4)}:${hex(rid >>> 8, 2)}:${hex((rid >>> 3) & 0x1f, 2)}.${rid & 7}`;

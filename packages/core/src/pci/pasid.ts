@@ -14,6 +14,7 @@ export const PasidFeature = { EXEC: 2, PRIV: 4 } as const;
 const PASID_ENABLE = 1;
 const CONTROL = 6;
 
+/** Whether PASIDCtl.Enable is set; false without the capability. */
 export function pciPasidEnabled(pci: PciFunction): boolean {
   const function_ = pci.physicalFunction ?? pci;
   const at = findExtendedCapability(function_, ExtendedCapabilityId.PASID);

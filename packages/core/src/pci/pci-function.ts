@@ -1,6 +1,7 @@
 /** What the kernel, VFIO and the IOMMU drivers know of a PCI function: its address, its configuration space, its BARs. */
 import type { CachedEntry, RequesterPort } from "../bus/ports.js";
 
+/** A base address register: `size` in bytes, a power of two. */
 export interface PciBar {
   /** 0 … 5; 6 is the expansion ROM. */
   readonly index: number;
@@ -9,6 +10,7 @@ export interface PciBar {
   readonly prefetchable: boolean;
 }
 
+/** What a DevicePlugin makes. `PciDevice` of @iommukit/pci-device implements all of it. */
 export interface PciFunction {
   /** "0000:01:00.0". */
   readonly bdf: string;

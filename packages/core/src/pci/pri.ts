@@ -10,10 +10,12 @@ function owner(pci: PciFunction): PciFunction {
   return pci.physicalFunction ?? pci;
 }
 
+/** Whether the function, or the physical function of a VF, has the capability. */
 export function pciPriSupported(pci: PciFunction): boolean {
   return findExtendedCapability(owner(pci), ExtendedCapabilityId.PRI) !== 0;
 }
 
+/** Whether PRICtl.Enable is set; false without the capability. */
 export function pciPriEnabled(pci: PciFunction): boolean {
   const at = findExtendedCapability(owner(pci), ExtendedCapabilityId.PRI);
   return at !== 0 && readField(owner(pci), at, PRI_CAPABILITY.Enable) === 1;

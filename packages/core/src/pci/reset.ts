@@ -63,6 +63,7 @@ export function pciSaveState(pci: PciFunction): SavedPciState {
   return { registers };
 }
 
+/** Writes back what pciSaveState read. */
 export function pciRestoreState(pci: PciFunction, state: SavedPciState): void {
   for (const [offset, width, value] of state.registers) pci.writeConfig(offset, width, value);
 }

@@ -20,6 +20,7 @@ import { SvaCore } from "../sva/sva-core.js";
 import { Tracer } from "../trace/tracer.js";
 import { Variants, variants } from "./variants.js";
 
+/** What `createPlatform` takes besides plugins. Every one has a default. */
 export interface BoardOptions {
   /** RAM; 256 MiB from 4 GiB up when absent. Nothing is allocated until it is touched. */
   readonly ram?: readonly MemoryRegion[];
@@ -41,6 +42,7 @@ export interface BoardOptions {
   readonly variants?: readonly string[];
 }
 
+/** 256 MiB from 4 GiB up. */
 export const DEFAULT_RAM: readonly MemoryRegion[] = [{ base: 0x1_0000_0000, size: 0x1000_0000 }];
 
 const CORES = { seed: SvaCore, mainline: MainlineSva } as const;

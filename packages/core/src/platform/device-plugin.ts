@@ -2,6 +2,7 @@
 import type { DependencyContainer } from "tsyringe";
 import type { PciFunction } from "../pci/pci-function.js";
 
+/** For `createPlatform({ devices })` and `platform.plug`. */
 export interface DevicePlugin {
   readonly name: string;
   /** PCI segment: which of the platform's IOMMUs is in front of it. */

@@ -17,6 +17,7 @@ export interface EntryKind {
   readonly rule: string;
 }
 
+/** A chip with its driver, made and not yet started. */
 export interface IommuInstance {
   /** Unique on the platform: "smmuv3", "vtd", "smmuv3.1". */
   readonly name: string;
@@ -30,6 +31,7 @@ export interface IommuInstance {
   stop(): Promise<void>;
 }
 
+/** For `createPlatform({ iommus })`. */
 export interface IommuPlugin {
   /** "smmuv3", "vtd". */
   readonly name: string;

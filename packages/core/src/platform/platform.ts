@@ -20,6 +20,7 @@ import type { DevicePlugin } from "./device-plugin.js";
 import type { IommuInstance, IommuPlugin } from "./iommu-plugin.js";
 import type { ServicePlugin } from "./service-plugin.js";
 
+/** What `createPlatform` composes a machine of. */
 export interface PlatformOptions extends BoardOptions {
   /** The n-th translates for PCI segment n. Devices of other segments are behind none: they are in no group. */
   readonly iommus: readonly IommuPlugin[];
@@ -34,6 +35,7 @@ interface Segment {
 
 const NO_IOMMU = new NoIommu();
 
+/** A machine; `createPlatform` makes one. Its world goes on only inside of `run`. */
 export class Platform {
   readonly scheduler: Scheduler;
   readonly trace: Tracer;

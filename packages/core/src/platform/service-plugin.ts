@@ -1,6 +1,7 @@
 /** Anything else that joins a platform: VFIO, a source of live processes, a checker. */
 import type { Platform } from "./platform.js";
 
+/** For `createPlatform({ services })`. */
 export interface ServicePlugin {
   readonly name: string;
   /** Runs when IOMMUs and devices are up. Registers device nodes, process sources, listeners. */

@@ -6,6 +6,7 @@ import { IommuError } from "../kernel/errno.js";
 import { KNOWN_VARIANTS } from "./known-variants.js";
 import { token } from "./token.js";
 
+/** The variants of a platform, or of one instance. */
 export interface Variants {
   has(name: string): boolean;
 }

@@ -3,6 +3,7 @@ import type { Device } from "../iommu/device.js";
 import type { IommuDomain } from "../iommu/domain.js";
 import type { IoMm } from "./io-mm.js";
 
+/** Made by a bind, ended by unbind, exit, or the device's removal. */
 export interface Bond {
   readonly ioMm: IoMm;
   readonly device: Device;

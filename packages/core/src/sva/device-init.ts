@@ -12,6 +12,7 @@ export const IOMMU_SVA_FEAT_IOPF = 1 << 0;
  */
 export type MmExitHandler = (dev: Device, pasid: number, drvdata: unknown) => Promise<number>;
 
+/** What a device can do, as its driver and its IOMMU agree; PASID limits are inclusive. */
 export interface SvaParam {
   readonly features: number;
   /** Lowest and highest PASID of the device, inclusive; IOMMU drivers narrow them in svaDeviceInit (A3). */

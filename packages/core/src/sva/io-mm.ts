@@ -3,6 +3,7 @@ import type { IoMmContext, SvaOps } from "../iommu/iommu-ops.js";
 import type { Mm } from "../mm/mm.js";
 import type { Bond } from "./bond.js";
 
+/** Found by PASID or by mm; one PASID for all devices. */
 export interface IoMm {
   readonly mm: Mm;
   /** The same value on every device. */

@@ -26,6 +26,7 @@ export interface SvaHandle {
   readonly users: number;
 }
 
+/** `createPlatform({ sva: "mainline" })`. */
 export class MainlineSva extends SvaCore {
   constructor(scheduler: Scheduler, trace: Tracer, kernel: Kernel, variants?: Variants) {
     super(scheduler, trace, kernel, variants, new PasidPerMm(trace));

@@ -10,6 +10,7 @@ export const PASID_MAX = 0x7fff_ffff;
 
 const FULL = -1;
 
+/** Gives PASIDs out and takes them back. */
 export class PasidAllocator {
   /** One bit per PASID, set while it is taken. */
   readonly #words: number[] = [];

@@ -28,6 +28,7 @@ import { PasidPerBond } from "./pasid-policy.js";
 import type { Sva } from "./sva.js";
 import { SvaDevices } from "./sva-devices.js";
 
+/** `createPlatform({ sva: "seed" })`, the default. */
 export class SvaCore implements Sva {
   protected readonly ioMms: IoMms;
   protected readonly bonds: Bonds;

@@ -9,6 +9,7 @@ import type { Bond } from "./bond.js";
 import type { MmExitHandler } from "./device-init.js";
 import type { IoMm } from "./io-mm.js";
 
+/** `platform.sva`: what device drivers call to bind processes. */
 export interface Sva extends FaultSink {
   /**
    * @param features IOMMU_SVA_FEAT_*; @param maxPasid 0: the limit of device and IOMMU

@@ -25,6 +25,7 @@ interface LockEvent {
   readonly thread: string;
 }
 
+/** Every event by name, with its payload. */
 export interface TraceEvents {
   // A DMA, from descriptor to byte.
   "dma:completed": {

@@ -6,6 +6,7 @@ import { EventEmitter } from "eventemitter3";
 import { hex } from "../memory/address.js";
 import type { TraceEvents } from "./events.js";
 
+/** "walk:step", "fault:recorded", … */
 export type TraceName = keyof TraceEvents & string;
 
 /** One event as `subscribe` hands it out. */
@@ -65,6 +66,7 @@ class Channel<K extends TraceName> extends Interest implements TraceChannel<K> {
   }
 }
 
+/** `platform.trace`: `on` hears one event, `subscribe` all of them with the time; both return what ends it. */
 export class Tracer {
   /** True while anybody listens. */
   enabled = false;

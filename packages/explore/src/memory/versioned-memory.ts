@@ -35,6 +35,7 @@ export interface TornFetch {
   readonly torn: boolean;
 }
 
+/** For `createPlatform({ memory })`. */
 export class VersionedMemory extends SlabMemory implements Doubts {
   /** Stores of software since the beginning. */
   #clock = 0;

@@ -2,6 +2,7 @@
 import type { Platform, TraceEvents, TraceName } from "@iommukit/core";
 import type { Finding } from "../finding.js";
 
+/** What a checker hears, by the event's name. */
 export type Listeners = { readonly [K in TraceName]?: (event: TraceEvents[K]) => void };
 
 /** What a checker knows of the machine that it watches. */
@@ -12,6 +13,7 @@ export interface Watched {
   readonly report: (finding: Finding) => void;
 }
 
+/** One rule under watch. */
 export interface Checker {
   readonly listeners: Listeners;
   /** What it notes of one thread has nothing to do with what it hears of others in between. */
@@ -22,4 +24,5 @@ export interface Checker {
   end(): void;
 }
 
+/** Makes a checker for one machine. */
 export type CheckerFactory = (watched: Watched) => Checker;

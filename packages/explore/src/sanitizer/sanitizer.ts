@@ -15,6 +15,7 @@ import { pasidReuse } from "./pasid-reuse.js";
 import { processTranslations } from "./process-translations.js";
 import { tornEntries } from "./torn-entries.js";
 
+/** Those that a Sanitizer has. */
 export const CHECKERS: readonly CheckerFactory[] = [
   freedMemory,
   processTranslations,
@@ -32,6 +33,7 @@ export const CHECKERS: readonly CheckerFactory[] = [
 /** What a sanitizer hears of a scheduler: who goes to sleep. Others than the exploring one do not tell. */
 export type Watchable = Pick<ExploringScheduler, "onPark">;
 
+/** Watches a platform from its making on; whoever needs findings at once sets `onFinding`. */
 export class Sanitizer {
   readonly checkers: readonly Checker[];
   #findings: Finding[] = [];

@@ -43,6 +43,7 @@ export interface Decisions {
 /** Kinds of choices. */
 const Choice = { GO_ON: 1, NEXT: 2, VALUE: 3 } as const;
 
+/** For `createPlatform({ scheduler })`. */
 export class ExploringScheduler extends ThreadScheduler<UnitActor> {
   /** Steps since `explore`. */
   steps = 0;

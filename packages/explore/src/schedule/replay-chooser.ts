@@ -2,6 +2,7 @@
 import type { Chooser } from "./chooser.js";
 import type { Schedule } from "./schedule.js";
 
+/** For one schedule, again. */
 export class ReplayChooser implements Chooser {
   constructor(private readonly schedule: Schedule) {}
 

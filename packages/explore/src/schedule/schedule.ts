@@ -21,6 +21,7 @@ export function parseSchedule(text: string): Schedule {
   return schedule;
 }
 
+/** "17:1,42:2"; `parseSchedule` is the reverse. */
 export function formatSchedule(schedule: Schedule): string {
   return [...schedule].map(([at, option]) => `${at}:${option}`).join(",");
 }

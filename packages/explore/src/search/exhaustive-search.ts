@@ -22,6 +22,7 @@ interface Node {
   readonly from: number;
 }
 
+/** `new ExhaustiveSearch(bound, shard, prune)`. */
 export class ExhaustiveSearch implements Search {
   /** Nodes to run, by number of differences. */
   readonly #levels: Node[][];

@@ -7,6 +7,7 @@ import { Random } from "@iommukit/core";
 import type { Actor } from "../schedule/actor.js";
 import type { Chooser } from "../schedule/chooser.js";
 
+/** One PCT run. */
 export class PctChooser implements Chooser {
   readonly #random: Random;
   readonly #priorities = new Map<Actor, number>();

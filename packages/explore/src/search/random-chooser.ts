@@ -10,6 +10,7 @@ const RESTLESSNESS = [8, 24, 64, 128, 230] as const;
 /** Of 256: rare events, an allocation that fails, a beat that is old. */
 const RARE = 12;
 
+/** One random walk. */
 export class RandomChooser implements Chooser {
   readonly #random: Random;
   readonly #restlessness: number;

@@ -5,17 +5,20 @@ import { PctChooser } from "./pct-chooser.js";
 import { RandomChooser } from "./random-chooser.js";
 import type { Search } from "./search.js";
 
+/** Part `index` of `of`, from 1. */
 export interface Shard {
   /** 1 … of. */
   readonly index: number;
   readonly of: number;
 }
 
+/** The only shard. */
 export const WHOLE: Shard = { index: 1, of: 1 };
 
 /** Depths of bugs that PCT looks for. */
 const DEPTHS = [2, 3, 4] as const;
 
+/** `new RandomSearch(seed, runs, shard)`. */
 export class RandomSearch implements Search {
   #run: number;
   #choices = 64;

@@ -2,6 +2,7 @@
 import type { RunResult } from "../run.js";
 import type { Chooser } from "../schedule/chooser.js";
 
+/** What `explore` asks for the next run. */
 export interface Search {
   /** Wants to know the states of runs. */
   readonly prunes?: boolean;

@@ -16,6 +16,7 @@ const LAST = 180;
 /** Longer names than this begin a line of their own. */
 const LABEL = 60;
 
+/** The text that `iommukit explore --replay` prints. */
 export function renderTimeline({ lines, state }: TimelineReport): string {
   return [
     `${"software".padEnd(COLUMN)}${BETWEEN}hardware and devices`,

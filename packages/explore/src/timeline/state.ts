@@ -16,6 +16,7 @@ const MOST_ENTRIES = 6;
 const MOST_WORDS = 6;
 const MOST_CACHED = 8;
 
+/** A lock that is held or wanted. */
 export interface LockState {
   readonly lock: string;
   /** Nobody when it has just been handed over. */
@@ -23,6 +24,7 @@ export interface LockState {
   readonly wanted: readonly string[];
 }
 
+/** One 64-bit word of an entry. */
 export interface WordState {
   readonly offset: number;
   readonly value: bigint;
@@ -30,6 +32,7 @@ export interface WordState {
   readonly fields: string;
 }
 
+/** An entry that a driver has written, with its words. */
 export interface EntryState {
   readonly unit: string;
   /** "STE", "Scalable-Mode PASID Table Entry"; a level's name for a page table. */
@@ -39,11 +42,13 @@ export interface EntryState {
   readonly words: readonly WordState[];
 }
 
+/** An entry of one of the caches. */
 export interface CacheState extends CachedEntry {
   /** The IOMMU or device. */
   readonly of: string;
 }
 
+/** What stands below a timeline. */
 export interface MachineState {
   /** "deadlock"; "I-1 was broken"; "the actors had ended". */
   readonly when: string;

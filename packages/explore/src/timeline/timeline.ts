@@ -10,6 +10,7 @@ import type { ExploringScheduler } from "../schedule/exploring-scheduler.js";
 import { isHardware, isSilent, sentences } from "./sentences.js";
 import { type MachineState, StateWatch } from "./state.js";
 
+/** One step of one actor. */
 export interface TimelineLine {
   /** "software": threads of the kernel and of programs; "hardware": units of the IOMMU, and devices; "rule": a rule is broken here. */
   readonly side: "software" | "hardware" | "rule";
@@ -18,6 +19,7 @@ export interface TimelineLine {
   readonly text: string;
 }
 
+/** What `renderTimeline` takes. */
 export interface TimelineReport {
   readonly lines: readonly TimelineLine[];
   readonly state: MachineState;
@@ -32,6 +34,7 @@ const END: Readonly<Record<string, string>> = {
 
 const TIMES = / \(\d+ times\)$/;
 
+/** Listens to a run's trace. */
 export class Timeline {
   #lines: TimelineLine[] = [];
   #state: MachineState | undefined;

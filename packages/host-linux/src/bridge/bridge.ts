@@ -24,6 +24,7 @@ import { NOT_A_NODE, Op, type Reply, ReplyFlag, type Request } from "./protocol.
 import { RealTime } from "./real-time.js";
 import { SystemCalls } from "./system-calls.js";
 
+/** Where the bridge listens, and for whom. */
 export interface BridgeOptions {
   /** An empty directory for the sockets; the programs' IOMMUKIT_RUN. */
   readonly directory: string;
@@ -42,6 +43,7 @@ const DONE: Reply = {};
 /** struct utsname: fields of 65 characters; sysname and nodename come before, the domain after. */
 const UTSNAME_FIELD = 65;
 
+/** `Bridge.start` listens, `close` ends every connection. */
 export class Bridge implements ConnectionHandler {
   readonly #server: Server;
   readonly #time: RealTime;

@@ -5,6 +5,7 @@ import { accessSync, constants, mkdirSync, readdirSync, readFileSync, renameSync
 import { homedir, tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 
+/** Paths of what was built. */
 export interface Shim {
   /** For LD_PRELOAD. */
   readonly library: string;

@@ -56,6 +56,7 @@ function union(into: Int32Array, more: Int32Array): void {
   for (let word = 0; word < ENTRY_WORDS; word++) into[word] |= more[word];
 }
 
+/** arm_smmu_get_ste_used. */
 export const STE_RULES: EntryRules = {
   usedBits(ste) {
     if (STE.V.get(ste) === 0) return STE_ALWAYS.slice();
@@ -86,6 +87,7 @@ const CD_ALWAYS = mask(CD.V);
 /** Ignored while EPD0 disables the walk. */
 const CD_TTB0_WALK = mask(CD.T0SZ, CD.TG0, CD.IR0, CD.OR0, CD.SH0, CD.TTB0);
 
+/** arm_smmu_get_cd_used. */
 export const CD_RULES: EntryRules = {
   usedBits(cd) {
     if (CD.V.get(cd) === 0) return CD_ALWAYS.slice();

@@ -11,6 +11,8 @@ import type { PhysicalMemory, Scheduler } from "@iommukit/core";
 
 /** Doublewords and 32-bit words of an STE or CD. */
 const ENTRY_QWORDS = 8;
+
+/** 32-bit words of an STE or a CD. */
 export const ENTRY_WORDS = 16;
 
 /** What a kind of entry says of its own bits. */
@@ -83,6 +85,7 @@ function changes(current: Int32Array, values: readonly Int32Array[]): Int32Array
   });
 }
 
+/** arm_smmu_write_entry. */
 export class EntryWriter {
   constructor(
     private readonly memory: PhysicalMemory,

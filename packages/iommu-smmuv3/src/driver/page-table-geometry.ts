@@ -5,6 +5,7 @@
  */
 import { IommuError } from "@iommukit/core";
 
+/** Linux's names: stage 1 and stage 2. */
 export type PageTableFormat = "ARM_64_LPAE_S1" | "ARM_64_LPAE_S2";
 
 /** IO_PGTABLE_QUIRK_* of include/linux/io-pgtable.h. */
@@ -44,6 +45,7 @@ export interface PageTableConfig {
 /** Bytes: 4096, 16384 or 65536. */
 export type Granule = 0x1000 | 0x4000 | 0x1_0000;
 
+/** Of either stage. */
 export const MAX_LEVELS = 4;
 const MAX_CONCATENATED = 16;
 const SZ_4K = 0x1000;
@@ -76,6 +78,7 @@ function mustConcatenate(granule: number, startLevel: number, ias: number, oas: 
   return granule === SZ_16K && startLevel === 1 && oas === 40;
 }
 
+/** Sizes are log2: bits of addresses and of a page. */
 export interface PageTableGeometry {
   readonly config: PageTableConfig;
   readonly pgsizeBitmap: bigint;

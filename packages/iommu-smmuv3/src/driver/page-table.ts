@@ -1,6 +1,6 @@
 /**
  * The page tables that the driver makes for DMA and unmanaged domains: what Linux's io-pgtable-arm writes, word for word.
- * DDI0487 D8.2-D8.3 gives the format; FEATURES G18, G19. A mapping may replace a table (which is freed), never another
+ * DDI0487 D8.2-D8.3 gives the format (G18, G19). A mapping may replace a table (which is freed), never another
  * mapping; a block is never split. Left out: dirty-bit reading and the contiguous hint, which Linux does not write either.
  */
 import {
@@ -47,6 +47,7 @@ function within(base: number, offset: number): number {
   return physical(hiOf(base) | hiOf(offset), loOf(base) | loOf(offset));
 }
 
+/** io_pgtable_ops: map, unmap, iova_to_phys. */
 export class IoPageTable {
   readonly geometry: PageTableGeometry;
   /** Physical address of the first table: TTB0 or S2TTB. */

@@ -44,6 +44,7 @@ const SW_MSI: ReservedRegion = {
 
 const ALL_OF_64_BITS = 2n ** 64n - 1n;
 
+/** Also on chips that are not ours: it takes any Mmio. */
 @injectable()
 export class Smmuv3Driver implements IommuOps, SvaOps {
   readonly name = "arm-smmu-v3";

@@ -51,6 +51,7 @@ export interface Smmuv3HardwareOptions {
 
 const { OK } = TranslationStatus;
 
+/** Under drivers that are not ours: registers at byte offsets as in IHI 0070 chapter 6. */
 export class Smmuv3Hardware implements IommuChip {
   readonly name: string;
   readonly units: readonly HardwareUnit[];

@@ -4,6 +4,7 @@
  */
 import { type AnyLayout, addr, bit, layout, oneOf, reserved, uint } from "@iommukit/core";
 
+/** Numbers of the commands by name. */
 export const OPCODE = {
   PREFETCH_CONFIG: 0x01,
   PREFETCH_ADDR: 0x02,
@@ -224,6 +225,7 @@ export const CMD_ATC_INV = layout(
   },
 );
 
+/** CMD_PRI_RESP.Resp (4.5.2). */
 export const PRI_RESP_CODE = { denied: 0, invalid: 1, success: 2 } as const;
 
 export const CMD_PRI_RESP = layout(
@@ -270,6 +272,7 @@ export const CMD_STALL_TERM = layout(
   },
 );
 
+/** CMD_SYNC.CS: how its completion is told (4.7.3). */
 export const SYNC_CS = { none: 0, irq: 1, sev: 2 } as const;
 
 export const CMD_SYNC = layout(

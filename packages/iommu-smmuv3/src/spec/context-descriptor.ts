@@ -17,7 +17,10 @@ export const L1CD = layout(
 /** CDs in a leaf table, as log2, by STE.S1Fmt. */
 export const CD_SPLIT = { twoLevel4K: 6, twoLevel64K: 10 } as const;
 
+/** CD.TG0 (5.4). */
 export const CD_TG0 = { granule4K: 0, granule64K: 1, granule16K: 2 } as const;
+
+/** CD.TG1 (5.4): other values than TG0's. */
 export const CD_TG1 = { granule16K: 1, granule4K: 2, granule64K: 3 } as const;
 
 export const CD = layout(

@@ -5,6 +5,7 @@
  */
 import { type AnyLayout, addr, bit, layout, oneOf, reserved, uint } from "@iommukit/core";
 
+/** Numbers of the events by name. */
 export const EVENT = {
   F_UUT: 0x01,
   C_BAD_STREAMID: 0x02,

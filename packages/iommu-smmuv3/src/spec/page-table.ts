@@ -4,6 +4,7 @@
  */
 import { addr, bit, layout, oneOf, reserved, uint } from "@iommukit/core";
 
+/** Bits 1:0 of a descriptor (D8.3). */
 export const DESCRIPTOR_TYPE = { invalid: 0, block: 1, reserved: 2, tableOrPage: 3 } as const;
 
 const type = oneOf(1, 0, DESCRIPTOR_TYPE, "invalid, block, or table (page at level 3)");

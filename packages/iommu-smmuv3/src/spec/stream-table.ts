@@ -16,9 +16,17 @@ export const L1STD = layout(
 
 /** STE.Config, by bits: 2 translates or bypasses at all, 1 stage 2, 0 stage 1. */
 export const STE_CONFIG = { abort: 0b000, bypass: 0b100, s1: 0b101, s2: 0b110, nested: 0b111 } as const;
+
+/** STE.S1Fmt (5.2). */
 export const STE_S1FMT = { linear: 0b00, twoLevel4K: 0b01, twoLevel64K: 0b10 } as const;
+
+/** STE.S1DSS: transactions without a substream (5.2). */
 export const STE_S1DSS = { terminate: 0b00, bypass: 0b01, ssid0: 0b10 } as const;
+
+/** STE.EATS: what ATS may do (5.2). */
 export const STE_EATS = { abort: 0b00, full: 0b01, s1check: 0b10, dptcheck: 0b11 } as const;
+
+/** STE.STRW: the StreamWorld (5.2). */
 export const STE_STRW = { nsEl1: 0b00, nsEl2: 0b10 } as const;
 
 export const STE = layout(

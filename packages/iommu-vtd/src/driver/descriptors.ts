@@ -5,6 +5,7 @@
 import { hi32, lo32, PAGE_SHIFT } from "@iommukit/core";
 import * as Qi from "../spec/invalidation.js";
 
+/** Its 32-bit words, lowest first. */
 export type Descriptor = Int32Array;
 
 /** A naturally aligned power of two of pages. */

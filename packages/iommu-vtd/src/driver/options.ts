@@ -2,6 +2,7 @@
 import { type FlushQueueOptions, token } from "@iommukit/core";
 import type { ReservedMemory } from "./reserved-regions.js";
 
+/** For `vtd()`, with a preset. */
 export interface VtdDriverOptions {
   /** The instance on the platform: "vtd". */
   readonly name: string;

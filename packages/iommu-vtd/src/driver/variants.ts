@@ -1,6 +1,6 @@
 /**
- * Known bugs of Linux's driver, each a switch that is off unless asked for by name (BUGS.md; `Variants` of the platform, or
- * `vtd({ variants })`). The code asks where the correct behaviour and the bug part.
+ * Known bugs of Linux's driver (KNOWN_VARIANTS), each a switch that is off unless asked for by name (`Variants` of the platform,
+ * or `vtd({ variants })`). The code asks where the correct behaviour and the bug part.
  */
 export const VTD_VARIANTS = {
   "L-5": "unbind holds the fault lock while it waits for faults that need it",
@@ -21,4 +21,5 @@ export const VTD_VARIANTS = {
   "L-24": "a timed-out device-TLB invalidation is repeated for ever, also when the device is gone",
 } as const;
 
+/** "L-11", … */
 export type VtdVariant = keyof typeof VTD_VARIANTS;

@@ -52,6 +52,7 @@ import type { Unit } from "./unit.js";
 
 const ALL_OF_64_BITS = 2n ** 64n - 1n;
 
+/** Also on units that are not ours: it takes any Mmio. */
 @injectable()
 export class VtdDriver implements IommuOps, SvaOps {
   readonly name = "intel-iommu";

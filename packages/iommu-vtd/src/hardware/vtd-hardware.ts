@@ -43,6 +43,7 @@ export interface VtdHardwareOptions {
   readonly preset: VtdPreset;
 }
 
+/** Under drivers that are not ours: registers at byte offsets as in VT-d chapter 11. */
 export class VtdHardware implements IommuChip {
   readonly name: string;
   readonly capabilities: Capabilities;

@@ -25,6 +25,7 @@ export const FRCD = layout(
   FRCD_FIELDS,
 );
 
+/** What a translation request gets beside the record. */
 export type AtsAnswer = "UR" | "CA" | "empty" | "none";
 
 /** One row of table 15 or 30. */
@@ -222,6 +223,7 @@ export const ScalableFault = {
   ),
 } as const;
 
+/** Every reason with its code, the specification's name, and Linux's text. */
 export const FAULT_REASONS: readonly FaultReason[] = [
   ...Object.values(LegacyFault),
   ...Object.values(InterruptFault),

@@ -48,10 +48,12 @@ export const SECOND_STAGE_ENTRY = layout(
 /** Levels of a second stage by the AW field of a context or PASID entry; bits of address by level. */
 export const AddressWidth = { AW39: 1, AW48: 2, AW57: 3 } as const;
 
+/** Levels of tables for an AW field: 3 to 5. */
 export function levelsOf(aw: number): number {
   return aw + 2;
 }
 
+/** Address bits that so many levels translate. */
 export function bitsOfLevels(levels: number): number {
   return 12 + 9 * levels;
 }

@@ -34,6 +34,7 @@ const E1000E: FunctionOptions = {
   ],
 };
 
+/** For `createPlatform({ devices })`. */
 export function e1000e(options: PlacementOptions): DevicePlugin {
   return {
     name: `e1000e ${options.bdf}`,

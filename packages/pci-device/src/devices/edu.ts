@@ -9,6 +9,7 @@ import { DmaStatus } from "../dma-status.js";
 import type { FunctionOptions } from "../function-options.js";
 import { PciDevice, type PlacementOptions } from "../pci-device.js";
 
+/** For `edu()`. */
 export interface EduOptions extends PlacementOptions {
   /** Addresses of DMA are cut to these bits; QEMU's default is 28 bits. Default here: all 64. */
   readonly dmaMask?: bigint;
@@ -63,6 +64,7 @@ const FACTORIAL_DELAY = 1_000;
 const BUFFER_BASE = 0x40000n;
 const BUFFER_SIZE = 4096n;
 
+/** The function that `edu()` makes. */
 export class Edu extends PciDevice {
   readonly #buffer = new Uint8Array(Number(BUFFER_SIZE));
   readonly #dmaMask: bigint;

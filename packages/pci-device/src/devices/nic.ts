@@ -69,7 +69,11 @@ export const NIC_CONTROL = register(
     Reserved2: reserved(31, 28),
   },
 );
+
+/** Registers of the transmit ring. */
 export const NIC_TX = ring("TX", 0x20);
+
+/** Registers of the receive ring. */
 export const NIC_RX = ring("RX", 0x40);
 
 const REGISTERS = 0x100;
@@ -78,6 +82,7 @@ const MSIX = { vectors: 2, bar: 0, table: 0x2000, pba: 0x3000 } as const;
 const TX_VECTOR = 0;
 const RX_VECTOR = 1;
 
+/** For `nic()`. */
 export interface NicOptions extends PlacementOptions {
   readonly ats?: AtsOptions | null;
   readonly pri?: PriOptions | null;
@@ -101,6 +106,7 @@ function nicFunction({ ats, pri, pasid }: NicOptions): FunctionOptions {
 
 type Ring = typeof NIC_TX;
 
+/** The function that `nic()` makes. */
 export class Nic extends PciDevice {
   readonly #file: RegisterFile;
   readonly #descriptor = new Int32Array(NIC_DESCRIPTOR.words);

@@ -27,6 +27,7 @@ const NVME: FunctionOptions = {
   ],
 };
 
+/** For `createPlatform({ devices })`. */
 export function nvme(options: PlacementOptions): DevicePlugin {
   return {
     name: `nvme ${options.bdf}`,

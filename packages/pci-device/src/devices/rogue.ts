@@ -21,6 +21,7 @@ import { type DevicePorts, devicePorts } from "../device-ports.js";
 import type { FunctionOptions } from "../function-options.js";
 import { PciDevice, type PlacementOptions } from "../pci-device.js";
 
+/** For `rogue()`. */
 export interface RogueOptions extends PlacementOptions {
   /** What becomes of Invalidate Requests: answered as they should be, not at all, or before anything is done. Default: honest. */
   readonly invalidations?: "honest" | "never" | "at once, keeping the translations";
@@ -36,6 +37,7 @@ const ROGUE: FunctionOptions = {
   pasid: { execute: true, privileged: true, translated: true },
 };
 
+/** The function that `rogue()` makes. */
 export class Rogue extends PciDevice {
   /** Messages that it got from the IOMMU. */
   readonly invalidated: InvalidateRequest[] = [];

@@ -10,6 +10,7 @@ import {
   MigrationCap,
 } from "../uapi/type1-structs.js";
 
+/** Addresses and sizes in bytes. */
 export interface Type1Info {
   readonly flags: number;
   readonly pgsizes: bigint;

@@ -35,6 +35,7 @@ import { VfioGroupClient } from "./vfio-group.js";
 
 const O_RDWR = 2;
 
+/** For `mapDma`: `iova`, `vaddr` and `size` are multiples of the page size, or it is EINVAL. */
 export interface DmaMapping {
   readonly iova: bigint;
   readonly vaddr: bigint;
@@ -44,6 +45,7 @@ export interface DmaMapping {
   readonly flags?: number;
 }
 
+/** A range of IOVAs; `size` in bytes. */
 export interface IovaSpan {
   readonly iova: bigint;
   readonly size: bigint | number;
@@ -56,11 +58,13 @@ export interface UserBitmap {
   readonly pgsize?: number;
 }
 
+/** Whose address space BIND and UNBIND are about. */
 export interface BindTarget {
   /** The process to bind; the caller when absent. */
   readonly pid?: number;
 }
 
+/** /dev/vfio/vfio in a program. Every method throws IommuError with the errno of its ioctl. */
 export class VfioContainerClient {
   private constructor(
     readonly task: Task,
@@ -91,6 +95,7 @@ export class VfioContainerClient {
     return this.task.ioctl(this.fd, VFIO_CHECK_EXTENSION, extension);
   }
 
+  /** VFIO_SET_IOMMU, after the first `attach`. @param type a VfioExtension. @throws IommuError EINVAL, ENODEV it cannot be had */
   async setIommu(type: number = VfioExtension.TYPE1v2_IOMMU): Promise<void> {
     await this.task.ioctl(this.fd, VFIO_SET_IOMMU, type);
   }
@@ -100,12 +105,16 @@ export class VfioContainerClient {
     return parseIommuInfo((bytes) => this.task.ioctl(this.fd, VFIO_IOMMU_GET_INFO, bytes));
   }
 
+  /**
+   * VFIO_IOMMU_MAP_DMA. @throws IommuError EINVAL not in pages, or outside of the IOVA ranges; EEXIST over a mapping; EFAULT no such
+   *   memory; ENOMEM over RLIMIT_MEMLOCK; ENOSPC over dma_entry_limit
+   */
   async mapDma({ iova, vaddr, size, flags = DmaMapFlags.READ | DmaMapFlags.WRITE }: DmaMapping): Promise<void> {
     const arg = argument(DmaMap, { argsz: DmaMap.bytes, flags, vaddr, iova, size: bytes64(size) });
     await this.task.ioctl(this.fd, VFIO_IOMMU_MAP_DMA, arg);
   }
 
-  /** @returns bytes unmapped */
+  /** @returns bytes unmapped; 0 when nothing was mapped. @throws IommuError EINVAL not aligned, or (v2) it would cut a mapping */
   async unmapDma(span: IovaSpan, bitmap?: UserBitmap): Promise<bigint> {
     const flags = bitmap ? DmaUnmapFlags.GET_DIRTY_BITMAP : 0;
     return this.#unmap(flags, span, bitmap);
@@ -156,13 +165,18 @@ export class VfioContainerClient {
     await this.task.ioctl(this.fd, VFIO_IOMMU_DIRTY_PAGES, concat(argument(DirtyBitmap, { argsz, flags }), tail));
   }
 
-  /** Binds an address space to every device of the container. @returns its PASID */
+  /**
+   * VFIO_IOMMU_BIND: an address space for every device of the container. @returns its PASID, the same when it is bound already
+   * @throws IommuError EINVAL no IOMMU, or a group of several devices; ESRCH no such process; EACCES it may not be traced;
+   *   ENODEV a device or driver cannot; ENOSPC no PASID is free; ENOTTY in profiles of real kernels
+   */
   async bind(target: BindTarget = {}): Promise<number> {
     const arg = bindArgument(target);
     await this.task.ioctl(this.fd, VFIO_IOMMU_BIND, arg);
     return decodeStruct(BindProcess, arg.subarray(Bind.bytes)).pasid;
   }
 
+  /** VFIO_IOMMU_UNBIND; returns when no device uses the address space any more. @throws IommuError ESRCH not bound */
   async unbind(target: BindTarget = {}): Promise<void> {
     await this.task.ioctl(this.fd, VFIO_IOMMU_UNBIND, bindArgument(target));
   }

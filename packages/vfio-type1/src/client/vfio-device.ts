@@ -18,6 +18,7 @@ const COMMAND_REGISTER = 0x04;
 const MEMORY_SPACE = 2;
 const BUS_MASTER = 4;
 
+/** A device in a program; `VfioGroup.device` opens it. Methods throw IommuError with the errno of their system call. */
 export class VfioDeviceClient {
   /** Where regions start in the file, as GET_REGION_INFO told. */
   readonly #offsets = new Map<number, number>();

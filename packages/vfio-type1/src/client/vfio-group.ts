@@ -12,6 +12,7 @@ import { VfioDeviceClient } from "./vfio-device.js";
 
 const O_RDWR = 2;
 
+/** /dev/vfio/N in a program; `VfioContainer.attach` opens it. Methods throw IommuError with the errno of their ioctl. */
 export class VfioGroupClient {
   private constructor(
     readonly task: Task,

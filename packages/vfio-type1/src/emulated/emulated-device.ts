@@ -20,6 +20,7 @@ export interface EmulatedDriver {
   write?(device: EmulatedDevice, bytes: Uint8Array, position: number): Promise<number>;
 }
 
+/** What an EmulatedDriver holds of its device; `vfioOf(platform).registerEmulated` makes it. */
 export class EmulatedDevice {
   #users = 0;
   #pinner: Pinner | undefined;

@@ -6,6 +6,8 @@ const SPEC = "[PATCH v2 13/40] vfio: Add support for Shared Virtual Addressing";
 
 /** The one mode; `flags` must equal it. */
 export const VFIO_IOMMU_BIND_PROCESS = 1 << 0;
+
+/** In BindProcess.flags: `pid` names the process; without it the caller binds itself. */
 export const VFIO_IOMMU_BIND_PID = 1 << 0;
 
 export const Bind = layout(

@@ -4,6 +4,7 @@ import { pad, u8, u16, u32, u64 } from "./struct.js";
 
 const SPEC = "include/uapi/linux/vfio.h";
 
+/** VFIO_GROUP_FLAGS_* */
 export const GroupFlags = { VIABLE: 1 << 0, CONTAINER_SET: 1 << 1 } as const;
 
 export const GroupStatus = layout(
@@ -11,6 +12,7 @@ export const GroupStatus = layout(
   { argsz: u32(0, "at least 8"), flags: u32(4, "VIABLE, CONTAINER_SET") },
 );
 
+/** VFIO_DEVICE_FLAGS_* */
 export const DeviceFlags = { RESET: 1 << 0, PCI: 1 << 1, CAPS: 1 << 7 } as const;
 
 export const DeviceInfo = layout(
@@ -25,6 +27,7 @@ export const DeviceInfo = layout(
   },
 );
 
+/** VFIO_REGION_INFO_FLAG_* */
 export const RegionFlags = { READ: 1 << 0, WRITE: 1 << 1, MMAP: 1 << 2, CAPS: 1 << 3 } as const;
 
 export const RegionInfo = layout(
@@ -39,11 +42,13 @@ export const RegionInfo = layout(
   },
 );
 
+/** VFIO_REGION_INFO_CAP_* */
 export const RegionCapId = { SPARSE_MMAP: 1, TYPE: 2, MSIX_MAPPABLE: 3 } as const;
 
 /** Regions of a PCI device; BARs come first. */
 export const PciRegion = { ROM: 6, CONFIG: 7, VGA: 8, COUNT: 9 } as const;
 
+/** VFIO_IRQ_INFO_* */
 export const IrqInfoFlags = { EVENTFD: 1 << 0, MASKABLE: 1 << 1, AUTOMASKED: 1 << 2, NORESIZE: 1 << 3 } as const;
 
 export const IrqInfo = layout(
@@ -59,6 +64,7 @@ export const IrqInfo = layout(
 /** Interrupts of a PCI device. */
 export const PciIrq = { INTX: 0, MSI: 1, MSIX: 2, ERR: 3, REQ: 4, COUNT: 5 } as const;
 
+/** VFIO_IRQ_SET_* */
 export const IrqSetFlags = {
   DATA_NONE: 1 << 0,
   DATA_BOOL: 1 << 1,
@@ -103,6 +109,7 @@ export const HotResetDevice = layout(
   },
 );
 
+/** VFIO_DEVICE_FEATURE_* */
 export const FeatureFlags = { MASK: 0xffff, GET: 1 << 16, SET: 1 << 17, PROBE: 1 << 18 } as const;
 
 export const Feature = layout(
@@ -115,6 +122,7 @@ export const HotReset = layout(
   { argsz: u32(0, "12 and the descriptors"), flags: u32(4, "none"), count: u32(8, "descriptors") },
 );
 
+/** VFIO_DEVICE_IOEVENTFD_* */
 export const IoEventFdFlags = { SIZE_MASK: 0xf } as const;
 
 export const IoEventFd = layout(

@@ -38,6 +38,7 @@ export const VFIO_IOMMU_DIRTY_PAGES = io(17);
 export const VFIO_IOMMU_BIND = io(22);
 export const VFIO_IOMMU_UNBIND = io(23);
 
+/** What VFIO_GET_API_VERSION answers. */
 export const VFIO_API_VERSION = 0;
 
 /** What CHECK_EXTENSION asks about; the first eight kinds are types for SET_IOMMU as well (F2). */

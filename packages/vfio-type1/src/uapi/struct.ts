@@ -43,6 +43,7 @@ export function decodeStruct<F extends FieldSpecs>(table: Layout<F>, bytes: Uint
   return table.decode(SCRATCH);
 }
 
+/** The bytes of a structure; members that are not named are 0. @throws RangeError a value that its member cannot hold */
 export function encodeStruct<F extends FieldSpecs>(table: Layout<F>, values: Encodable<F>): Uint8Array {
   table.encode(values, SCRATCH);
   return SCRATCH_BYTES.slice(0, table.bytes);

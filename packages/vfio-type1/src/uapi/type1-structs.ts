@@ -4,6 +4,7 @@ import { pad, u16, u32, u64 } from "./struct.js";
 
 const SPEC = "include/uapi/linux/vfio.h";
 
+/** VFIO_IOMMU_INFO_* */
 export const IommuInfoFlags = { PGSIZES: 1 << 0, CAPS: 1 << 1 } as const;
 
 export const IommuInfo = layout(
@@ -26,6 +27,7 @@ export const InfoCapHeader = layout(
   },
 );
 
+/** VFIO_IOMMU_TYPE1_INFO_* */
 export const IommuCapId = { IOVA_RANGE: 1, MIGRATION: 2, DMA_AVAIL: 3 } as const;
 
 export const IovaRangeCap = layout(
@@ -58,6 +60,7 @@ export const DmaAvailCap = layout(
   { avail: u32(0, "mappings that may still be made") },
 );
 
+/** VFIO_DMA_MAP_FLAG_* */
 export const DmaMapFlags = { READ: 1 << 0, WRITE: 1 << 1, VADDR: 1 << 2 } as const;
 
 export const DmaMap = layout(
@@ -71,6 +74,7 @@ export const DmaMap = layout(
   },
 );
 
+/** VFIO_DMA_UNMAP_FLAG_* */
 export const DmaUnmapFlags = { GET_DIRTY_BITMAP: 1 << 0, ALL: 1 << 1, VADDR: 1 << 2 } as const;
 
 export const DmaUnmap = layout(
@@ -92,6 +96,7 @@ export const Bitmap = layout(
   },
 );
 
+/** VFIO_IOMMU_DIRTY_PAGES_FLAG_* */
 export const DirtyPagesFlags = { START: 1 << 0, STOP: 1 << 1, GET_BITMAP: 1 << 2 } as const;
 
 export const DirtyBitmap = layout(

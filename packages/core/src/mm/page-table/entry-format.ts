@@ -1,6 +1,7 @@
 /** The words of a format's entries, made once from its field tables: what a TableWriter needs to know of it. */
 import { PAGE_FLAGS, type PageTableFormat } from "./page-table.js";
 
+/** VMSAV8_64 and X86_64 are the two that there are. */
 export interface EntryFormat {
   readonly format: PageTableFormat;
   readonly mair: bigint;

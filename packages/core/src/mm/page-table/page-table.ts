@@ -43,6 +43,7 @@ export const PAGE_FLAGS = 128;
 /** log2 of what one entry maps. */
 export type PageShift = 12 | 21 | 30;
 
+/** What a table says of one address. */
 export interface PageMapping {
   /** Physical address of the byte. */
   readonly pa: number;

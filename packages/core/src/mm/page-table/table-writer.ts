@@ -14,6 +14,7 @@ import type { Tracer } from "../../trace/tracer.js";
 import type { EntryFormat } from "./entry-format.js";
 import type { PageMapping, PageShift, PageTable, PageTableFormat } from "./page-table.js";
 
+/** Where tables are written, and who hears of it. */
 export interface TableEnvironment {
   readonly memory: PhysicalMemory;
   readonly pages: PageAllocator;
@@ -26,6 +27,7 @@ const PRESENT = 1;
 /** Pages that one entry covers, by height above the lowest level. */
 const SPAN = [1, ENTRIES, ENTRIES ** 2, ENTRIES ** 3, ENTRIES ** 4];
 
+/** createX86Table and createVmsaTable make one. */
 export class TableWriter implements PageTable {
   readonly root: number;
   readonly pageSize = PAGE_SIZE;

@@ -51,6 +51,7 @@ const SPECIAL = new FlagBit(VMSAV8_PAGE.SW_SPECIAL, PageFlag.SPECIAL);
 const MODIFIER = new FlagBit(VMSAV8_PAGE.DBM, PageFlag.DIRTY);
 const READ_ONLY = new FlagBit(VMSAV8_PAGE.AP2, PageFlag.DIRTY);
 
+/** The format of arm64's user page tables. */
 export const VMSAV8_64: EntryFormat = {
   format: "vmsav8-64",
   mair: LINUX_MAIR_EL1,

@@ -104,5 +104,9 @@ export const VMSAV8_BLOCK_1G = layout(
 
 /** Linux's MAIR_EL1: 0 normal write-back, 1 the same (tagged), 2 normal non-cacheable, 3 device-nGnRnE, 4 device-nGnRE. */
 export const LINUX_MAIR_EL1 = 0x0000_0004_0044_ffffn;
+
+/** Index in Linux's MAIR of normal write-back memory. */
 export const MAIR_NORMAL = 0;
+
+/** Index in Linux's MAIR of device memory. */
 export const MAIR_DEVICE = 3;

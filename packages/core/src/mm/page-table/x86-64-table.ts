@@ -35,6 +35,7 @@ const DIRTY = new FlagBit(X86_PTE.D, PageFlag.DIRTY);
 const SPECIAL = new FlagBit(X86_PTE.SW_SPECIAL, PageFlag.SPECIAL);
 const UNCACHED = new FlagBit(X86_PTE.PCD, PageFlag.DEVICE);
 
+/** The format of x86-64's user page tables. */
 export const X86_64: EntryFormat = {
   format: "x86-64",
   mair: 0n,

@@ -32,6 +32,7 @@ import {
 } from "./registers.js";
 import { type DecodedDescriptor, decodeDescriptor, type WorkItem, WorkQueueUnit } from "./work.js";
 
+/** For `accelerator()`; each part has a default. */
 export interface AcceleratorOptions extends PlacementOptions {
   /** Work queues, 1 to 16. Default: 8. */
   readonly workQueues?: number;
@@ -96,6 +97,7 @@ function acceleratorFunction(options: AcceleratorOptions, virtual: boolean): Fun
   };
 }
 
+/** The function that `accelerator()` makes. */
 export class Accelerator extends PciDevice {
   /** Its VFs, when it can have any. */
   readonly virtualFunctions: VirtualFunctions | undefined;

@@ -12,6 +12,7 @@ export interface BarAccess {
   writeBar(bar: number, offset: number, bytes: Uint8Array): boolean | Promise<boolean>;
 }
 
+/** How `enableQueue` sets a queue up. */
 export interface WorkQueueConfig {
   readonly size?: number;
   readonly threshold?: number;
@@ -25,6 +26,7 @@ export interface WorkQueueConfig {
   readonly untaggedCompletion?: boolean;
 }
 
+/** Fields of a descriptor for `encodeDescriptor`; those that are not named are 0. */
 export type DescriptorFields = Parameters<typeof DESCRIPTOR.encode>[0];
 
 /** 64 bytes. Flags are what the fields say: nothing is set implicitly. */
@@ -32,12 +34,14 @@ export function encodeDescriptor(fields: DescriptorFields): Uint8Array {
   return new Uint8Array(DESCRIPTOR.encode(fields).buffer);
 }
 
+/** The fields of a completion record of 32 bytes. */
 export function decodeCompletion(bytes: Uint8Array) {
   const words = new Int32Array(COMPLETION_RECORD.words);
   new Uint8Array(words.buffer).set(bytes.subarray(0, COMPLETION_RECORD.bytes));
   return COMPLETION_RECORD.decode(words);
 }
 
+/** `new AcceleratorClient(vfioDevice)`, or of the function itself. */
 export class AcceleratorClient {
   constructor(private readonly device: BarAccess) {}
 

@@ -4,6 +4,7 @@
  */
 import { bit, layout, oneOf, reserved, uint } from "@iommukit/core";
 
+/** What a descriptor can ask for. */
 export const Opcode = {
   NOOP: 0x00,
   /** A list of descriptors in memory. */
