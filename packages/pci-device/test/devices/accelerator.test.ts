@@ -503,3 +503,58 @@ describe("accelerator", () => {
     expect(() => accelerator({ bdf: "0000:01:00.0", ...options })).toThrow(says);
   });
 });
+
+describe("a descriptor that a doorbell has fetched", () => {
+  const COPY = encodeDescriptor({ PASID, Opcode: "MEMMOVE", Source: 0x1000, Destination: 0x1800, TransferSize: 64 });
+
+  /** Its page is missing; `arrive` brings it. */
+  async function ringing(body: (setUp: Rung) => Promise<void>) {
+    const { bench, device, client, map } = setUp();
+    await bench.run(async () => {
+      await client.enable();
+      await client.enableQueue(0, { mode: "shared", pasid: "submitter" });
+      await client.ring(0, PASID, 0x1000n);
+      await bench.scheduler.idle();
+      const arrive = async () => {
+        bench.memory.writeBytes(RAM + 0x1000, COPY);
+        map(0x1000);
+        const [{ rid, prgi }] = bench.iommu.pageRequests;
+        device.pageResponse({ rid, pasid: PASID, prgi, code: PrgResponseCode.SUCCESS });
+        while (device.dma.pending > 0) await bench.scheduler.sleep(100);
+        await bench.scheduler.sleep(100);
+      };
+      const copied = () => bench.bytes(RAM + 0x1800, 64).some((byte) => byte !== 0);
+      await body({ bench, device, client, arrive, copied });
+    });
+  }
+  type Rung = Pick<ReturnType<typeof setUp>, "bench" | "device" | "client"> & {
+    readonly arrive: () => Promise<void>;
+    readonly copied: () => boolean;
+  };
+
+  it.each([
+    ["DRAIN_PASID", PASID, true],
+    ["DRAIN_WQ", 0, true],
+    ["ABORT_PASID", PASID, false],
+    ["ABORT_WQ", 0, false],
+    ["ABORT_ALL", 0, false],
+  ] as const)("is waited for by %s", async (command, operand, runs) => {
+    await ringing(async ({ client, bench, arrive, copied }) => {
+      await client.startCommand(command, operand);
+      await bench.scheduler.idle();
+      expect((await client.commandStatus()).Active).toBe(true);
+      await arrive();
+      expect([(await client.commandStatus()).Active, copied()]).toEqual([false, runs]);
+      expect(await client.takeSoftwareError()).toBeUndefined();
+    });
+  });
+
+  it("is forgotten by a reset, without a word", async () => {
+    await ringing(async ({ bench, device, client }) => {
+      device.reset("function");
+      await bench.scheduler.idle();
+      bench.enable(device);
+      expect(await client.takeSoftwareError()).toBeUndefined();
+    });
+  });
+});

@@ -6,11 +6,13 @@
 import { type DevicePlugin, IommuError, NO_PASID, type PciBar, parseBdf, RegisterFile } from "@iommukit/core";
 import type { ConfigReset } from "../../config-space.js";
 import { type DevicePorts, devicePorts } from "../../device-ports.js";
+import type { DmaResult } from "../../dma-engine.js";
+import { DmaStatus } from "../../dma-status.js";
 import type { AtsOptions, FunctionOptions, PasidOptions, PriOptions } from "../../function-options.js";
 import { PciDevice, type PlacementOptions } from "../../pci-device.js";
 import { VirtualFunctions } from "../../sriov.js";
 import { Commands } from "./commands.js";
-import { DESCRIPTOR } from "./descriptor.js";
+import { CompletionStatus, DESCRIPTOR } from "./descriptor.js";
 import { EnginePool, swerrorPasid } from "./engine-pool.js";
 import { Operations } from "./operations.js";
 import {
@@ -226,19 +228,26 @@ export class Accelerator extends PciDevice {
     } else if (queue.settings.dedicated) this.#softwareError(SubmissionError.QUEUE_FULL, item, 0n);
   }
 
-  /** The descriptor is in memory: an engine fetches it as if it were a batch of one. */
+  /**
+   * The descriptor is in memory: an engine fetches it as if it were a batch of one. Until it is there its place in the queue is
+   * taken, so that commands drain and abort the fetch as well.
+   */
   #ring(queue: WorkQueueUnit, pasid: number, address: bigint): void {
+    const bytes = new Uint8Array(DESCRIPTOR.bytes);
+    const fetch = queue.item(decodeDescriptor(bytes), pasid, false);
+    queue.running.add(fetch);
     this.ports.scheduler.spawn(`${this.bdf} doorbell ${queue.index}`, async () => {
-      const bytes = new Uint8Array(DESCRIPTOR.bytes);
-      const { blockOnFault } = queue.settings;
-      const got = await this.dma.read(pasid, address, bytes, {
-        onFault: blockOnFault ? "request" : "report",
-        owner: queue,
-      });
-      const descriptor = decodeDescriptor(bytes);
-      if (got.status === 0) this.#submit(queue, descriptor, pasid, descriptor.privileged);
-      else this.#softwareError(0x22, queue.item(descriptor, pasid, false), got.address);
+      const onFault = queue.settings.blockOnFault ? "request" : "report";
+      const got = await this.dma.read(pasid, address, bytes, { onFault, owner: fetch });
+      if (!fetch.aborted) this.#fetched(queue, decodeDescriptor(bytes), pasid, got);
+      queue.running.delete(fetch);
+      this.#pool.wake();
     });
+  }
+
+  #fetched(queue: WorkQueueUnit, descriptor: DecodedDescriptor, pasid: number, { status, address }: DmaResult): void {
+    if (status === DmaStatus.OK) this.#submit(queue, descriptor, pasid, descriptor.privileged);
+    else this.#softwareError(CompletionStatus.TRANSLATION_FAIL, queue.item(descriptor, pasid, false), address);
   }
 
   #softwareError(error: number, item: WorkItem, address: bigint): void {

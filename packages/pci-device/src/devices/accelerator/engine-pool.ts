@@ -125,7 +125,7 @@ export class EnginePool {
     );
   }
 
-  /** A reset: nobody waits for descriptors that will not come. */
+  /** Descriptors have gone without an engine: who waits for them looks again. */
   wake(): void {
     this.#idle.wakeAll();
   }
