@@ -48,7 +48,11 @@ export class MmioWindow {
 
   #room(from: number, align: number): number {
     let at = Math.ceil(from / align) * align;
-    while (!this.bus.isFree(at, align) || this.bus.memory.has(at, PAGE_SIZE)) at += align;
+    while (!this.bus.isFree(at, align) || this.#holdsRam(at, align)) at += align;
     return at;
+  }
+
+  #holdsRam(from: number, bytes: number): boolean {
+    return this.bus.memory.regions.some(({ base, size }) => from < base + size && base < from + bytes);
   }
 }

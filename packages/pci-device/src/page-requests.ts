@@ -101,11 +101,13 @@ export class PageRequestInterface {
   async request(rid: number, pasid: number, pages: readonly WantedPage[]): Promise<PageRequestOutcome> {
     for (let from = 0; from < pages.length; ) {
       if (!this.usable) return "disabled";
-      const part = pages.slice(from, from + this.allocation);
+      // Software may have changed the allocation while it waited.
+      const count = () => Math.min(this.allocation, pages.length - from);
       await this.#credits.wait(
-        () => !this.usable || (this.#outstanding + part.length <= this.allocation && this.#groups.size < INDICES),
+        () => !this.usable || (this.#outstanding + count() <= this.allocation && this.#groups.size < INDICES),
       );
       if (!this.usable) return "disabled";
+      const part = pages.slice(from, from + count());
       const outcome = await this.#send(rid, pasid, part);
       if (outcome !== "success") return outcome;
       from += part.length;
@@ -212,6 +214,11 @@ export class PageRequestInterface {
     this.enabled = false;
     this.#credits.wakeAll();
     this.#settle();
+  }
+
+  /** Reset of one of the functions that share the interface: nobody waits for its answers any more. */
+  forget(rid: number): void {
+    for (const group of [...this.#groups.values()]) if (group.rid === rid) this.#finish(group, "cancelled");
   }
 
   /** Reset of the capability, or of the function: credits and pending requests are forgotten. */

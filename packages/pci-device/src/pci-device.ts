@@ -289,7 +289,7 @@ export abstract class PciDevice extends PciFunctionBase implements RequesterPort
       this.pri?.disable();
       this.pri?.reset();
       this.pasid.set(0);
-    }
+    } else this.pri?.forget(this.requesterId);
     this.interrupts.reset();
     this.#decoder.update();
     this.resetDevice(kind);
@@ -316,6 +316,7 @@ export abstract class PciDevice extends PciFunctionBase implements RequesterPort
     this.dma.cancelAll();
     this.ats?.reset();
     if (this.physicalFunction === undefined) this.pri?.reset();
+    else this.pri?.forget(this.requesterId);
     const { trace } = this.ports;
     if (trace.enabled) trace.emit("device:reset", { device: this.bdf, rid: this.rid, kind: "removal" });
   }

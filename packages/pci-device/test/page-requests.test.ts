@@ -85,6 +85,31 @@ describe("Page Request Interface", () => {
     });
   });
 
+  it("asks for less at a time when software has given it less while it waited for credits", async () => {
+    const { bench, device, respond, read, map } = setUp(4, {}, 4);
+    await bench.run(async () => {
+      read(0x10000, 4);
+      const waiting = read(0x20000, 4);
+      await bench.scheduler.idle();
+      pciDisablePri(device);
+      respond(bench.iommu.pageRequests[0], 1);
+      pciEnablePri(device, 1);
+      bench.iommu.pageRequests.length = 0;
+      bench.iommu.onPageRequest = (request) => {
+        map(request.lo);
+        bench.scheduler.timer(1, () => respond(request));
+      };
+      await bench.scheduler.sleep(100);
+      expect(waiting.status).toBe(DmaStatus.OK);
+      expect(bench.iommu.pageRequests.map(({ lo, last }) => [lo, last])).toEqual([
+        [0x20000, true],
+        [0x21000, true],
+        [0x22000, true],
+        [0x23000, true],
+      ]);
+    });
+  });
+
   it("never has more requests outstanding than its allocation (I11)", async () => {
     const { bench, respond, read, map } = setUp(2);
     await bench.run(async () => {

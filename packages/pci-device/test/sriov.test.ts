@@ -10,6 +10,7 @@ import {
 } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import { Accelerator } from "../src/devices/accelerator/accelerator.js";
+import { dmaStatusName } from "../src/dma-status.js";
 import { PciBridge } from "../src/pci-bridge.js";
 import { Bench, RAM } from "./support/bench.js";
 
@@ -172,5 +173,30 @@ describe("SR-IOV", () => {
       await bench.scheduler.idle();
     });
     expect(pf.pri?.outstanding).toBe(0);
+  });
+
+  it("gives the credits of a VF back when that is reset or removed, and no other's", async () => {
+    const { bench, pf, enable } = setUp();
+    bench.enable(pf);
+    const vfs = enable(2);
+    await bench.run(async () => {
+      const ended: string[] = [];
+      for (const vf of vfs) {
+        vf.writeConfig(4, 2, 6);
+        pciEnableAts(vf, 12);
+        bench.scheduler.spawn("dma", async () => {
+          const { status } = await vf.dma.read(5, 0x1000n, new Uint8Array(8));
+          ended.push(`${vf.bdf} ${dmaStatusName(status)}`);
+        });
+      }
+      await bench.scheduler.idle();
+      expect(pf.pri?.outstanding).toBe(2);
+      vfs[0].reset("function");
+      await bench.scheduler.idle();
+      expect([ended, pf.pri?.outstanding]).toEqual([["0000:01:00.1 CANCELLED"], 1]);
+      vfs[1].remove();
+      await bench.scheduler.idle();
+      expect([ended[1], pf.pri?.outstanding]).toEqual(["0000:01:00.2 CANCELLED", 0]);
+    });
   });
 });
