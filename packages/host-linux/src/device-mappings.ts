@@ -32,21 +32,28 @@ interface Entry {
   readonly start: bigint;
   readonly end: bigint;
   readonly mapping: SharedMapping;
+  /** Byte of the mapping at `start`. */
+  readonly offset: bigint;
 }
 
 export class DeviceMappings {
   #entries: Entry[] = [];
 
   add(start: bigint, length: bigint, mapping: SharedMapping): void {
-    this.#entries.push({ start, end: start + length, mapping });
+    this.#entries.push({ start, end: start + length, mapping, offset: 0n });
   }
 
   /** Unmaps a range; what is left of a mapping on either side of it stays. */
   remove(start: bigint, end: bigint): void {
-    this.#entries = this.#entries.filter((entry) => {
-      const covered = entry.start >= start && entry.end <= end;
-      if (covered) entry.mapping.put();
-      return !covered;
+    this.#entries = this.#entries.flatMap((entry) => {
+      if (entry.end <= start || entry.start >= end) return [entry];
+      const left = entry.start < start ? [{ ...entry, end: start, mapping: entry.mapping.get() }] : [];
+      const right =
+        entry.end > end
+          ? [{ ...entry, start: end, offset: entry.offset + end - entry.start, mapping: entry.mapping.get() }]
+          : [];
+      entry.mapping.put();
+      return [...left, ...right];
     });
   }
 
@@ -58,7 +65,7 @@ export class DeviceMappings {
   page(address: bigint, write: boolean): number | undefined {
     const entry = this.#find(address);
     if (!entry || (write && !entry.mapping.writable)) return undefined;
-    const offset = Number(address - entry.start);
+    const offset = Number(address - entry.start + entry.offset);
     return entry.mapping.page(offset - (offset % PAGE_SIZE));
   }
 
@@ -69,7 +76,7 @@ export class DeviceMappings {
   /** fork: the child has the same mappings. */
   clone(): DeviceMappings {
     const copy = new DeviceMappings();
-    for (const { start, end, mapping } of this.#entries) copy.add(start, end - start, mapping.get());
+    copy.#entries = this.#entries.map((entry) => ({ ...entry, mapping: entry.mapping.get() }));
     return copy;
   }
 

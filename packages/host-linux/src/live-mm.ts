@@ -143,18 +143,25 @@ export class LiveMm extends MmStruct {
       throw new IommuError("EFAULT", `page 0x${address.toString(16)} of ${this.owner} cannot be pinned: ${result}`);
     }
     const { pa } = resident;
+    // At once: who waits for the mmap_lock may be about to unmap it.
+    this.#hold(pa);
     const reserved = keepZeroPage && !write && this.files.showsZeroPage(address);
     const pages = keepZeroPage ? 1 : await this.mmapLock.with(async () => this.#extend(page, pa, write, most));
     const frames = Array.from({ length: pages }, (_, i) => pa + i * PAGE_SIZE);
-    for (const frame of frames) this.#pins.set(frame, (this.#pins.get(frame) ?? 0) + 1);
+    for (const frame of frames.slice(1)) this.#hold(frame);
     const unpin = () => {
       for (const frame of frames) this.#unpin(frame);
     };
     return { pa, pages, reserved, unpin };
   }
 
+  #hold(pa: number): void {
+    this.#pins.set(pa, (this.#pins.get(pa) ?? 0) + 1);
+  }
+
   /** Makes pages resident as long as they follow the first in its mapping and in the frames. @returns how many there are */
   #extend(first: number, pa: number, write: boolean, most: number): number {
+    if (this.mappings.pages.get(first)?.pa !== pa) return 1;
     const address = BigInt(first) << PAGE_SHIFT;
     const vma = this.findVma(address);
     const limit = vma ? Math.min(most, Number(vma.end >> PAGE_SHIFT) - first) : 1;

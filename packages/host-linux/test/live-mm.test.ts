@@ -124,6 +124,31 @@ describe.runIf(linux)("LiveMm", () => {
     });
   });
 
+  it("keeps a page that another thread unmaps while it is pinned", async () => {
+    const { pid } = await sleeper();
+    const { platform, live, find } = await machine();
+    await inWorld(platform, async () => {
+      const mm = await find(pid);
+      const stack = mm.vmas().find(({ name }) => name === "[stack]");
+      const page = (stack?.end ?? 0n) - 4096n;
+      let unpin = () => {};
+      // Both wait for the lock: the unmap comes between the pin's fault and its end.
+      await mm.mmapLock.with(async () => {
+        platform.scheduler.spawn("pin", async () => {
+          const pinned = await mm.pin(page, false);
+          unpin = () => pinned.unpin();
+        });
+        platform.scheduler.spawn("unmap", () => mm.forget(page, page + 4096n));
+        await platform.scheduler.idle();
+      });
+      await platform.scheduler.idle();
+      expect([mm.mappings.pages.size, live.frames.used]).toEqual([0, 1]);
+      unpin();
+      expect(live.frames.used).toBe(0);
+      await mm.mmput();
+    });
+  });
+
   it("ends with its process: notifiers hear release, frames are given back", async () => {
     const { pid, kill } = await sleeper();
     const { platform, live, find } = await machine();
