@@ -8,7 +8,7 @@ import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writ
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { readmeExample } from "./readme-example.mjs";
+import { readmeBlocks, readmeExample } from "./readme-example.mjs";
 
 const { values } = parseArgs({ options: { node: { type: "string" } } });
 const TYPESCRIPT = ["--strict", "--target", "es2023", "--module", "nodenext", "--outDir", "out", "--rootDir", "src"];
@@ -87,6 +87,17 @@ try {
       const found = run("node", `out/examples/${file}.js`);
       if (found !== readFileSync(`examples/expected/${file}.txt`, "utf8")) throw new Error(`${file} printed\n${found}`);
     }
+  });
+  step("the blocks of the packages' READMEs as TypeScript", () => {
+    const files = readdirSync("packages").flatMap((name) =>
+      readmeBlocks(readFileSync(`packages/${name}/README.md`, "utf8")).map((block, n) => {
+        const file = `readme-${name}-${n}`;
+        writeFileSync(join(project, `src/${file}.ts`), `${block}\nexport {};\n`);
+        return file;
+      }),
+    );
+    run("npx", "tsc", ...TYPESCRIPT, "--types", "node", ...files.map((file) => `src/${file}.ts`));
+    for (const file of files) run("node", `out/${file}.js`);
   });
   step("iommukit --version", () => void run("npx", "iommukit", "--version"));
   step("a browser bundle without Node", () => {

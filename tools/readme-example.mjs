@@ -1,4 +1,13 @@
-/** The README's example and the output that it promises. */
+/** Examples of READMEs, and the output that they promise. */
+
+/**
+ * Every block of TypeScript.
+ * @param {string} readme
+ * @returns {readonly string[]}
+ */
+export function readmeBlocks(readme) {
+  return [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code);
+}
 
 /**
  * @param {string} readme

@@ -53,6 +53,10 @@ describe("iommukit explain", () => {
       facts: { code: "0x59", pasid: "0x2", address: "0x00007fe0c9943000" },
     });
     expect((record.causes as { id: string }[])[0].id).toBe("vtd-pasid-gone");
+    out = "";
+    await main(["explain", "--json", "--no-why", file(FAULT)]);
+    const { causes: _, ...others } = record;
+    expect(JSON.parse(out)).toEqual([others]);
   });
 
   it("chooses by device and PASID", async () => {

@@ -133,7 +133,7 @@ async function explainFiles(files: readonly string[], options: Options, roots: R
       if (!selected(record, options)) return;
       const walk = walkFor(record, roots);
       if (options.json || options.ndjson)
-        output.line(`${options.json && shown > 0 ? "," : ""}${recordJson(record, file, walk)}`);
+        output.line(`${options.json && shown > 0 ? "," : ""}${recordJson(record, file, walk, options.why)}`);
       else output.line(renderRecord(record, walk, options.verbose ?? false));
       shown++;
       why.add(record);

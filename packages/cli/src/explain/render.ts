@@ -55,9 +55,10 @@ function renderGroup({ title, firstLine, count, causes }: WhyGroup, verbose: boo
   ].join("\n");
 }
 
-export function recordJson(record: ExplainRecord, file: string, walk: Walk | undefined): string {
+/** @param why with the likely causes */
+export function recordJson(record: ExplainRecord, file: string, walk: Walk | undefined, why: boolean): string {
   const { facts, ...rest } = record;
-  const causes = causesOf(facts);
+  const causes = why ? causesOf(facts) : undefined;
   const plain = Object.fromEntries(
     Object.entries(facts)
       .filter(([, value]) => value !== undefined)

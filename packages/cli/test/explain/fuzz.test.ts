@@ -78,7 +78,7 @@ describe("mutated input", () => {
     const explainer = new Explainer((record) => {
       records++;
       if (invented(record)) wrong.push(record.raw.join("\n"));
-      if (records % 16 === 0) JSON.parse(recordJson(record, "-", undefined));
+      if (records % 16 === 0) JSON.parse(recordJson(record, "-", undefined, true));
     });
     for (let n = 0; n < lines; n++) explainer.line(mutate(pick));
     explainer.end();
