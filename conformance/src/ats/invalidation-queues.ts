@@ -2,7 +2,7 @@
  * Both chips' queues as far as ATS invalidations go: a chip alone on its board, with one function that answers nothing, software
  * that queues invalidate requests and fences, and completions that come when a case says so.
  */
-import { type ChipPorts, type InvalidateRequest, SlabMemory, Tracer, VirtualTimeScheduler } from "@iommukit/core";
+import { bareBoard, type InvalidateRequest, SlabMemory } from "@iommukit/core";
 import {
   CMD_ATC_INV,
   CMD_SYNC,
@@ -38,7 +38,15 @@ abstract class InvalidationQueue {
   /** Invalidate requests that the function has received. */
   readonly sent: InvalidateRequest[] = [];
   protected readonly memory = new SlabMemory([{ base: 0, size: 0x100_0000 }]);
-  readonly #scheduler = new VirtualTimeScheduler();
+  protected readonly board = bareBoard(this.memory, {
+    requesters: {
+      find: () => ({
+        invalidate: (request) => void this.sent.push(request),
+        pageResponse: () => {},
+        stallResolved: () => {},
+      }),
+    },
+  });
   /** Slots that software has written. */
   #written = 0;
 
@@ -50,23 +58,6 @@ abstract class InvalidationQueue {
   protected abstract readonly request: Int32Array;
   protected abstract readonly wait: Int32Array;
   protected abstract tail(slots: number): void;
-
-  protected ports(): ChipPorts {
-    return {
-      memory: this.memory,
-      message: () => true,
-      wire: () => {},
-      requesters: {
-        find: () => ({
-          invalidate: (request) => void this.sent.push(request),
-          pageResponse: () => {},
-          stallResolved: () => {},
-        }),
-      },
-      scheduler: this.#scheduler,
-      trace: new Tracer(() => this.#scheduler.now),
-    };
-  }
 
   #put(words: Int32Array): void {
     this.memory.writeBytes(QUEUE + SLOT * this.#written++, new Uint8Array(words.buffer));
@@ -89,12 +80,12 @@ abstract class InvalidationQueue {
 
   /** Lets all time limits pass. */
   expire(): Promise<void> {
-    return this.#scheduler.run(() => this.#scheduler.sleep(EVER));
+    return this.board.scheduler.run(() => this.board.scheduler.sleep(EVER));
   }
 }
 
 class Smmuv3Queue extends InvalidationQueue {
-  readonly chip = new Smmuv3Hardware(this.ports(), { name: "smmuv3", preset: "everything" });
+  readonly chip = new Smmuv3Hardware(this.board, { name: "smmuv3", preset: "everything" });
   protected readonly request = CMD_ATC_INV.encode({ Opcode: OPCODE.ATC_INV, StreamID: RID, Size: 52 });
   protected readonly wait = CMD_SYNC.encode({ Opcode: OPCODE.SYNC });
 
@@ -120,7 +111,7 @@ class Smmuv3Queue extends InvalidationQueue {
 }
 
 class VtdQueue extends InvalidationQueue {
-  readonly chip = new VtdHardware(this.ports(), { name: "vtd", preset: everything });
+  readonly chip = new VtdHardware(this.board, { name: "vtd", preset: everything });
   protected readonly request = DEVICE_TLB_INVALIDATE.encode({ TYPE: DescriptorType.DEVICE_TLB, SID: RID });
   protected readonly wait = INVALIDATION_WAIT.encode({ TYPE: DescriptorType.WAIT, IF: true });
 

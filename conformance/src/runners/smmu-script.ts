@@ -4,16 +4,14 @@
  */
 import {
   Access,
-  type ChipPorts,
+  bareBoard,
   hex,
   hi32,
   lo32,
   physical,
   SlabMemory,
-  Tracer,
   Translation,
   TranslationStatus,
-  VirtualTimeScheduler,
 } from "@iommukit/core";
 import { EVENT, EVENTS, Smmuv3Hardware } from "@iommukit/iommu-smmuv3";
 import type { LoadedFile } from "../load.js";
@@ -57,18 +55,10 @@ class SmmuDevice implements ScriptedDevice {
   #silent = false;
 
   constructor(script: ScriptCase) {
-    const scheduler = new VirtualTimeScheduler();
-    const trace = new Tracer(() => scheduler.now);
-    const ports: ChipPorts = {
-      memory: this.memory,
-      message: () => false,
-      wire: () => {},
-      requesters: { find: () => undefined },
-      scheduler,
-      trace,
-    };
+    const board = bareBoard(this.memory, { message: () => false });
+    const { trace } = board;
     this.unknown = unknownToSmmu(script);
-    this.mmio = new Smmuv3Hardware(ports, { name: "smmuv3", preset: smmuPreset(script) });
+    this.mmio = new Smmuv3Hardware(board, { name: "smmuv3", preset: smmuPreset(script) });
     trace.on("fault:recorded", ({ fault }) => this.#faults.push(fault));
     trace.on("fault:dropped", ({ fault, reason }) => {
       this.#faults.push(fault);

@@ -2,18 +2,7 @@
  * `vtd-script`: register, queue, table and interrupt scripts of other VT-d emulators. The unit's capabilities come from the
  * script's `config`.
  */
-import {
-  type ChipPorts,
-  hex,
-  hi32,
-  lo32,
-  physical,
-  SlabMemory,
-  Tracer,
-  Translation,
-  TranslationStatus,
-  VirtualTimeScheduler,
-} from "@iommukit/core";
+import { bareBoard, hex, hi32, lo32, physical, SlabMemory, Translation, TranslationStatus } from "@iommukit/core";
 import { FRCD, type FrcdRegisters, FSTS, frcdRegisters, interruptIndex, VtdHardware } from "@iommukit/iommu-vtd";
 import type { LoadedFile } from "../load.js";
 import type { Report } from "../report.js";
@@ -48,18 +37,10 @@ class VtdDevice implements ScriptedDevice {
   #faults: number[] = [];
 
   constructor(config: Readonly<Record<string, unknown>>) {
-    const scheduler = new VirtualTimeScheduler();
-    const trace = new Tracer(() => scheduler.now);
-    const ports: ChipPorts = {
-      memory: this.memory,
-      message: () => true,
-      wire: () => {},
-      requesters: { find: () => undefined },
-      scheduler,
-      trace,
-    };
+    const board = bareBoard(this.memory);
+    const { trace } = board;
     this.unknown = unknownToVtd(config);
-    this.mmio = new VtdHardware(ports, { name: "vtd", preset: vtdPreset(config) });
+    this.mmio = new VtdHardware(board, { name: "vtd", preset: vtdPreset(config) });
     trace.on("fault:recorded", ({ fault }) => this.#faults.push(Number.parseInt(fault, 16)));
     trace.on("fault:dropped", ({ fault }) => this.#faults.push(Number.parseInt(fault, 16)));
   }

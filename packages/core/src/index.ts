@@ -93,6 +93,7 @@ export * from "./pci/pci-express.js";
 export * from "./pci/pci-function.js";
 export * from "./pci/pri.js";
 export * from "./pci/reset.js";
+export * from "./platform/bare-board.js";
 export * from "./platform/board.js";
 export * from "./platform/device-plugin.js";
 export * from "./platform/iommu-plugin.js";

@@ -2,7 +2,7 @@
  * The model and QEMU's SMMUv3 side by side: whatever is done here is done to both, and what each answers is compared when
  * the pipeline is collected. QEMU runs ahead of nothing: within a case every step is in order on both sides.
  */
-import { Access, SlabMemory, Tracer, Translation, TranslationStatus, VirtualTimeScheduler } from "@iommukit/core";
+import { Access, bareBoard, SlabMemory, Translation, TranslationStatus } from "@iommukit/core";
 import {
   CMD_SYNC,
   CMDQ_BASE,
@@ -56,18 +56,9 @@ export class Pair {
   #nextToken = 0;
 
   constructor(twoLevel: boolean) {
-    const scheduler = new VirtualTimeScheduler();
-    const trace = new Tracer(() => scheduler.now);
-    trace.on("table:read", ({ table, index, value }) => this.#reads.push({ table, index, value }));
-    const ports = {
-      memory: this.memory,
-      message: () => true,
-      wire: () => {},
-      requesters: { find: () => undefined },
-      scheduler,
-      trace,
-    };
-    this.#chip = new Smmuv3Hardware(ports, { name: "smmuv3", preset: "qemu-11-virt" });
+    const board = bareBoard(this.memory);
+    board.trace.on("table:read", ({ table, index, value }) => this.#reads.push({ table, index, value }));
+    this.#chip = new Smmuv3Hardware(board, { name: "smmuv3", preset: "qemu-11-virt" });
     const edu = `edu,dma_mask=0xffffffffffffffff,addr=${at.EDU_SLOT.toString(16).padStart(2, "0")}.0`;
     const machine = [
       "-M",

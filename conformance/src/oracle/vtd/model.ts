@@ -1,16 +1,14 @@
 /** The model of the unit that QEMU has: same registers, same RAM, asked for what the device's request would do. */
 import {
   Access,
-  type ChipPorts,
+  bareBoard,
   hi32,
   lo32,
   NO_PASID,
   physical,
   SlabMemory,
-  Tracer,
   Translation,
   TranslationStatus,
-  VirtualTimeScheduler,
 } from "@iommukit/core";
 import { FRCD, frcdRegisters, qemu11Q35, VtdHardware } from "@iommukit/iommu-vtd";
 import { RAM_SIZE, RID } from "./board.js";
@@ -44,17 +42,9 @@ export class Model {
 
   /** @param cap,ecap what QEMU's registers say, with the features that it has and does not report */
   constructor(cap: bigint, ecap: bigint) {
-    const scheduler = new VirtualTimeScheduler();
-    const trace = new Tracer(() => scheduler.now);
-    const ports: ChipPorts = {
-      memory: this.memory,
-      message: () => true,
-      wire: () => {},
-      requesters: { find: () => undefined },
-      scheduler,
-      trace,
-    };
-    this.chip = new VtdHardware(ports, { name: "vtd", preset: { ...qemu11Q35, cap, ecap } });
+    const board = bareBoard(this.memory);
+    const { trace } = board;
+    this.chip = new VtdHardware(board, { name: "vtd", preset: { ...qemu11Q35, cap, ecap } });
     this.frcd = frcdRegisters(this.chip.capabilities.cap.FRO, 1)[0].LO.offset;
     trace.on("fault:dropped", ({ fault }) => {
       this.#reason = Number.parseInt(fault, 16);

@@ -1,14 +1,5 @@
 /** HyperSIO, ISCA'20: a miss is two trips over PCIe and a nested walk of 24 memory accesses. An SMMUv3 does the walk here. */
-import {
-  Access,
-  FirstFitPages,
-  NO_PASID,
-  SlabMemory,
-  Tracer,
-  Translation,
-  TranslationStatus,
-  VirtualTimeScheduler,
-} from "@iommukit/core";
+import { Access, bareBoard, FirstFitPages, NO_PASID, SlabMemory, Translation, TranslationStatus } from "@iommukit/core";
 import {
   CD,
   CR0,
@@ -53,7 +44,8 @@ const UNCACHED: Smmuv3Preset = {
 export function nestedWalkReads(): number {
   const memory = new SlabMemory([RAM]);
   const pages = new FirstFitPages(memory);
-  const trace = new Tracer(() => 0);
+  const board = bareBoard(memory);
+  const { trace } = board;
   const tables: number[] = [];
   const alloc = (bytes: number) => pages.alloc(Math.ceil(bytes / 4096), "table");
   const source = {
@@ -114,17 +106,7 @@ export function nestedWalkReads(): number {
       S2TTB: stage2.root,
     }),
   );
-  const chip = new Smmuv3Hardware(
-    {
-      memory,
-      trace,
-      message: () => true,
-      wire: () => {},
-      requesters: { find: () => undefined },
-      scheduler: new VirtualTimeScheduler(),
-    },
-    { name: "smmuv3", preset: UNCACHED },
-  );
+  const chip = new Smmuv3Hardware(board, { name: "smmuv3", preset: UNCACHED });
   chip.write64(STRTAB_BASE.offset, BigInt(streams));
   chip.write32(STRTAB_BASE_CFG.offset, 0);
   chip.write32(CR0.offset, CR0.SMMUEN.lowMask);

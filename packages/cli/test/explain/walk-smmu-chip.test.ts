@@ -2,15 +2,7 @@
  * Random tables, walked by explain and by the chip: every granule, both stages, nested. What the chip translates explain must
  * map to the same address; where the chip records an event explain must stop with the same one.
  */
-import {
-  Access,
-  type ChipPorts,
-  SlabMemory,
-  Tracer,
-  Translation,
-  TranslationStatus,
-  VirtualTimeScheduler,
-} from "@iommukit/core";
+import { Access, bareBoard, SlabMemory, Translation, TranslationStatus } from "@iommukit/core";
 import {
   CD,
   CR0,
@@ -47,17 +39,11 @@ const { below, pick, chance, bits } = randomOf(5);
 
 function board() {
   const memory = new SlabMemory([{ base: RAM, size: 0x100_0000 }]);
-  const scheduler = new VirtualTimeScheduler();
-  const ports: ChipPorts = {
-    memory,
-    message: () => true,
-    wire: () => {},
-    requesters: { find: () => undefined },
-    scheduler,
-    trace: new Tracer(() => scheduler.now),
-  };
   const caches = { ...PRESETS.everything.caches, ste: NONE, cd: NONE, l1: NONE, tlb: NONE, walk: NONE };
-  return { memory, chip: new Smmuv3Hardware(ports, { name: "smmuv3", preset: { ...PRESETS.everything, caches } }) };
+  return {
+    memory,
+    chip: new Smmuv3Hardware(bareBoard(memory), { name: "smmuv3", preset: { ...PRESETS.everything, caches } }),
+  };
 }
 
 type Board = ReturnType<typeof board>;

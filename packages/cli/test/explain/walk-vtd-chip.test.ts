@@ -2,15 +2,7 @@
  * Random tables, walked by explain and by the unit: legacy mode, first stage, second stage, nested. What the unit translates
  * explain must map to the same address; where the unit records a fault explain must stop with the same reason.
  */
-import {
-  Access,
-  type ChipPorts,
-  SlabMemory,
-  Tracer,
-  Translation,
-  TranslationStatus,
-  VirtualTimeScheduler,
-} from "@iommukit/core";
+import { Access, bareBoard, SlabMemory, Translation, TranslationStatus } from "@iommukit/core";
 import {
   CAP,
   CONTEXT_ENTRY,
@@ -47,16 +39,7 @@ const { below, pick, chance, bits } = randomOf(7);
 
 function board() {
   const memory = new SlabMemory([{ base: RAM, size: 0x10_0000 }]);
-  const scheduler = new VirtualTimeScheduler();
-  const ports: ChipPorts = {
-    memory,
-    message: () => true,
-    wire: () => {},
-    requesters: { find: () => undefined },
-    scheduler,
-    trace: new Tracer(() => scheduler.now),
-  };
-  return { memory, chip: new VtdHardware(ports, { name: "vtd", preset: LINEAR }) };
+  return { memory, chip: new VtdHardware(bareBoard(memory), { name: "vtd", preset: LINEAR }) };
 }
 
 type Board = ReturnType<typeof board>;

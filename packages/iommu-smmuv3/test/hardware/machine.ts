@@ -2,15 +2,15 @@
 import {
   Access,
   AtsCompletion,
-  type ChipPorts,
+  bareBoard,
   type InvalidateRequest,
   type PageRequest,
   type PrgResponse,
+  type Scheduler,
   SlabMemory,
   type TraceRecord,
-  Tracer,
+  type Tracer,
   Translation,
-  VirtualTimeScheduler,
 } from "@iommukit/core";
 import * as s from "../../src/index.js";
 
@@ -65,8 +65,8 @@ export class Endpoint {
 
 export class Machine {
   readonly memory = new SlabMemory([{ base: RAM, size: 0x1000_0000 }]);
-  readonly scheduler = new VirtualTimeScheduler();
-  readonly trace = new Tracer(() => this.scheduler.now);
+  readonly scheduler: Scheduler;
+  readonly trace: Tracer;
   readonly wires: string[] = [];
   readonly messages: { address: number; data: number }[] = [];
   readonly endpoints = new Map<number, Endpoint>();
@@ -77,8 +77,7 @@ export class Machine {
   #eventsRead = 0;
 
   constructor(readonly preset: s.Smmuv3PresetName | s.Smmuv3Preset = "everything") {
-    const ports: ChipPorts = {
-      memory: this.memory,
+    const board = bareBoard(this.memory, {
       message: (address, data) => {
         if (address >= 0xff00_0000) return false;
         this.messages.push({ address, data });
@@ -88,10 +87,10 @@ export class Machine {
         if (level) this.wires.push(line);
       },
       requesters: { find: (rid) => this.endpoints.get(rid) },
-      scheduler: this.scheduler,
-      trace: this.trace,
-    };
-    this.chip = new s.Smmuv3Hardware(ports, { name: "smmuv3", preset });
+    });
+    this.scheduler = board.scheduler;
+    this.trace = board.trace;
+    this.chip = new s.Smmuv3Hardware(board, { name: "smmuv3", preset });
   }
 
   /** Linear stream table of 256, queues of 16, everything enabled but ATSCHK. */

@@ -1,7 +1,7 @@
 /** A unit on a bench: memory, recorded messages, devices, and helpers that build tables and program registers as software does. */
 import {
   AtsCompletion,
-  type ChipPorts,
+  bareBoard,
   hiOf,
   type InvalidateRequest,
   join64,
@@ -9,11 +9,11 @@ import {
   loOf,
   NO_PASID,
   type PrgResponse,
+  type Scheduler,
   SlabMemory,
   type TraceRecord,
-  Tracer,
+  type Tracer,
   Translation,
-  VirtualTimeScheduler,
 } from "@iommukit/core";
 import { VtdHardware } from "../../src/hardware/vtd-hardware.js";
 import { everything, type VtdPreset } from "../../src/presets.js";
@@ -72,8 +72,8 @@ export function withEcap(preset: VtdPreset, fields: Partial<Record<keyof (typeof
 }
 
 export class Bench {
-  readonly scheduler = new VirtualTimeScheduler();
-  readonly trace = new Tracer(() => this.scheduler.now);
+  readonly scheduler: Scheduler;
+  readonly trace: Tracer;
   readonly memory = new SlabMemory([{ base: RAM, size: 0x100_0000 }]);
   readonly messages: { address: number; data: number }[] = [];
   readonly wires: string[] = [];
@@ -90,8 +90,7 @@ export class Bench {
   #tail = 0;
 
   constructor(preset: VtdPreset = everything) {
-    const ports: ChipPorts = {
-      memory: this.memory,
+    const board = bareBoard(this.memory, {
       message: (address, data) => {
         this.messages.push({ address, data });
         return true;
@@ -112,10 +111,10 @@ export class Bench {
               }
             : undefined,
       },
-      scheduler: this.scheduler,
-      trace: this.trace,
-    };
-    this.chip = new VtdHardware(ports, { name: "vtd", preset });
+    });
+    this.scheduler = board.scheduler;
+    this.trace = board.trace;
+    this.chip = new VtdHardware(board, { name: "vtd", preset });
   }
 
   /** Every event while `body` runs. */
