@@ -1,5 +1,5 @@
 /** docs/cli/*.md and the man pages are what the commands say of themselves. `npm run docs` writes them. */
-import { readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { manName, manPage } from "../../src/manners/man-page.js";
 import { markdownPage } from "../../src/manners/markdown-page.js";
@@ -21,6 +21,13 @@ describe("the pages of the commands", () => {
   it("are there for each command and for nothing else", () => {
     expect(names("../../../../docs/cli/")).toEqual(pages.map(({ name }) => `${name}.md`).sort());
     expect(names("../../man/")).toEqual(pages.map((page) => `${manName(page)}.1`).sort());
+  });
+
+  it("are named in package.json: npm installs no others for man", () => {
+    const { man } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
+      man: string[];
+    };
+    expect(man.toSorted()).toEqual(names("../../man/").map((name) => `./man/${name}`));
   });
 });
 
