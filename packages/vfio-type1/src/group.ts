@@ -15,6 +15,7 @@ import {
 import { VfioContainer } from "./container.js";
 import { VfioDevice } from "./device/vfio-device.js";
 import { EmulatedDevice, type EmulatedDriver } from "./emulated/emulated-device.js";
+import { refuseDirect } from "./type1/direct-mapping.js";
 import { GroupFlags, GroupStatus } from "./uapi/device-structs.js";
 import {
   VFIO_GROUP_GET_DEVICE_FD,
@@ -172,7 +173,7 @@ export class VfioGroup implements DeviceNode {
     this.#container = ops;
   }
 
-  /** iommu_group_claim_dma_owner. @throws IommuError EPERM a kernel driver does DMA in the group */
+  /** iommu_group_claim_dma_owner. @throws IommuError EPERM a kernel driver does DMA in the group; EINVAL a device needs memory mapped one to one */
   async claimDma(): Promise<void> {
     if (this.type !== "iommu") return;
     const obstacle = this.#obstacle();
@@ -181,6 +182,7 @@ export class VfioGroup implements DeviceNode {
         "EPERM",
         `group ${this.iommuGroup.id} is not viable: ${obstacle.name} is bound to ${obstacle.driver}`,
       );
+    refuseDirect("claim", this.iommuGroup.devices, this.vfio);
     await this.vfio.groups.claimDmaOwner(this.iommuGroup, this);
   }
 

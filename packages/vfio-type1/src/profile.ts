@@ -31,6 +31,11 @@ export interface Profile {
   readonly domainMatch: readonly ("prot" | "enforced-coherency")[];
   /** A device whose DMA the IOMMU cannot make coherent is refused when it is bound: mappings are always IOMMU_CACHE (since 5.19). */
   readonly coherentOnly: boolean;
+  /**
+   * A device for which the firmware wants memory mapped one to one is refused: since 6.6 by every IOMMU when its DMA is claimed (EINVAL),
+   * before by Intel's when its group is attached (EPERM).
+   */
+  readonly refusesDirect: "claim" | "attach";
   /** A range that wraps; EOVERFLOW is answered before any other check of the range. */
   readonly wrapErrno: "EINVAL" | "EOVERFLOW";
   /** SET_CONTAINER with a descriptor that is no container. */
@@ -63,6 +68,7 @@ const LINUX_6_12: Profile = {
   defects: [],
   domainMatch: ["enforced-coherency"],
   coherentOnly: true,
+  refusesDirect: "claim",
   wrapErrno: "EINVAL",
   notContainerErrno: "EBADFD",
   nesting: "late",
@@ -98,6 +104,7 @@ export const PROFILES = {
     defects: ["S-1", "S-2", "S-4", "S-5", "S-6", "S-7", "S-9"],
     domainMatch: ["prot"],
     coherentOnly: false,
+    refusesDirect: "attach",
     nesting: "hint",
     notContainerErrno: "EINVAL",
     capabilityAlign: 4,
@@ -107,6 +114,7 @@ export const PROFILES = {
   "linux-6.1": {
     ...LINUX_6_12,
     name: "linux-6.1",
+    refusesDirect: "attach",
     nesting: "hint",
     notContainerErrno: "EINVAL",
     capabilityAlign: 4,

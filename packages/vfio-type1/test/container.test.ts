@@ -282,6 +282,45 @@ describe("a group", () => {
     await closeClean(m);
   });
 
+  const oneToOne = (type: "direct" | "direct-relaxable") => () => [{ start: 0n, length: 0x1000n, type, prot: 3 }];
+
+  it.each(["iommukit", "linux-6.12"] as const)(
+    "is refused by SET_CONTAINER in %s when firmware wants memory mapped one to one for a device (F21, F24)",
+    async (profile) => {
+      const m = await machine({ profile });
+      m.ops().reservedRegions = oneToOne("direct");
+      await m.run(async (task) => {
+        const container = await VfioContainer.open(task);
+        const group = await VfioGroup.open(task, m.group(A));
+        expect(await setContainer(task, group.fd, container.fd)).toBe("EINVAL");
+        expect(m.kernel.log.at(-1)).toContain("firmware wants memory mapped one to one");
+        // What may be given up keeps nobody out.
+        m.ops().reservedRegions = oneToOne("direct-relaxable");
+        expect(await setContainer(task, group.fd, container.fd)).toBe("success");
+        await container.setIommu();
+      });
+      await closeClean(m);
+    },
+  );
+
+  it.each(["linux-6.1", "seed"] as const)(
+    "is refused by SET_IOMMU in %s when firmware wants memory mapped one to one for a device (F21, F24)",
+    async (profile) => {
+      const m = await machine({ profile });
+      m.ops().reservedRegions = oneToOne("direct");
+      await m.run(async (task) => {
+        const container = await VfioContainer.open(task);
+        const group = await VfioGroup.open(task, m.group(A));
+        expect(await setContainer(task, group.fd, container.fd)).toBe("success");
+        expect(await errnoOf(container.setIommu())).toBe("EPERM");
+        expect(m.kernel.log.at(-1)).toContain("firmware wants memory mapped one to one");
+        m.ops().reservedRegions = oneToOne("direct-relaxable");
+        await container.setIommu();
+      });
+      await closeClean(m);
+    },
+  );
+
   it("belongs to root", async () => {
     const m = await machine();
     await m.run(async (task) => {

@@ -1,6 +1,7 @@
 /** Groups come to and leave a container (F21–F23, F35). */
 import { type Device, hex, type IommuDomain, IommuError, type IommuGroup, isErrno } from "@iommukit/core";
 import { disableGroup, forget, replayBind } from "./bind-group.js";
+import { refuseDirect } from "./direct-mapping.js";
 import { markAllDirty } from "./dirty-bitmap.js";
 import { stop } from "./dirty-pages.js";
 import { removeRun } from "./dma-unmap.js";
@@ -22,6 +23,7 @@ export async function attachGroup(iommu: VfioIommu, iommuGroup: IommuGroup): Pro
   await iommu.lock.with(async () => {
     checkNewcomer(iommu, iommuGroup);
     const group = new VfioIommuGroup(iommuGroup);
+    refuseDirect("attach", group.devices, iommu.env);
     const domain = allocDomain(group);
     try {
       if (iommu.nesting) enableNesting(iommu, domain);
