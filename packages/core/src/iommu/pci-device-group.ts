@@ -44,7 +44,7 @@ export function pciDeviceGroup<G>(
   // The functions of one device can reach each other inside of it.
   if (readField(top, 0, TYPE0_HEADER.MultiFunctionDevice) === 0 || pciAcsEnabled(top, REQUIRED)) return undefined;
   for (const other of others) {
-    const neighbour = other.segment === top.segment && other.rid >>> 3 === top.rid >>> 3 && other.rid !== top.rid;
+    const neighbour = other.segment === top.segment && other.rid >>> 3 === top.rid >>> 3;
     if (neighbour && !pciAcsEnabled(other, REQUIRED)) return groupOf(other);
   }
   return undefined;

@@ -241,14 +241,12 @@ describe("iopf queue", () => {
   });
 
   it("answers what is pending INVALID when the device goes, and nothing after that (E16) (I-2)", async () => {
-    const { run, sva, scheduler, ops, dev, process, fault, report, answers } = await bound();
+    const { run, sva, scheduler, ops, dev, fault, report, answers } = await bound();
     await run(async () => {
-      // Comes while page requests are being stopped: the drains are over.
-      process.faultDelay = 10_000;
+      // Comes while page requests are being stopped: the drains are over, and no worker has begun with it.
       const shutdown = ops.svaDeviceShutdown.bind(ops);
       ops.svaDeviceShutdown = async (...args) => {
         report(fault(1, RW, { last: false }), fault(2, RW), fault(3, RW));
-        await scheduler.yield();
         await shutdown(...args);
       };
       await sva.iommuSvaDeviceShutdown(dev);

@@ -100,6 +100,15 @@ describe("Mutex", () => {
     expect(order).toEqual([0, 1, 2]);
     expect(lock.held).toBe(false);
   });
+
+  it("is not taken twice by one thread", async () => {
+    const { scheduler, trace } = world();
+    const lock = new Mutex(scheduler, trace, "lock");
+    await expect(scheduler.run(() => lock.with(() => lock.with(() => {})), "program")).rejects.toThrow(
+      "program takes it twice",
+    );
+    expect(lock.held).toBe(false);
+  });
 });
 
 describe("WaitQueue and WorkQueue", () => {

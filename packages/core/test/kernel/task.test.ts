@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { createPlatform, type FileOps, O } from "../../src/index.js";
+import { type Credentials, createPlatform, type FileOps, O, user } from "../../src/index.js";
 
 describe("a call on a descriptor", () => {
   it.each(["ioctl", "pread", "pwrite"] as const)(
@@ -68,5 +68,27 @@ describe("a task that has exited", () => {
       expect(error).toMatchObject({ code: "ESRCH" });
       expect([released, task.fds.open]).toEqual([1, []]);
     });
+  });
+});
+
+describe("a process that another may trace (F28)", () => {
+  const like = (gids: Partial<Credentials>) => ({ ...user(1000), gid: 5, ...gids });
+
+  it.each([
+    ["of the same group", like({}), true],
+    ["of another group", like({ gid: 6 }), false],
+    ["that has started a set-group-ID program", like({ egid: 6 }), false],
+    ["that keeps another saved group", like({ sgid: 6 }), false],
+  ])("is one %s", async (_which, credentials, may) => {
+    const platform = await createPlatform({ iommus: [] });
+    await platform.run(async () => {
+      const { kernel } = platform;
+      const caller = kernel.spawn({ credentials: like({}) });
+      const target = kernel.spawn({ credentials });
+      const found = await kernel.mmAccess(caller, target.pid).catch(({ code }: { code: string }) => code);
+      expect(found).toBe(may ? target.mm : "EACCES");
+      if (may) await target.mm?.mmput();
+    });
+    expect(await platform.close()).toEqual([]);
   });
 });

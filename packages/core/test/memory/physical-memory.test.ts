@@ -25,6 +25,19 @@ describe("SlabMemory", () => {
     expect(memory.load64(0x1_0000_0ff8)).toBe(0x1_0000_0002n);
   });
 
+  it("has nothing above 52 bits, whatever the low bits of the address", () => {
+    const base = 0x4000_0000;
+    const slabs = [
+      { base, size: 0x4000_0000 },
+      { base: 0x1_0000_0000, size: 0x1000 },
+    ];
+    for (const regions of [slabs.slice(0, 1), slabs]) {
+      const memory = new SlabMemory(regions);
+      memory.store32(base, 7);
+      for (const hi of [0x4000_0000, -0x4000_0000, 0x10_0000]) expect(memory.view(hi, base, 1)).toBeNull();
+    }
+  });
+
   it("has nothing between two regions that share a slab", () => {
     const memory = new SlabMemory([
       { base: 0x10_0000, size: 0x10_0000 },

@@ -137,6 +137,29 @@ describe("a file in memory", () => {
       expect([...world.pages.usage()]).toEqual([]);
     }));
 
+  it("keeps what nobody has resident after its opener has closed it, as long as it is mapped", () =>
+    withMm(async (mm, world) => {
+      const file = world.spaces.createFile("data", 8192);
+      await mm.mmap({ length: 8192, address: at0, file, shared: true });
+      await mm.write(at0 + 4096n, Uint8Array.of(7));
+      await mm.madvise(at0, 8192, "dontneed");
+      file.close();
+      await mm.munmap(at0, 4096);
+      expect(await readBytes(mm, at0 + 4096n, 1)).toEqual([7]);
+    }));
+
+  it("shows its own bytes in neighbours that are not neighbours in the file", () =>
+    withMm(async (mm, world) => {
+      const file = world.spaces.createFile("data", 3 * 4096);
+      for (const page of [0, 1, 2]) file.write(page * 4096, Uint8Array.of(page));
+      for (const [i, page] of [0, 2, 1].entries())
+        await mm.mmap({ length: 4096, address: at0 + BigInt(i * 4096), file, offset: page * 4096, shared: true });
+      const shown: number[] = [];
+      for (let page = 0n; page < 3n; page++) shown.push(...(await readBytes(mm, at0 + page * 4096n, 1)));
+      expect(shown).toEqual([0, 2, 1]);
+      file.close();
+    }));
+
   it("that is not open for writing cannot be mapped or made writable when shared (EACCES)", () =>
     withMm(async (mm, world) => {
       const file = world.spaces.createFile("ro", 4096);

@@ -154,6 +154,12 @@ describe("mremap(2)", () => {
       await mm.mmap({ length: pages(2), address: at0 });
       await expect(mm.mremap(at0, pages(3), pages(4))).rejects.toThrow("EFAULT");
       await expect(mm.mremap(at0, pages(2), pages(2), { to: at0 + 4096n })).rejects.toThrow("EINVAL");
+      await mm.write(at0, Uint8Array.of(7));
+      for (const to of [at0 + 8192n, at0]) {
+        const from = mm.vmas()[0].start;
+        expect(await mm.mremap(from, pages(2), pages(2), { to })).toBe(to);
+        expect(await readBytes(mm, to, 1)).toEqual([7]);
+      }
     }));
 });
 
@@ -183,6 +189,18 @@ describe("madvise(2)", () => {
     }));
 });
 
+describe("fork(2)", () => {
+  it("does not lock the child's memory", () =>
+    withMm(async (mm) => {
+      await mm.mmap({ length: pages(2), address: at0, locked: true });
+      const child = await mm.fork("child");
+      await child.madvise(at0, 4096, "dontneed");
+      await child.munmap(at0, pages(2));
+      expect([mm.lockedVm, child.lockedVm]).toEqual([2, 0]);
+      await child.mmput();
+    }));
+});
+
 describe("brk, stacks and guard pages", () => {
   it("moves the end of the heap by bytes and the mapping by pages", () =>
     withMm(async (mm) => {
@@ -208,6 +226,27 @@ describe("brk, stacks and guard pages", () => {
       await mm.mmap({ length: 4096, address: stack - 0x4_0000n });
       expect(await mm.write(stack - 0x3_0000n, Uint8Array.of(1))).toBe(0);
     }));
+
+  it.each([
+    [256, 1],
+    [255, 0],
+  ])("a stack keeps 256 pages away from its neighbour: with %i, %i byte is written", (gap, done) =>
+    withMm(async (mm) => {
+      const stack = await mm.mmap({ length: pages(2), growsDown: true });
+      await mm.mmap({ length: 4096, address: stack - BigInt(pages(gap + 2)), fixed: true });
+      expect(await mm.write(stack - 4096n, Uint8Array.of(1))).toBe(done);
+    }),
+  );
+
+  it("a stack grows to RLIMIT_STACK, and not by a page more", () =>
+    withMm(
+      async (mm) => {
+        const stack = await mm.mmap({ length: pages(2), growsDown: true });
+        expect(await mm.write(stack - 4096n, Uint8Array.of(1))).toBe(1);
+        expect(await mm.write(stack - 4097n, Uint8Array.of(1))).toBe(0);
+      },
+      { stackLimit: pages(3) },
+    ));
 
   it("a guard page ends a CPU's copy where it begins", () =>
     withMm(async (mm) => {

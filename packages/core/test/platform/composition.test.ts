@@ -1,6 +1,12 @@
 /** Machines that cannot be are refused with an errno and the numbers, and leave nothing half done. */
 import { describe, expect, it } from "vitest";
-import { createPlatform, type DevicePlugin, type PlatformOptions, type ServicePlugin } from "../../src/index.js";
+import {
+  createPlatform,
+  type DevicePlugin,
+  IommuError,
+  type PlatformOptions,
+  type ServicePlugin,
+} from "../../src/index.js";
 import { FakePciFunction, fakeIommu } from "../../src/testing/index.js";
 
 const MIB = 0x10_0000;
@@ -59,6 +65,25 @@ describe("Platform.plug", () => {
       await platform.plug(card("0000:01:00.0", "0000:01:00.2"));
     });
     expect(platform.devices.size).toBe(3);
+    expect(await platform.close()).toEqual([]);
+  });
+
+  it("has the IOMMU driver forget a device that no group takes", async () => {
+    const platform = await createPlatform({ iommus: [fakeIommu] });
+    const [iommu] = platform.iommus;
+    const released: string[] = [];
+    const release = iommu.ops.releaseDevice.bind(iommu.ops);
+    iommu.ops.releaseDevice = async (device) => {
+      released.push(device.name);
+      await release(device);
+    };
+    iommu.ops.domainAlloc = () => {
+      throw new IommuError("ENOMEM", "no domain");
+    };
+    await platform.run(async () => {
+      await expect(platform.plug(card("0000:01:00.0"))).rejects.toThrow("ENOMEM");
+    });
+    expect([released, platform.devices.size, platform.groups.all.size]).toEqual([["0000:01:00.0"], 0, 0]);
     expect(await platform.close()).toEqual([]);
   });
 

@@ -174,6 +174,28 @@ describe("__iommu_sva_bind_device", () => {
     });
   });
 
+  it("takes a PASID that is the device's lowest and highest (A9)", async () => {
+    const { run, sva, svaDevice, mm } = machine();
+    await run(async () => {
+      const [first, second] = [await svaDevice(), await svaDevice("0000:02:00.0", { maxPasid: 1 })];
+      const process = mm();
+      expect(await sva.bindDeviceLocked(first, process, IOPF)).toBe(1);
+      expect(await sva.bindDeviceLocked(second, process, IOPF)).toBe(1);
+    });
+  });
+
+  it("answers EINVAL when the device begins to shut down before there is a bond (A8)", async () => {
+    const { run, sva, svaDevice, scheduler, mm } = machine();
+    await run(async () => {
+      const dev = await svaDevice();
+      scheduler.point = (name) => (name === "lock iommu_sva_lock" ? scheduler.yield() : undefined);
+      scheduler.spawn("shutdown", () => sva.iommuSvaDeviceShutdown(dev));
+      await expect(sva.bindDeviceLocked(dev, mm(), IOPF)).rejects.toMatchObject({ code: "EINVAL" });
+      await scheduler.idle();
+      expect(sva.inUse()).toEqual({ bonds: 0, pasids: 0, partials: 0 });
+    });
+  });
+
   it("warns in the log when SVA is not initialised (A8)", async () => {
     const { run, sva, device, kernel, mm } = machine();
     await run(async () => {

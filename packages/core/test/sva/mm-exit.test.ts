@@ -64,6 +64,21 @@ describe("mmu_notifier release", () => {
     });
   });
 
+  it("keeps the PASID once, though the driver cannot detach the device either (C4) (S-10)", async () => {
+    const { run, sva, svaDevice, ops, scheduler, mm } = machine();
+    await run(async () => {
+      const dev = await svaDevice("0000:01:00.0", { mmExit: async () => -1 });
+      const process = mm();
+      await sva.bindDeviceLocked(dev, process, IOPF);
+      ops.fail("mmDetach", "ETIMEDOUT");
+      await process.mmput();
+      expect(sva.inUse().pasids).toBe(1);
+      await sva.iommuSvaDeviceShutdown(dev);
+      await scheduler.idle();
+      expect([sva.inUse().pasids, process.mmCount]).toEqual([0, 0]);
+    });
+  });
+
   it("takes a handler that throws for a device that cannot be stopped, and goes on with the others (C4)", async () => {
     const { run, sva, svaDevice, kernel, ops, scheduler, mm } = machine();
     await run(async () => {
