@@ -316,6 +316,28 @@ describe("interrupts", () => {
     });
   });
 
+  it("by MSI-X reach a doorbell that is mapped once into the window for messages, and no longer than the domain lives", async () => {
+    const pci = new TestFunction(A);
+    const m = await machine({ functions: [pci] });
+    const window = 0x800_0000n;
+    m.ops().reservedRegions = () => [{ start: window, length: 0x10_0000n, type: "sw-msi", prot: 0 }];
+    await m.run(async (task) => {
+      const container = await VfioContainer.open(task);
+      const group = await container.attach(m.group(A));
+      await container.setIommu();
+      const device = await group.device(A);
+      const { pages } = m.domainOf();
+      const { fd } = eventFd(task, m);
+      await device.setIrqs(PciIrq.MSIX, [fd, fd, fd]);
+      expect([0, 1, 2].map((vector) => BigInt(pci.entry(vector)[0]))).toEqual([window, window, window]);
+      expect([...pages]).toEqual([[window, 0xfee0_0000]]);
+      await device.close();
+      await group.unsetContainer();
+      expect(pages.size).toBe(0);
+    });
+    await closeClean(m);
+  });
+
   it("by INTx are masked when they signal and signal again when they are unmasked with the pin still up", async () => {
     await opened(async (device, pci, task, m) => {
       const { event, fd } = eventFd(task, m);

@@ -227,12 +227,12 @@ describe("VFIO_IOMMU_BIND", () => {
   it("unbinds again when the PASID cannot be copied to the user (F31)", async () => {
     const m = await machine();
     await m.run(async (task) => {
-      const { fd } = await containerWith(m, task);
-      const { mm } = task;
-      if (!mm) throw new Error("no mm");
+      const container = await containerWith(m, task);
       const address = await readOnlyPage(task, BIND_SELF());
-      expect(await errnoOf(task.ioctl(fd, VFIO_IOMMU_BIND, address))).toBe("EFAULT");
+      expect(await errnoOf(task.ioctl(container.fd, VFIO_IOMMU_BIND, address))).toBe("EFAULT");
       expect(m.platform.sva.inUse()).toMatchObject({ bonds: 0, pasids: 0 });
+      await container.bind();
+      expect(m.platform.sva.inUse()).toMatchObject({ bonds: 1, pasids: 1 });
     });
     await closeClean(m);
   });

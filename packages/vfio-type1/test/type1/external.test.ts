@@ -366,6 +366,24 @@ describe("emulated devices beside real ones", () => {
     });
   });
 
+  it("are charged once at the border of two runs of memory as well (F20) (V-6)", async () => {
+    await program({}, async ({ m, task, container, device, locked }) => {
+      const { memory: mm } = task;
+      const vaddr = await mm.mmap({ length: PAGES * 4096 });
+      const half = (PAGES / 2) * 4096;
+      await mm.write(vaddr, new Uint8Array(half).fill(1));
+      await memory(task, 1);
+      await mm.write(vaddr + BigInt(half), new Uint8Array(half).fill(1));
+      const iova = 2n * IOVA;
+      await container.mapDma({ iova, vaddr, size: BigInt(PAGES) * PAGE });
+      await device.pinPages(iova + BigInt(half), 1, RW);
+      await container.attach(m.group(A));
+      expect(locked()).toBe(2 * PAGES);
+      await device.unpinPages(iova + BigInt(half), 1);
+      expect(locked()).toBe(2 * PAGES);
+    });
+  });
+
   it("keep their pages when the last real group goes, and the mapping is pinned anew with the next (F20) (F23) (V-6)", async () => {
     await program({}, async ({ m, container, device, locked }) => {
       const pinned = await device.pinPages(IOVA + PAGE, 2, RW);

@@ -24,6 +24,8 @@ describe("IntervalMap", () => {
           const overlaps = ([from, to]: readonly [number, number]) => from <= first + length && to >= first;
           expect(map.find(first, first + length)).toBe(kept.find(overlaps));
         }
+        // Just behind one interval the next is the lowest, wherever its chunk begins.
+        for (const [i, next] of kept.entries()) expect(map.find(i === 0 ? 0 : kept[i - 1][1] + 1, next[0])).toBe(next);
         for (const [first] of kept) map.remove(first);
         expect([...map]).toEqual([]);
         expect(map.find(0, 1_000_000)).toBeUndefined();

@@ -254,6 +254,19 @@ describe("VADDR", () => {
     await closeClean(m);
   });
 
+  it("forgets that an address is invalid with its mapping (F19)", async () => {
+    const m = await machine();
+    await m.run(async (task) => {
+      const container = await containerWith(m, task);
+      const range = { iova: 0n, size: 4n * PAGE };
+      await container.mapDma({ ...range, vaddr: await memory(task, 4) });
+      await container.invalidateVaddr(range);
+      expect(await container.unmapDma(range)).toBe(4n * PAGE);
+      await container.attach(m.group("0000:00:06.0"));
+    });
+    await closeClean(m);
+  });
+
   it("moves the charge to the process that gives the new address (F20, V-7)", async () => {
     const m = await machine();
     await m.run(async (task) => {
