@@ -5,6 +5,7 @@
 import { type InvalidateRequest, join64, type Scheduler, type Tracer, type TranslationPort } from "@iommukit/core";
 import { Atc, type AtcGeometry, type AtcRange } from "./atc.js";
 
+/** Geometry, capabilities and times of the unit. */
 export interface AtsUnitOptions extends AtcGeometry {
   /** Global Invalidate Supported: without it an Invalidate Request is for its own PASID, whatever its Global bit says (10.5.1.2). */
   readonly globalInvalidate: boolean;

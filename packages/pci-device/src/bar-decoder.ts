@@ -1,6 +1,7 @@
 /** Puts a function's memory BARs on the system bus where software has placed them, while its memory space is enabled. */
 import type { PciBar, SystemBus } from "@iommukit/core";
 
+/** The function behind the BARs. */
 export interface BarTarget {
   readonly bdf: string;
   readonly bars: readonly PciBar[];
@@ -15,6 +16,7 @@ export interface BarTarget {
 /** Physical addresses have at most 52 bits. */
 const LIMIT = 2 ** 52;
 
+/** One function's BARs on the bus. */
 export class BarDecoder {
   readonly #attached = new Map<number, { readonly base: number; readonly detach: () => void }>();
 

@@ -35,6 +35,7 @@ const READ_WRITE = Access.READ | Access.WRITE;
 const PERMISSIONS = READ_WRITE | Access.EXEC;
 const NOTHING = new Uint8Array(0);
 
+/** `DmaEngine` drives it. */
 export class DmaTransfer {
   pasid: number = NO_PASID;
   access = 0;

@@ -6,6 +6,7 @@ const LOW_LIMIT = 0xfe00_0000;
 const HIGH_BASE = 0x40_0000_0000;
 const IO_BASE = 0xc000;
 
+/** Addresses are given out upwards, each aligned to the BAR's size. */
 export class MmioWindow {
   #low = LOW_BASE;
   #high: number;

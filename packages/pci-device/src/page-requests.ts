@@ -36,6 +36,7 @@ export type PageRequestOutcome =
   /** Reset of the interface or of the function. */
   | "cancelled";
 
+/** Time-out, and what responses have to carry. */
 export interface PageRequestOptions {
   /** Nanoseconds after which a group is given up; 0: never. */
   readonly timeout: number;

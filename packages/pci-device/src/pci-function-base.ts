@@ -15,6 +15,7 @@ import type { CapabilityOffsets } from "./build-config.js";
 import type { ConfigReset, ConfigSpace } from "./config-space.js";
 import type { PciBridge } from "./pci-bridge.js";
 
+/** PciDevice and PciBridge derive from it. */
 export abstract class PciFunctionBase implements PciFunction {
   readonly segment: number;
   /** Changes when software renumbers the bus. */

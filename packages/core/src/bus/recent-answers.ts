@@ -4,6 +4,7 @@
  */
 const SLOT_BITS = 6;
 
+/** One slot. */
 export interface RecentAnswer {
   /** Whose it is; -1 when it does not count. */
   sid: number;
@@ -16,6 +17,7 @@ export function recentSlot(sid: number, pasid: number): number {
   return Math.imul(sid ^ (pasid << 12), 0x9e37_79b1) >>> (32 - SLOT_BITS);
 }
 
+/** The slots of one chip. */
 export class RecentAnswers<T extends RecentAnswer> {
   /** By `recentSlot`. */
   readonly slots: readonly T[];

@@ -1,5 +1,6 @@
 /** Credentials and resource limits of a task. */
 
+/** Those that something here asks for. */
 export type Capability = "CAP_SYS_RAWIO" | "CAP_IPC_LOCK" | "CAP_SYS_PTRACE" | "CAP_SYS_ADMIN";
 
 /** Who a task is, for the ptrace rule and capability checks. */

@@ -22,6 +22,7 @@ export interface TableEntryFormat {
   readonly addressHi: number;
 }
 
+/** For walkers of four levels and more. */
 export abstract class UpperTables {
   /** The memory that all tables of the walk have to be in. */
   window = NO_WINDOW;

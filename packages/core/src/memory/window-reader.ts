@@ -6,6 +6,7 @@ import type { MemoryWindow } from "./physical-memory.js";
 
 const NO_WORDS: Int32Array = new Int32Array(0);
 
+/** For chips' walkers, on a memory that has windows. */
 export abstract class WindowReader {
   protected words: Int32Array = NO_WORDS;
   protected windowFirst = 0;

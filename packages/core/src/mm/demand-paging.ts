@@ -15,6 +15,7 @@ import type { ResidentPage } from "./resident-pages.js";
 import type { Vma } from "./vma.js";
 import { VmaList } from "./vma-list.js";
 
+/** What the simulated processes of a platform share. */
 export interface SimulatedEnvironment extends MmEnvironment {
   readonly bus: SystemBus;
   readonly frames: Frames;
@@ -31,6 +32,7 @@ const STACK_GUARD_GAP = 256;
 
 const WRITTEN = PageFlag.WRITE | PageFlag.DIRTY | PageFlag.ACCESSED;
 
+/** What AddressSpace stands on. */
 export abstract class DemandPaging extends MmStruct {
   readonly vmaList = new VmaList();
 

@@ -17,10 +17,12 @@ import { PageFlag, type PageTableFormat } from "./page-table/page-table.js";
 import type { TableEnvironment, TableWriter } from "./page-table/table-writer.js";
 import { type ResidentPage, ResidentPages } from "./resident-pages.js";
 
+/** TableEnvironment, and who runs what has to wait. */
 export interface MappingsEnvironment extends TableEnvironment {
   readonly scheduler: Scheduler;
 }
 
+/** One address space's residents, tables and notifiers. */
 export class Mappings {
   readonly pages = new ResidentPages();
   readonly notifiers: NotifierList;

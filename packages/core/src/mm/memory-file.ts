@@ -5,6 +5,7 @@ import { type Backing, unmapMappingRange } from "./backing.js";
 import type { Frames } from "./frames.js";
 import type { Vma } from "./vma.js";
 
+/** Where a file's pages come from. */
 export interface FileEnvironment {
   readonly frames: Frames;
   readonly bus: SystemBus;

@@ -28,6 +28,7 @@ export interface MmEnvironment extends MappingsEnvironment {
   nextMmId(): number;
 }
 
+/** For an `Mm` of one's own: a subclass says where pages come from. */
 export abstract class MmStruct implements Mm {
   readonly id: number;
   lockedVm = 0;

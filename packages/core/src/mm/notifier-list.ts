@@ -9,6 +9,7 @@ import type { Mm } from "./mm.js";
 import type { MmuNotifier } from "./mmu-notifier.js";
 import { addressOf } from "./page-number.js";
 
+/** Calls them in the order in which they registered. */
 export class NotifierList {
   readonly #notifiers = new Set<MmuNotifier>();
   #released = false;

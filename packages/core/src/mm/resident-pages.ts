@@ -5,6 +5,7 @@
  */
 import { BLOCK_PAGES, blockOf } from "./page-number.js";
 
+/** A page, or a block, and its PageFlag bits. */
 export interface ResidentPage {
   pa: number;
   /** PageFlag bits as software set them; hardware's access and dirty updates are in the tables. */
@@ -18,6 +19,7 @@ interface Region {
   block: boolean;
 }
 
+/** By page number. */
 export class ResidentPages {
   readonly #regions = new Map<number, Region>();
   #size = 0;

@@ -1,6 +1,7 @@
 /** The mappings of an address space, lowest first, without overlap. */
 import type { Vma } from "./vma.js";
 
+/** Found by address or range. */
 export class VmaList {
   readonly #vmas: Vma[] = [];
 

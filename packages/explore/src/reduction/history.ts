@@ -25,6 +25,7 @@ export interface Doubts {
   fold(into: Hash, actors: ReadonlyMap<Actor, Hash>): void;
 }
 
+/** Of one run. */
 export class History {
   /** What is there before the run, by name. */
   readonly #spots = new Map<number, Spot>();

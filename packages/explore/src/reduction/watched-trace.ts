@@ -35,6 +35,7 @@ interface Event {
   readonly spots: readonly Spot[];
 }
 
+/** Takes the trace's `onEmit`. */
 export function watchTrace(history: History, trace: Tracer, checkers: readonly Checker[] = []): void {
   const known = new Map<TraceName, Event>();
   const learn = (name: TraceName): Event => {

@@ -40,6 +40,7 @@ export const Smmuv3DriverOptions = token<Smmuv3DriverOptions>("Smmuv3DriverOptio
 /** ARM_SMMU_POLL_TIMEOUT_US: one second, in nanoseconds. */
 const POLL_TIMEOUT = 1_000_000_000;
 
+/** One instance's. */
 @injectable()
 export class DriverContext {
   constructor(

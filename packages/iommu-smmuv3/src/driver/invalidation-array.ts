@@ -5,6 +5,7 @@
  */
 export const InvalidationType = { S1_ASID: 0, S2_VMID: 1, S2_VMID_S1_CLEAR: 2, ATS: 3, ATS_FULL: 4 } as const;
 
+/** One tag or ATC to invalidate, and how many share it. */
 export interface InvalidationItem {
   /** InvalidationType. */
   readonly type: number;
@@ -31,6 +32,7 @@ function counted({ type, id, ssid }: InvalidationItem, users: number): Counted {
   return { type, id, ssid, users };
 }
 
+/** One domain's items. */
 export class InvalidationArray {
   #items: readonly Counted[] = [];
 

@@ -153,6 +153,7 @@ const CACHEABLE = { NONE: 0, WRITE_BACK: 1 } as const;
 const TG0: Readonly<Record<Granule, number>> = { 4096: 0, 16384: 2, 65536: 1 };
 const TG1: Readonly<Record<Granule, number>> = { 4096: 2, 16384: 1, 65536: 3 };
 
+/** What goes into the CD: TCR's fields and MAIR. */
 export function stageOneControl({ config, granule, ias, oas }: PageTableGeometry): StageOneControl {
   const { coherentWalk, quirks } = config;
   const outer = (quirks & PageTableQuirk.ARM_OUTER_WBWA) !== 0;
@@ -166,6 +167,7 @@ export function stageOneControl({ config, granule, ias, oas }: PageTableGeometry
   };
 }
 
+/** What goes into the STE: VTCR's fields. */
 export function stageTwoControl({ config, granule, ias, oas, startLevel }: PageTableGeometry): StageTwoControl {
   const { coherentWalk } = config;
   const cacheable = coherentWalk ? CACHEABLE.WRITE_BACK : CACHEABLE.NONE;

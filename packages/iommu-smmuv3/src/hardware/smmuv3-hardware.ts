@@ -42,6 +42,7 @@ import { Transaction } from "./transaction.js";
 import { TranslationCache } from "./translation-cache.js";
 import { Translator } from "./translator.js";
 
+/** For a chip without its driver. */
 export interface Smmuv3HardwareOptions {
   /** The unit's name in the trace: "smmuv3". */
   readonly name: string;

@@ -28,10 +28,12 @@ export function alignedRange(start: bigint, end: bigint): AlignedRange {
   return { address: (start >> shift) << shift, mask };
 }
 
+/** cc_inv_dsc (6.5.2.1). */
 export function contextInvalidate(granularity: "global" | "domain" | "device", did = 0, sid = 0): Descriptor {
   return Qi.CONTEXT_CACHE_INVALIDATE.encode({ TYPE: "contextCache", G: granularity, DID: did, SID: sid });
 }
 
+/** pc_inv_dsc (6.5.2.2). */
 export function pasidCacheInvalidate(granularity: "global" | "domain" | "pasid", did = 0, pasid = 0): Descriptor {
   return Qi.PASID_CACHE_INVALIDATE.encode({ TYPE: "pasidCache", G: granularity, DID: did, PASID: pasid });
 }
@@ -42,6 +44,7 @@ export interface Drain {
   readonly DRD: boolean;
 }
 
+/** iotlb_inv_dsc of a domain or all (6.5.2.3). */
 export function iotlbInvalidate(drain: Drain, granularity: "global" | "domain", did = 0): Descriptor {
   return Qi.IOTLB_INVALIDATE.encode({ TYPE: "iotlb", G: granularity, DW: drain.DWD, DR: drain.DRD, DID: did });
 }
@@ -61,6 +64,7 @@ export function iotlbInvalidatePages(drain: Drain, did: number, range: AlignedRa
   return withRange(Qi.IOTLB_INVALIDATE, words, range, leafOnly);
 }
 
+/** p_iotlb_inv_dsc of a range within a PASID (6.5.2.4). */
 export function pasidIotlbInvalidatePages(
   did: number,
   pasid: number,
@@ -90,6 +94,7 @@ function withRange(
   return words;
 }
 
+/** p_iotlb_inv_dsc of a whole PASID (6.5.2.4). */
 export function pasidIotlbInvalidate(did: number, pasid: number): Descriptor {
   return Qi.PASID_IOTLB_INVALIDATE.encode({ TYPE: "pasidIotlb", G: "pasid", DID: did, PASID: pasid });
 }
@@ -131,11 +136,13 @@ function sized({ address, mask }: AlignedRange): { readonly address: bigint; rea
   return { address: (address & ~((1n << BigInt(mask + PAGE_SHIFT)) - 1n)) | ones, size: true };
 }
 
+/** dev_tlb_inv_dsc (6.5.2.5). */
 export function deviceTlbInvalidate(device: DeviceTlbTarget, range: AlignedRange): Descriptor {
   const words = Qi.DEVICE_TLB_INVALIDATE.encode({ TYPE: "deviceTlb" });
   return aimed(Qi.DEVICE_TLB_INVALIDATE, words, device, range);
 }
 
+/** p_dev_tlb_inv_dsc (6.5.2.6). */
 export function pasidDeviceTlbInvalidate(device: DeviceTlbTarget, pasid: number, range: AlignedRange): Descriptor {
   const words = Qi.PASID_DEVICE_TLB_INVALIDATE.encode({ TYPE: "pasidDeviceTlb", PASID: pasid });
   return aimed(Qi.PASID_DEVICE_TLB_INVALIDATE, words, device, range);
@@ -152,6 +159,7 @@ export function fence(): Descriptor {
   return Qi.INVALIDATION_WAIT.encode({ TYPE: "wait", FN: true });
 }
 
+/** Where a wait descriptor writes that all before it is done. */
 export interface WaitStatus {
   readonly address: number;
   readonly data: number;
@@ -159,10 +167,12 @@ export interface WaitStatus {
   readonly drain: boolean;
 }
 
+/** inv_wait_dsc that writes a status. */
 export function waitWithStatus({ address, data, drain }: WaitStatus): Descriptor {
   return Qi.INVALIDATION_WAIT.encode({ TYPE: "wait", SW: true, PD: drain, SDATA: data, SADDR: address });
 }
 
+/** Answer to a page request group. */
 export interface GroupResponse {
   readonly rid: number;
   readonly pasid: number | undefined;
@@ -172,6 +182,7 @@ export interface GroupResponse {
   readonly last: boolean;
 }
 
+/** page_grp_resp_dsc. */
 export function pageGroupResponse({ rid, pasid, prgi, code, last }: GroupResponse): Descriptor {
   return Qi.PAGE_GROUP_RESPONSE.encode({
     TYPE: "pageGroupResponse",

@@ -11,6 +11,7 @@ import type { Unit } from "./unit.js";
 const INTERRUPT_FAULTS = 0x20;
 const SCALABLE_FAULTS = 0x30;
 
+/** One unit's. */
 export class FaultHandler {
   readonly #interrupt: EventInterrupt;
 

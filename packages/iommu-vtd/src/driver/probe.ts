@@ -6,8 +6,10 @@ import { hi32, IommuError, lo32, type Mmio } from "@iommukit/core";
 import { AddressWidth, bitsOfLevels, levelsOf } from "../spec/page-table.js";
 import { CAP, ECAP } from "../spec/registers.js";
 
+/** Which tables MAP and UNMAP write. */
 export type Stage = "first" | "second";
 
+/** What the driver has made of CAP and ECAP. */
 export interface Features {
   readonly cap: ReturnType<typeof CAP.decode>;
   readonly ecap: ReturnType<typeof ECAP.decode>;
@@ -28,6 +30,7 @@ export interface Features {
   readonly pasidBits: number;
 }
 
+/** The command line's part. */
 export interface ProbeOptions {
   /** "legacy" keeps a unit that can do scalable mode in legacy mode (intel_iommu=sm_off). */
   readonly mode?: "legacy" | "scalable";

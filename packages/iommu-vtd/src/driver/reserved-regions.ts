@@ -27,6 +27,7 @@ const INTERRUPT_WINDOW: ReservedRegion = {
   prot: 0,
 };
 
+/** @param memory RMRRs of all devices; those of `rid` count */
 export function reservedRegions(rid: number, memory: readonly ReservedMemory[]): ReservedRegion[] {
   const direct = memory
     .filter((region) => region.rid === rid)

@@ -37,6 +37,7 @@ import { TranslationLookup } from "./translation-lookup.js";
 
 const { OK } = TranslationStatus;
 
+/** For a unit without its driver. */
 export interface VtdHardwareOptions {
   /** Unique on the platform: "vtd", "vtd.1". */
   readonly name: string;

@@ -219,6 +219,7 @@ function eventRegisters<const P extends string>(prefix: P, offset: number, secti
   };
 }
 
+/** What FE, IE and PE are. */
 export type EventRegisters = ReturnType<typeof eventRegisters>;
 
 /** FECTL, FEDATA, FEADDR, FEUADDR. */
@@ -417,6 +418,8 @@ const IOTLB_AT_ZERO = register(
 export function iotlbRegisters(iro: number) {
   return { IVA: relocated(IVA_AT_ZERO, iro * 16), IOTLB: relocated(IOTLB_AT_ZERO, iro * 16 + 8) };
 }
+
+/** Of one unit, at the place that its ECAP gives. */
 export type IotlbRegisters = ReturnType<typeof iotlbRegisters>;
 
 /** One 64-bit half of the 128-bit fault record as a register's fields. */
@@ -437,6 +440,8 @@ export function frcdRegisters(fro: number, count: number) {
     };
   });
 }
+
+/** One fault recording register. */
 export type FrcdRegisters = ReturnType<typeof frcdRegisters>[number];
 
 /** Registers whose place is the same on every unit. */
@@ -478,4 +483,6 @@ export function unitRegisters(fro: number, records: number, iro: number) {
   const end = Math.max(...all.map(({ offset, bytes }) => offset + bytes));
   return { frcd, iotlbs, all, size: Math.ceil(end / 4096) * 4096 };
 }
+
+/** All registers of a unit with its capabilities. */
 export type UnitRegisters = ReturnType<typeof unitRegisters>;

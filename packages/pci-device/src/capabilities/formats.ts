@@ -37,6 +37,7 @@ export interface FormatContext {
   readonly lanes: number;
 }
 
+/** One capability: which tables stand where in it. */
 export interface CapabilityFormat {
   /** Short name, as Linux and lspci abbreviate it. */
   readonly name: string;

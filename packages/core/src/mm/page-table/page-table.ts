@@ -1,5 +1,6 @@
 /** A process's page table in simulated RAM, in a real format. IOMMU drivers bind its root; hardware walks it. */
 
+/** The formats that `mm.pageTable` knows. */
 export type PageTableFormat = "vmsav8-64" | "x86-64";
 
 /** What a driver needs to point hardware at the table. */
