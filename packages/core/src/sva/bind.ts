@@ -56,8 +56,6 @@ export class Binder {
         `flags 0x${flags.toString(16)}: ${dev.name} was initialised with 0x${param.features.toString(16)}`,
       );
     }
-    // iommu_attach_device_pasid: until the reset is over the device is on no domain.
-    if (dev.group?.resetting.has(dev)) throw new IommuError("EBUSY", `${dev.name} is being reset`);
     const { ops } = domain;
     if (!canBind(ops)) throw new IommuError("ENODEV", `${ops.name} cannot share address spaces`);
     return { domain, ops, param };
@@ -85,13 +83,23 @@ export class Binder {
       return existing;
     }
     const ioMm = this.#ioMm(dev, param, mm, flags);
-    if (this.kernel.allocationFails("iommu_bond")) {
+    try {
+      this.#mayAttach(dev);
+    } catch (refusal) {
       this.ioMms.put(ioMm);
-      throw new IommuError("ENOMEM", `no memory for a bond of ${dev.name}`);
+      throw refusal;
     }
     const bond = new BondRecord(this.kernel, ioMm, dev, domain, ops, param, drvdata);
     this.bonds.link(bond);
     return bond;
+  }
+
+  /** What keeps only those out whose address space is not bound yet: they need a bond, and iommu_attach_device_pasid. */
+  #mayAttach(dev: Device): void {
+    if (this.kernel.allocationFails("iommu_bond"))
+      throw new IommuError("ENOMEM", `no memory for a bond of ${dev.name}`);
+    // Until the reset is over the device is on no domain.
+    if (dev.group?.resetting.has(dev)) throw new IommuError("EBUSY", `${dev.name} is being reset`);
   }
 
   #bondOf(dev: Device, mm: Mm): BondRecord | undefined {

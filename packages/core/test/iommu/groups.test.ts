@@ -241,6 +241,7 @@ describe("pci_dev_reset_iommu_prepare and _done (I12, L-23)", () => {
         await expect(groups.attachGroup(domain, group)).rejects.toMatchObject({ code });
         await expect(groups.claimDmaOwner(group, "vfio")).rejects.toMatchObject({ code });
         await expect(sva.bindDeviceLocked(device, mm(), IOPF)).rejects.toMatchObject({ code });
+        await expect(sva.bindDeviceLocked(device, bound, IOPF)).rejects.toMatchObject({ code: "EEXIST" });
         await expect(sva.iommuSvaDeviceInit(other, IOPF, 0)).rejects.toMatchObject({ code });
         await expect(groups.whileReset([device], (again) => again())).rejects.toMatchObject({ code });
         // The refused reset has not ended the one that runs.

@@ -92,6 +92,31 @@ describe("iommu_sva_bind_device in mainline", () => {
     });
   });
 
+  it("asks for the PASID, then for the handle, then for the reset: who is bound already gets one more user (A13) (I12)", async () => {
+    const { run, sva, svaDevice, kernel, mm } = mainline();
+    await run(async () => {
+      const dev = await svaDevice();
+      const narrow = await svaDevice("0000:02:00.0", { maxPasid: 1 });
+      const first = mm();
+      const second = mm();
+      await sva.bindDeviceLocked(dev, first, IOPF);
+      // iommu_sva_bind_device: iommu_alloc_mm_data, iommu_attach_handle_get, kzalloc, iommu_attach_device_pasid.
+      dev.group?.resetting.add(dev);
+      narrow.group?.resetting.add(narrow);
+      const handle = await sva.iommuSvaBindHandle(dev, first);
+      expect([handle.pasid, handle.users]).toEqual([1, 2]);
+      await expect(sva.bindDeviceLocked(dev, second, IOPF)).rejects.toThrow("EBUSY");
+      await expect(sva.bindDeviceLocked(narrow, second, IOPF)).rejects.toThrow("EOVERFLOW");
+      kernel.allocationFails = (what) => what === "iommu_bond";
+      await expect(sva.bindDeviceLocked(dev, second, IOPF)).rejects.toThrow("ENOMEM");
+      expect([handle.users, sva.inUse().bonds]).toEqual([2, 1]);
+      // The process has kept the PASID that it got for nothing.
+      kernel.allocationFails = () => false;
+      dev.group?.resetting.clear();
+      expect(await sva.bindDeviceLocked(dev, second, IOPF)).toBe(2);
+    });
+  });
+
   it("never gives PASID 0, whatever the device takes (D5)", async () => {
     const { run, sva, svaDevice, scheduler, mm } = mainline();
     await run(async () => {
