@@ -54,8 +54,8 @@ export class Aliases {
 
   async #add(rid: number, { device }: DeviceInfo): Promise<Alias> {
     const alias: Alias = { info: new DeviceInfo(device, rid), users: new Set() };
-    this.#aliases.set(rid, alias);
     await this.attachment.add(alias.info, 0);
+    this.#aliases.set(rid, alias);
     return alias;
   }
 

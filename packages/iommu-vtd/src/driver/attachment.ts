@@ -98,10 +98,14 @@ export class Attachment {
     await this.invalidation.scalableContextChanged(info, domain && domain.type !== "blocked" ? [domain.did] : []);
   }
 
-  /** @throws IommuError EINVAL the domain is snooped for good and the unit cannot; ENOSPC no domain-id left */
+  /**
+   * @throws IommuError EINVAL the domain is snooped for good and the unit cannot; ENOSPC no domain-id left; ENOMEM. The function
+   *   stays where it is then
+   */
   async attach(domain: VtdDomain, info: DeviceInfo): Promise<void> {
     if (domain.snoop && !this.unit.features.ecap.SC)
       throw new IommuError("EINVAL", `${info.device.name}: domain ${domain.id} enforces cache coherency, ECAP.SC = 0`);
+    if (domain.type !== "blocked") this.#prepare(info);
     const needsId = domain.devices.size === 0 && domain.table !== undefined;
     const did = needsId ? this.ids.alloc() : domain.did;
     if (info.domain) await this.detach(info);
@@ -117,6 +121,12 @@ export class Attachment {
       await this.root.create(info.rid, this.#legacyContext(domain, info));
       await this.invalidation.contextCreated(info, did);
     }
+  }
+
+  /** Makes the tables of the function's entry. @throws IommuError ENOMEM */
+  #prepare(info: DeviceInfo): void {
+    if (this.unit.features.scalable) pasidTableOf(info).entryOf(info.ridPasid);
+    else this.root.entryOf(info.rid);
   }
 
   async detach(info: DeviceInfo): Promise<void> {

@@ -169,7 +169,13 @@ export class VtdDriver implements IommuOps, SvaOps {
         () => this.flushIotlbAll(domain),
         this.options.flushQueue,
       );
-    if (domain.type !== "unmanaged") this.#mapReservedMemory(domain, dev);
+    if (domain.type === "unmanaged") return domain;
+    try {
+      this.#mapReservedMemory(domain, dev);
+    } catch (error) {
+      this.domainFree(domain);
+      throw error;
+    }
     return domain;
   }
 
@@ -208,8 +214,15 @@ export class VtdDriver implements IommuOps, SvaOps {
 
   async attachDev(domain: IommuDomain, dev: Device): Promise<void> {
     const { attachment, aliases } = this.#on;
-    await attachment.attach(domain as VtdDomain, infoOf(dev));
-    await aliases.attached(infoOf(dev));
+    const info = infoOf(dev);
+    await attachment.attach(domain as VtdDomain, info);
+    try {
+      await aliases.attached(info);
+    } catch (error) {
+      await aliases.detached(info);
+      await attachment.detach(info);
+      throw error;
+    }
   }
 
   async detachDev(domain: IommuDomain, dev: Device): Promise<void> {
