@@ -196,7 +196,23 @@ describe("every command", () => {
     expect(out).toBe("");
   });
 
-  it.each(["{}", "null", "[]", "[null]", "[{}]", '[{"task":{}}]', "no JSON"])(
+  const task = { scenario: "exit-detach", backend: "vtd", variants: [], search: { kind: "random" } };
+  const counts = { schedules: 1, milliseconds: 1 };
+  const found = { schedule: "1:1", found: 1, shrunk: 1, findings: [{ rule: "leak", what: "a page" }] };
+  const broken = [
+    { task, schedules: 1 },
+    { task: { ...task, search: null }, ...counts },
+    { task: { ...task, search: { kind: "other" } }, ...counts },
+    { task: { ...task, scenario: "another version's" }, ...counts },
+    { task: { ...task, backend: "amd-vi" }, ...counts },
+    { task: { ...task, variants: ["L-999"] }, ...counts },
+    { task, ...counts, discovery: {} },
+    { task, ...counts, discovery: { ...found, schedule: "x" } },
+    { task, ...counts, discovery: { ...found, findings: [] } },
+    { task, ...counts, discovery: { ...found, findings: [null] } },
+  ].map((result) => JSON.stringify([result]));
+
+  it.each(["{}", "null", "[]", "[null]", "[{}]", '[{"task":{}}]', "no JSON", ...broken])(
     "explore --merge refuses %s, which is no output of explore",
     async (text) => {
       expect(await main(["explore", "--merge", file(text)])).toBe(2);

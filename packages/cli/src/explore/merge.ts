@@ -1,24 +1,47 @@
 /** Parts of a campaign put together: what is the same but for the shard is one. */
 import { readFileSync } from "node:fs";
+import { KNOWN_VARIANTS } from "@iommukit/core";
+import { type Finding, parseSchedule } from "@iommukit/explore";
 import { UsageError } from "../errors.js";
-import type { TaskResult } from "./task.js";
+import { SCENARIOS } from "./scenarios/index.js";
+import { backendsOf, type Task, type TaskResult } from "./task.js";
 
 /** The output of `explore --json`. @throws UsageError */
 export function readResults(file: string): readonly TaskResult[] {
+  const refuse = (why: string) => new UsageError(`${file} is no output of explore --json: ${why}`);
   let parts: unknown;
   try {
     parts = JSON.parse(readFileSync(file, "utf8"));
+    if (Array.isArray(parts) && parts.length > 0 && parts.every(isResult)) return parts;
   } catch (error) {
-    throw new UsageError(`${file} is no output of explore --json: ${(error as Error).message}`);
+    throw refuse((error as Error).message);
   }
-  if (!Array.isArray(parts) || parts.length === 0 || !parts.every(isResult))
-    throw new UsageError(`${file} is no output of explore --json: results with a task and schedules are wanted`);
-  return parts;
+  throw refuse("results with a task of this version's scenarios, schedules and milliseconds are wanted");
 }
 
 function isResult(part: unknown): part is TaskResult {
-  const { task, schedules } = (part ?? {}) as Partial<TaskResult>;
-  return typeof task?.scenario === "string" && typeof task.search === "object" && typeof schedules === "number";
+  const { task, schedules, milliseconds, discovery } = (part ?? {}) as Partial<TaskResult>;
+  const counted = typeof schedules === "number" && typeof milliseconds === "number";
+  return counted && isTask(task) && (discovery === undefined || isDiscovery(discovery));
+}
+
+/** On a machine that is here: what was found is played again. */
+function isTask({ scenario, backend, variants, search }: Partial<Task> = {}): boolean {
+  const definition = SCENARIOS.find(({ name }) => name === scenario);
+  if (!definition || !backendsOf(definition).some((name) => name === backend)) return false;
+  const known = Array.isArray(variants) && variants.every((name) => Object.hasOwn(KNOWN_VARIANTS, String(name)));
+  return known && ["exhaustive", "random"].includes(search?.kind ?? "");
+}
+
+function isDiscovery({ schedule, findings, shrunk }: NonNullable<Partial<TaskResult["discovery"]>>): boolean {
+  if (typeof schedule !== "string" || typeof shrunk !== "number") return false;
+  parseSchedule(schedule);
+  return Array.isArray(findings) && findings.length > 0 && findings.every(isFinding);
+}
+
+function isFinding(finding: unknown): boolean {
+  const { rule, what } = (finding ?? {}) as Partial<Finding>;
+  return typeof rule === "string" && typeof what === "string";
 }
 
 /** Sums schedules and time; of several discoveries the shortest schedule stays. */
