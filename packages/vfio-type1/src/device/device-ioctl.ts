@@ -38,7 +38,7 @@ export async function deviceIoctl(target: VfioDevice, task: Task, request: numbe
     case VFIO_DEVICE_IOEVENTFD:
       return target.ioEventFds.set(task, arg);
     case VFIO_DEVICE_FEATURE:
-      return deviceFeature(group.vfio.profile.features, arg);
+      return deviceFeature(group.vfio.profile.features, target.lowPower, task, arg);
     default:
       throw new IommuError("ENOTTY", `a device has no ioctl ${hex(request)}`);
   }

@@ -66,7 +66,8 @@ function bytesOf(data: bigint, width: number): Uint8Array {
   return bytes.subarray(0, width);
 }
 
-function eventOf(task: Task, fd: number): EventFd {
+/** eventfd_ctx_fdget. @throws IommuError EBADF no such descriptor, EINVAL no eventfd */
+export function eventOf(task: Task, fd: number): EventFd {
   const { ops } = task.fds.get(fd);
   if (!(ops instanceof EventFd)) throw new IommuError("EINVAL", `descriptor ${fd} is ${ops.name}, not an eventfd`);
   return ops;

@@ -23,6 +23,7 @@ import type { VfioGroup } from "../group.js";
 import { deviceIoctl } from "./device-ioctl.js";
 import { IoEventFds } from "./io-event-fds.js";
 import { DeviceIrqs } from "./irqs.js";
+import { LowPower } from "./low-power.js";
 import { DeviceRegions } from "./regions.js";
 import { resourcesOf } from "./resources.js";
 import { VirtualConfig } from "./virtual-config.js";
@@ -35,6 +36,7 @@ export class VfioDevice {
   readonly ioEventFds: IoEventFds;
   readonly regions: DeviceRegions;
   readonly config: VirtualConfig;
+  readonly lowPower: LowPower;
   readonly #closed: WaitQueue;
   /** Open files and mapped BARs. */
   #users = 0;
@@ -67,6 +69,7 @@ export class VfioDevice {
       functionLevelReset: async () => void (await this.#tryReset()),
     });
     this.regions = new DeviceRegions(pci, resources, this.config, this.irqs.msix);
+    this.lowPower = new LowPower(device.name, (body) => this.unmapped(body));
     this.#closed = new WaitQueue(vfio.scheduler, `vfio ${device.name} to be closed`);
   }
 
@@ -88,8 +91,8 @@ export class VfioDevice {
     return {
       name: `anon_inode:[vfio-device] ${this.device.name}`,
       ioctl: (task, request, arg) => this.#ioctl(task, request, arg),
-      read: async (_task, into, position) => this.#present().read(into, position),
-      write: async (_task, bytes, position) => this.#present().write(bytes, position),
+      read: async (_task, into, position) => this.#awake().read(into, position),
+      write: async (_task, bytes, position) => this.#awake().write(bytes, position),
       mmap: (_task, offset, length, _write, shared) => this.#map(offset, length, shared),
       release: () => this.#put(),
     };
@@ -112,6 +115,7 @@ export class VfioDevice {
   }
 
   #release(): void {
+    this.lowPower.exit();
     this.irqs.disableAll();
     this.ioEventFds.clear();
     this.#stopDma();
@@ -126,8 +130,14 @@ export class VfioDevice {
     return this.regions;
   }
 
+  #awake(): DeviceRegions {
+    const regions = this.#present();
+    this.lowPower.used();
+    return regions;
+  }
+
   async #ioctl(task: Task, request: number, arg: UserPointer): Promise<number> {
-    this.#present();
+    this.#awake();
     return deviceIoctl(this, task, request, arg);
   }
 
@@ -138,7 +148,7 @@ export class VfioDevice {
     this.#get();
     let open = true;
     let revoke: (() => Promise<void>) | undefined;
-    const gone = () => this.#removed || this.#revoking > 0 || !this.config.memoryEnabled;
+    const gone = () => this.#removed || this.#revoking > 0 || this.lowPower.engaged || !this.config.memoryEnabled;
     return {
       page: (at) => (gone() || at >= Math.ceil(length / PAGE_SIZE) * PAGE_SIZE ? undefined : address + at),
       mapped: (how) => {

@@ -117,6 +117,16 @@ export const Feature = layout(
   { argsz: u32(0, "8 and the data"), flags: u32(4, "number of the feature, GET, SET, PROBE") },
 );
 
+export const LowPowerWakeup = layout(
+  {
+    name: "vfio_device_low_power_entry_with_wakeup",
+    bits: 64,
+    spec: SPEC,
+    summary: "data of VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP",
+  },
+  { wakeup_eventfd: u32(0, "eventfd to signal when the kernel wakes the device"), reserved: pad(4, 4) },
+);
+
 export const HotReset = layout(
   { name: "vfio_pci_hot_reset", bits: 96, spec: SPEC, summary: "VFIO_DEVICE_PCI_HOT_RESET; then group descriptors" },
   { argsz: u32(0, "12 and the descriptors"), flags: u32(4, "none"), count: u32(8, "descriptors") },

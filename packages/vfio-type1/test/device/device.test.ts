@@ -23,6 +23,7 @@ import {
   VFIO_DEVICE_GET_REGION_INFO,
   VFIO_DEVICE_IOEVENTFD,
   VFIO_DEVICE_SET_IRQS,
+  VFIO_GROUP_GET_DEVICE_FD,
   VFIO_IOMMU_MAP_DMA,
   VFIO_IOMMU_UNMAP_DMA,
   VfioContainer,
@@ -53,6 +54,15 @@ async function opened(
 function eventFd(task: Task, m: Awaited<ReturnType<typeof machine>>) {
   const event = new EventFd(m.platform.scheduler, 0, true);
   return { event, fd: task.fds.install(new OpenFile(event, O.RDWR)) };
+}
+
+const SET = 1 << 17;
+const PROBE = 1 << 18;
+const [ENTRY, WITH_WAKEUP, EXIT] = [3, 4, 5];
+
+function feature(task: Task, device: { readonly fd: number }, flags: number, fd = 0, argsz = 16) {
+  const arg = new Uint8Array(new Int32Array([argsz, flags, fd, 0]).buffer);
+  return errnoOf(task.ioctl(device.fd, VFIO_DEVICE_FEATURE, arg));
 }
 
 describe("a device's regions", () => {
@@ -223,6 +233,22 @@ describe("a BAR in a program's memory", () => {
       await command(device, 2);
       expect([await load(), await load(child.mm as AddressSpace)]).toEqual([0x77, 0x77]);
       await child.exit();
+    });
+  });
+
+  it("goes while the device sleeps, until it is told to wake up (vfio_pci_runtime_pm_entry)", async () => {
+    await opened(async (device, pci, task, m) => {
+      const { load } = await mapped(device, pci, task, m);
+      expect(await load()).toBe(0x77);
+      expect(await feature(task, device, ENTRY | SET, 0, 8)).toBe("success");
+      expect(await load()).toBeUndefined();
+      expect(await feature(task, device, ENTRY | SET)).toBe("EINVAL");
+      // A system call wakes it for as long as it takes.
+      expect((await device.read(0, 0, 1))[0]).toBe(0x77);
+      expect(await load()).toBeUndefined();
+      expect(await feature(task, device, EXIT | SET, 0, 8)).toBe("success");
+      expect(await feature(task, device, EXIT | SET)).toBe("success");
+      expect(await load()).toBe(0x77);
     });
   });
 
@@ -528,6 +554,50 @@ describe("the rest of a device", () => {
       },
       { profile },
     );
+  });
+
+  describe("sleeps (vfio_pci_runtime_pm_entry)", () => {
+    it("until the kernel wakes it for a system call, and signals the eventfd", async () => {
+      await opened(async (device, _pci, task, m) => {
+        const { event, fd } = eventFd(task, m);
+        const signals: number[] = [];
+        event.onSignal(() => void signals.push(0));
+        expect(await feature(task, device, WITH_WAKEUP | SET, fd)).toBe("success");
+        expect(signals.length).toBe(0);
+        await device.info();
+        expect(signals.length).toBe(1);
+        await device.info();
+        expect(signals.length).toBe(1);
+        // The call that would be a second entry has woken it: it is none.
+        expect(await feature(task, device, WITH_WAKEUP | SET, fd)).toBe("success");
+        expect(await feature(task, device, ENTRY | SET)).toBe("success");
+        expect(signals.length).toBe(2);
+        expect(await feature(task, device, WITH_WAKEUP | SET, fd)).toBe("EINVAL");
+      });
+    });
+
+    it("with an eventfd: what is checked, in order", async () => {
+      await opened(async (device, _pci, task) => {
+        expect(await feature(task, device, WITH_WAKEUP | SET, -1, 15)).toBe("EINVAL");
+        expect(await feature(task, device, WITH_WAKEUP | SET, -1)).toBe("EINVAL");
+        expect(await feature(task, device, WITH_WAKEUP | SET, 999)).toBe("EBADF");
+        expect(await feature(task, device, WITH_WAKEUP | SET, device.fd)).toBe("EINVAL");
+        expect(await feature(task, device, WITH_WAKEUP | SET | PROBE, -1, 8)).toBe("success");
+        expect(await feature(task, device, ENTRY | SET)).toBe("success");
+        expect(await feature(task, device, WITH_WAKEUP | SET, 999)).toBe("EBADF");
+      });
+    });
+
+    it("no longer than it is open", async () => {
+      await opened(async (device, _pci, task) => {
+        expect(await feature(task, device, ENTRY | SET)).toBe("success");
+        await device.close();
+        const group = 4;
+        const fd = await task.ioctl(group, VFIO_GROUP_GET_DEVICE_FD, new TextEncoder().encode(`${A}\0`));
+        expect(await feature(task, { fd }, ENTRY | SET)).toBe("success");
+        await task.close(fd);
+      });
+    });
   });
 
   it("writes to a BAR at each signal of an ioeventfd", async () => {
