@@ -2,8 +2,8 @@
  * Simulated RAM in buffers that are allocated when first touched, and written to only here: one for a single region of up
  * to 4 GiB, otherwise a one-level array of 1 GiB slabs, whose `view` takes longer.
  */
-import { IommuError } from "../kernel/errno.js";
-import { hex, hiOf, loOf, PAGE_SIZE, physical } from "./address.js";
+import { hiOf, loOf, physical } from "./address.js";
+import { checkRegions, joined, type Range } from "./memory-regions.js";
 import { type MemoryRegion, type MemoryWindow, type PhysicalMemory, WINDOW_MASK } from "./physical-memory.js";
 
 const SLAB_SHIFT = 30;
@@ -12,29 +12,9 @@ const SLAB_MASK = SLAB_SIZE - 1;
 /** The largest region that one buffer holds. */
 const WHOLE_SIZE = 2 ** 32;
 
-function checkRegions(regions: readonly MemoryRegion[]): void {
-  if (regions.length === 0) throw new IommuError("EINVAL", "no RAM: at least one region is wanted");
-  const text = ({ base, size }: MemoryRegion) => `RAM ${hex(base)} + ${hex(size)}`;
-  for (const [index, region] of regions.entries()) {
-    const { base, size } = region;
-    if (
-      !Number.isSafeInteger(base) ||
-      !Number.isSafeInteger(size) ||
-      base % PAGE_SIZE !== 0 ||
-      size % PAGE_SIZE !== 0 ||
-      size <= 0
-    )
-      throw new IommuError("EINVAL", `${text(region)} is not whole pages`);
-    if (base < 0 || base + size > 2 ** 52)
-      throw new IommuError("EINVAL", `${text(region)} leaves the 52-bit physical address space`);
-    const other = regions.slice(0, index).find((each) => base < each.base + each.size && each.base < base + size);
-    if (other) throw new IommuError("EINVAL", `${text(region)} overlaps ${text(other)}`);
-  }
-}
-
-/** The board's PhysicalMemory. */
 export class SlabMemory implements PhysicalMemory {
   viewAt = 0;
+  readonly #ranges: readonly Range[];
   /** Where the first slab starts, and how large slabs are. */
   readonly #origin: number;
   readonly #slabSize: number;
@@ -59,6 +39,7 @@ export class SlabMemory implements PhysicalMemory {
   /** @throws IommuError EINVAL regions that are not whole pages, that overlap, or that 52 bits do not address */
   constructor(readonly regions: readonly MemoryRegion[]) {
     checkRegions(regions);
+    this.#ranges = joined(regions);
     const whole = regions.length === 1 && regions[0].size <= WHOLE_SIZE;
     this.#origin = whole ? regions[0].base : 0;
     this.#slabSize = whole ? WHOLE_SIZE : SLAB_SIZE;
@@ -194,8 +175,9 @@ export class SlabMemory implements PhysicalMemory {
   }
 
   writeBytes(pa: number, bytes: Uint8Array): boolean {
-    this.#untouched = Math.max(this.#untouched, pa + bytes.length);
     const ram = this.#within(pa, bytes.length);
+    if (ram === null && !this.has(pa, bytes.length)) return false;
+    this.#untouched = Math.max(this.#untouched, pa + bytes.length);
     if (ram !== null) {
       copy(bytes, 0, ram, this.#offsetOf(pa), bytes.length);
       return true;
@@ -213,21 +195,19 @@ export class SlabMemory implements PhysicalMemory {
   fill(pa: number, length: number, byte: number): boolean {
     // Fresh memory is zero: a program that never uses all of its tables and queues does not pay for them.
     const count = byte === 0 ? Math.min(length, Math.max(0, this.#untouched - pa)) : length;
-    if (count === 0) return this.has(pa, length);
+    if (!this.has(pa, length)) return false;
+    if (count === 0) return true;
     if (byte !== 0) this.#untouched = Math.max(this.#untouched, pa + length);
     const whole = (pa | count) % 4 === 0;
     const word = byte | (byte << 8) | (byte << 16) | (byte << 24);
-    return (
-      this.has(pa, length) &&
-      this.#spans(pa, count, (ram, from, _done, part, words) => {
-        if (whole) words.fill(word, from / 4, (from + part) / 4);
-        else ram.fill(byte, from, from + part);
-      })
-    );
+    return this.#spans(pa, count, (ram, from, _done, part, words) => {
+      if (whole) words.fill(word, from / 4, (from + part) / 4);
+      else ram.fill(byte, from, from + part);
+    });
   }
 
   has(pa: number, length: number): boolean {
-    for (const { base, size } of this.regions) if (pa >= base && pa + length <= base + size) return true;
+    for (const { base, end } of this.#ranges) if (pa >= base && pa + length <= end) return true;
     return false;
   }
 

@@ -38,6 +38,17 @@ describe("SlabMemory", () => {
     }
   });
 
+  it("goes on from one region to the next where there is none between them", () => {
+    const memory = new SlabMemory([
+      { base: 0x20_0000, size: 0x10_0000 },
+      { base: 0x10_0000, size: 0x10_0000 },
+    ]);
+    expect(memory.writeBytes(0x1f_fffe, Uint8Array.of(1, 2, 3, 4))).toBe(true);
+    const back = new Uint8Array(4);
+    expect([memory.readBytes(0x1f_fffe, back), ...back]).toEqual([true, 1, 2, 3, 4]);
+    expect([memory.has(0x10_0000, 0x20_0000), memory.has(0x10_0000, 0x20_0001)]).toEqual([true, false]);
+  });
+
   it("has nothing between two regions that share a slab", () => {
     const memory = new SlabMemory([
       { base: 0x10_0000, size: 0x10_0000 },
@@ -115,6 +126,16 @@ describe("SlabMemory", () => {
     memory.fill(0x1_0000_0000, 64 * 2 ** 30, 0);
     for (let slab = 0; slab < 64; slab++) memory.store32(0x1_0000_0000 + slab * 2 ** 30, slab);
     expect(memory.load32(0x1_0000_0000 + 63 * 2 ** 30)).toBe(63);
+    expect(process.memoryUsage().rss - before).toBeLessThan(15_000_000);
+  });
+
+  it("takes nothing for a write that leaves it: to a BAR, for instance", () => {
+    const size = 2 ** 28;
+    const memory = new SlabMemory([{ base: 0x1_0000_0000, size }]);
+    const before = process.memoryUsage().rss;
+    expect(memory.writeBytes(0x40_0000_0000, Uint8Array.of(1))).toBe(false);
+    expect(memory.fill(0x40_0000_0000, 4096, 1)).toBe(false);
+    memory.fill(0x1_0000_0000, size, 0);
     expect(process.memoryUsage().rss - before).toBeLessThan(15_000_000);
   });
 });
