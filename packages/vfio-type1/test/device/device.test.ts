@@ -153,6 +153,18 @@ describe("configuration space", () => {
     });
   });
 
+  it("leaves MSI on that SET_IRQS has enabled, and enables no more vectors than there are", async () => {
+    await opened(async (device, pci, task, m) => {
+      const control = async (value: number) => {
+        await device.write(CONFIG, MSI_AT + 2, Uint8Array.of(value, 0));
+        return pci.readConfig(MSI_AT + 2, 1) & 0x71;
+      };
+      expect(await control(0x51)).toBe(0x20);
+      await device.setIrqs(PciIrq.MSI, [eventFd(task, m).fd]);
+      expect(await control(0x01)).toBe(0x01);
+    });
+  });
+
   it("goes through raw where no structure is", async () => {
     await opened(async (device, pci) => {
       await device.write32(CONFIG, 0x90, 0x1234_5678);
@@ -188,6 +200,24 @@ describe("a mapped BAR", () => {
       await device.write(CONFIG, 4, Uint8Array.of(2));
       expect(mapping?.page(0)).toBe(BAR0);
       mapping?.close();
+    });
+  });
+});
+
+describe("a mapping of a BAR", () => {
+  it("is revoked when memory space is turned off, not by other bits of the command register, and not when it is closed", async () => {
+    await opened(async (device, _pci, task) => {
+      const mapping = task.fds.get(device.fd).ops.mmap?.(task, 0, 4096, false, true);
+      let revoked = 0;
+      mapping?.mapped?.(async () => void revoked++);
+      await device.write(CONFIG, 5, Uint8Array.of(4));
+      expect(revoked).toBe(0);
+      await device.write(CONFIG, 4, Uint8Array.of(0));
+      expect(revoked).toBe(1);
+      mapping?.close();
+      await device.write(CONFIG, 4, Uint8Array.of(2));
+      await device.write(CONFIG, 4, Uint8Array.of(0));
+      expect(revoked).toBe(1);
     });
   });
 });
@@ -377,6 +407,18 @@ describe("interrupts", () => {
       pci.setPin(false);
       await device.unmaskIntx();
       expect(event.count).toBe(2n);
+    });
+  });
+
+  it("by INTx wait while the program holds them back, from before they are enabled (V-11)", async () => {
+    await opened(async (device, pci, task, m) => {
+      const { event, fd } = eventFd(task, m);
+      await device.write(CONFIG, 5, Uint8Array.of(4));
+      await device.setIrqs(PciIrq.INTX, [fd]);
+      pci.setPin(true);
+      expect(event.count).toBe(0n);
+      await device.write(CONFIG, 5, Uint8Array.of(0));
+      expect(event.count).toBe(1n);
     });
   });
 
@@ -608,6 +650,18 @@ describe("the rest of a device", () => {
       expect(await errnoOf(task.ioctl(device.fd, VFIO_DEVICE_IOEVENTFD, arg))).toBe("EEXIST");
       event.signal();
       expect([...pci.memory.subarray(0x20, 0x24)]).toEqual([0xcd, 0xab, 0, 0]);
+    });
+  });
+
+  it("takes no ioeventfd in the MSI-X table, but on both sides of it", async () => {
+    await opened(async (device, _pci, task, m) => {
+      const { fd } = eventFd(task, m);
+      const answers: string[] = [];
+      for (const offset of [0xffcn, 0x1000n, 0x103cn, 0x1040n]) {
+        const arg = new Uint8Array(new BigUint64Array([(4n << 32n) | 32n, offset, 0n, BigInt(fd)]).buffer);
+        answers.push(await errnoOf(task.ioctl(device.fd, VFIO_DEVICE_IOEVENTFD, arg)));
+      }
+      expect(answers).toEqual(["success", "EINVAL", "EINVAL", "success"]);
     });
   });
 
