@@ -1,4 +1,4 @@
-import { Access, AtsStatus, type Scheduler, VirtualTimeScheduler } from "@iommukit/core";
+import { Access, AtsStatus, pciDisableAts, pciEnableAts, type Scheduler, VirtualTimeScheduler } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import { DmaStatus } from "../src/dma-status.js";
 import { Bench, invalidateRequest, RAM } from "./support/bench.js";
@@ -114,6 +114,32 @@ describe("ATS of a function", () => {
     expect(bench.iommu.completions).toEqual(new Array(8).fill({ rid: 0x100, itagVector: 0x8000_0000, count: 0 }));
   });
 
+  it("never answers an invalidation that a reset has overtaken", async () => {
+    const bench = new Bench();
+    const device = probe(bench, { ats: { completionDelay: 1000 } });
+    bench.enable(device);
+    await bench.run(async () => {
+      device.invalidate(invalidateRequest(device, PASID, 0x1000n));
+      await bench.scheduler.sleep(2000);
+      expect(bench.iommu.completions).toHaveLength(1);
+      device.invalidate(invalidateRequest(device, PASID, 0x1000n));
+      device.reset("function");
+      await bench.scheduler.sleep(2000);
+      expect(bench.iommu.completions).toHaveLength(1);
+    });
+  });
+
+  it("crosses 4 GiB from one page to the next", () => {
+    const bench = new Bench();
+    const device = probe(bench);
+    bench.enable(device);
+    for (const [i, page] of [0xffff_f000n, 0x1_0000_0000n].entries())
+      bench.iommu.map(PASID, page, { pa: RAM + 0x5000 * i, perms: RW });
+    const bytes = Uint8Array.from({ length: 8192 }, (_, i) => i >> 5);
+    expect(device.dma.tryWrite(PASID, 0xffff_f000n, bytes)).toBe(DmaStatus.OK);
+    expect(bench.bytes(RAM + 0x5000, 4096)).toEqual(bytes.subarray(4096));
+  });
+
   it("forgets everything when ATS is disabled, and locks the STU while it is enabled (I2)", () => {
     const bench = new Bench();
     const device = probe(bench);
@@ -157,6 +183,33 @@ describe("ATS with transactions that take time", () => {
     });
     expect(bench.iommu.atsRequests).toHaveLength(2);
     expect([...into]).toEqual([2]);
+  });
+
+  it("throws a translation away that it asked for before ATS was off", async () => {
+    const { bench, device } = setUp();
+    await bench.run(async () => {
+      bench.scheduler.spawn("dma", async () => void (await device.dma.read(PASID, 0x1000n, new Uint8Array(1))));
+      await bench.scheduler.yield();
+      pciDisableAts(device);
+      pciEnableAts(device, 12);
+      await bench.scheduler.idle();
+    });
+    expect(bench.iommu.atsRequests).toHaveLength(2);
+  });
+
+  it.each(["a translation", "data"])("ends as cancelled when it is cancelled while %s is on its way", async (what) => {
+    const { bench, device } = setUp();
+    await bench.run(async () => {
+      if (what === "data") await device.dma.read(PASID, 0x1000n, new Uint8Array(1));
+      let status: number | undefined;
+      bench.scheduler.spawn("dma", async () => {
+        status = (await device.dma.read(PASID, 0x1000n, new Uint8Array(1))).status;
+      });
+      await bench.scheduler.yield();
+      await device.dma.cancel(() => true);
+      await bench.scheduler.idle();
+      expect(status).toBe(DmaStatus.CANCELLED);
+    });
   });
 
   it("holds the completion back until the transactions that use the translation are over (10.3.1)", async () => {

@@ -156,6 +156,15 @@ describe("power states", () => {
     expect([device.readConfig(device.capabilities.pm + 4, 2), device.mayMaster]).toEqual([0, true]);
   });
 
+  it("lose the function's state on the way from D3hot to D0, and on no other (PCIe 5.3.1.4)", () => {
+    const device = probe(new Bench());
+    const resets = [0, 3, 3, 0, 0].map((state) => {
+      device.writeConfig(device.capabilities.pm + 4, 2, state);
+      return device.resets;
+    });
+    expect(resets).toEqual([0, 0, 0, 1, 1]);
+  });
+
   it("that the function does not have cannot be entered (PCIe 7.5.2.2)", () => {
     const device = probe(new Bench(), { powerManagement: { Version: 3, D2Support: true } });
     const states = [1, 2, 1, 0].map((state) => {

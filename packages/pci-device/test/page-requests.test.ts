@@ -110,6 +110,30 @@ describe("Page Request Interface", () => {
     });
   });
 
+  it("has no more groups open than there are indexes, whatever its credits", async () => {
+    const { bench, respond, read, map } = setUp(600, { pri: { capacity: 600 } });
+    await bench.run(async () => {
+      for (let i = 0; i < 513; i++) read(0x1000 * (i + 1));
+      await bench.scheduler.idle();
+      expect(new Set(bench.iommu.pageRequests.map(({ prgi }) => prgi)).size).toBe(512);
+      expect(bench.iommu.pageRequests).toHaveLength(512);
+      map(0x1000 * 8);
+      respond(bench.iommu.pageRequests[7]);
+      await bench.scheduler.idle();
+      expect(bench.iommu.pageRequests[512].prgi).toBe(7);
+    });
+  });
+
+  it("gives a page up that never comes, though each answer says so", async () => {
+    const { bench, respond, read } = setUp();
+    await bench.run(async () => {
+      bench.iommu.onPageRequest = (request) => void bench.scheduler.timer(1, () => respond(request));
+      const result = read(0x1000);
+      await bench.scheduler.sleep(1000);
+      expect([result.status, bench.iommu.pageRequests.length]).toEqual([DmaStatus.NOT_PRESENT, 16]);
+    });
+  });
+
   it("never has more requests outstanding than its allocation (I11)", async () => {
     const { bench, respond, read, map } = setUp(2);
     await bench.run(async () => {
