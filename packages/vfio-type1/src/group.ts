@@ -13,6 +13,7 @@ import {
   type UserPointer,
 } from "@iommukit/core";
 import { VfioContainer } from "./container.js";
+import { nameMatches } from "./device/device-name.js";
 import { VfioDevice } from "./device/vfio-device.js";
 import { EmulatedDevice, type EmulatedDriver } from "./emulated/emulated-device.js";
 import { refuseDirect } from "./type1/direct-mapping.js";
@@ -219,9 +220,10 @@ export class VfioGroup implements DeviceNode {
     return task.install(new OpenFile(file, O.RDWR | O.CLOEXEC));
   }
 
+  /** @throws IommuError EINVAL what stands behind the name of a PCI device */
   #find(name: string): GroupDevice | undefined {
     if (this.#emulated?.name === name) return this.#emulated;
-    const device = this.iommuGroup.devices.find((each) => each.name === name && each.driver === VFIO_PCI);
+    const device = this.iommuGroup.devices.find((each) => each.driver === VFIO_PCI && nameMatches(each.pci, name));
     return device && this.#vfioDevice(device);
   }
 

@@ -65,6 +65,40 @@ function feature(task: Task, device: { readonly fd: number }, flags: number, fd 
   return errnoOf(task.ioctl(device.fd, VFIO_DEVICE_FEATURE, arg));
 }
 
+describe("the name of a device (vfio_pci_core_match)", () => {
+  const token = "vf_token=bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3";
+  it.each([
+    ["", "success"],
+    ["  ", "success"],
+    ["1", "ENODEV"],
+    [",", "ENODEV"],
+    [" x", "EINVAL"],
+    [" vf_token=", "EINVAL"],
+    [` ${token.slice(0, -1)}`, "EINVAL"],
+    [` ${token.replace("b", "g")}`, "EINVAL"],
+    [` ${token}`, "EINVAL"],
+  ] as const)("may be followed by %j: %s", async (behind, errno) => {
+    await opened(async (_device, _pci, task) => {
+      const name = new TextEncoder().encode(`${A}${behind}\0`);
+      expect(await errnoOf(task.ioctl(4, VFIO_GROUP_GET_DEVICE_FD, name))).toBe(errno);
+    });
+  });
+
+  it.each([
+    [` ${token}`, "success"],
+    [` ${token.toUpperCase()} `, "EINVAL"],
+    [`  ${token} `, "success"],
+    [` ${token} ${token}`, "EINVAL"],
+    [` ${token}x`, "EINVAL"],
+  ] as const)("of a function with VFs may be followed by %j: %s", async (behind, errno) => {
+    await opened(async (_device, pci, task) => {
+      pci.writeConfig(0x100, 4, 0x1_0010);
+      const name = new TextEncoder().encode(`${A}${behind}\0`);
+      expect(await errnoOf(task.ioctl(4, VFIO_GROUP_GET_DEVICE_FD, name))).toBe(errno);
+    });
+  });
+});
+
 describe("a device's regions", () => {
   it("are BARs, ROM and configuration space at index << 40", async () => {
     await opened(async (device) => {
