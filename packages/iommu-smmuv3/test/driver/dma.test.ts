@@ -234,6 +234,17 @@ describe("attach", () => {
     });
   });
 
+  it("empties the ATC of a device that moves to another domain with ATS on", async () => {
+    const m = await machine();
+    await m.run(async () => {
+      const device = await m.plug();
+      const domain = m.ops.domainAlloc("unmanaged", device.dev);
+      const before = device.pci.invalidations.length;
+      await m.ops.attachDev(domain, device.dev);
+      expect(device.pci.invalidations.slice(before)).toMatchObject([{ shift: 64 }]);
+    });
+  });
+
   it("goes on without ATS when the function refuses it", async () => {
     const m = await machine();
     await m.run(async () => {

@@ -100,6 +100,7 @@ describe("event log", () => {
       m.log();
       for (let i = 0; i < 300; i++) m.translate(device, 0x1000n, Access.WRITE);
       expect(await settled(m)).toContain("EVTQ overflow detected -- events lost");
+      expect(EVENTQ_CONS.OVACKFLG.get(Int32Array.of(m.chip.read32(EVENTQ_CONS.offset) | 0))).toBe(1);
       await m.platform.scheduler.sleep(6_000_000_000);
       m.translate(device, 0x1000n, Access.WRITE);
       expect(await settled(m)).toContain("event 0x10 received:");

@@ -75,6 +75,10 @@ describe("table descriptors of both stages (3.21.1)", () => {
     expect(reads(m, 0x2000n)).toEqual(["S2 L3"]);
     invalidate(false);
     expect(reads(m, 0x2000n)).toEqual(["S2 L1", "S2 L2", "S2 L3"]);
+    // The hint is about the leaf (4.4.1.1).
+    const range = { Address: 0x2000, TG: "granule4K", TTL: "level3" } as const;
+    m.command([s.CMD_TLBI_S2_IPA, { Opcode: "TLBI_S2_IPA", VMID: 7, ...range }]);
+    expect(reads(m, 0x2000n)).toEqual(["S2 L1", "S2 L2", "S2 L3"]);
   });
 });
 

@@ -1,7 +1,7 @@
 import { Access, TranslationStatus } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import * as s from "../../src/index.js";
-import { CD_TABLE, DATA, type Fields, HOLE, Machine, machine, RAM, S1_ROOT } from "./machine.js";
+import { CD_TABLE, DATA, type Fields, HOLE, Machine, machine, RAM, S1_ROOT, variant } from "./machine.js";
 
 const { OK, FAULT, ABORTED } = TranslationStatus;
 const VA = 0x7000n;
@@ -35,6 +35,29 @@ describe("CD table (5.2 S1Fmt, 5.3, G15)", () => {
     m.map(VA, DATA);
     expect(m.translate(VA, Access.READ, 0, ssid)).toBe(OK);
     expect(m.translate(VA, Access.READ, 0, 1)).toBe(FAULT);
+    expect(m.events()).toMatchObject([{ ID: "C_BAD_SUBSTREAMID", SubstreamID: 1 }]);
+  });
+
+  it("is found anew after CMD_CFGI_STE, level 1 included (5.2.1)", () => {
+    const m = machine();
+    const [first, second] = [RAM + 0x28_0000, RAM + 0x29_0000];
+    m.ste(0, { Config: "s1", S1ContextPtr: CD_TABLE, S1Fmt: "twoLevel4K", S1CDMax: 20, S1DSS: "ssid0" });
+    m.put(s.L1CD, CD_TABLE, { V: true, L2Ptr: first });
+    m.cd({}, (first - CD_TABLE) / 64 + 1);
+    m.map(VA, DATA);
+    expect(m.translate(VA, Access.READ, 0, 1)).toBe(OK);
+    m.put(s.L1CD, CD_TABLE, { V: true, L2Ptr: second });
+    expect(m.translate(VA, Access.READ, 0, 1)).toBe(OK);
+    m.command([s.CMD_CFGI_STE, { Opcode: "CFGI_STE", StreamID: 0, Leaf: true }]);
+    expect(m.translate(VA, Access.READ, 0, 1)).toBe(FAULT);
+    expect(m.events()).toMatchObject([{ ID: "C_BAD_CD" }]);
+  });
+
+  it("has no entries where L1CD.L2Ptr is beyond the output size (5.3)", () => {
+    const m = machine(variant("everything", { idr5: { OAS: "bits40" } }));
+    m.ste(0, { Config: "s1", S1ContextPtr: CD_TABLE, S1Fmt: "twoLevel4K", S1CDMax: 20 });
+    m.put(s.L1CD, CD_TABLE, { V: true, L2Ptr: 1n << 40n });
+    m.translate(VA, Access.READ, 0, 1);
     expect(m.events()).toMatchObject([{ ID: "C_BAD_SUBSTREAMID", SubstreamID: 1 }]);
   });
 

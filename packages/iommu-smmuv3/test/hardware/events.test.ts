@@ -185,6 +185,14 @@ describe("what a record holds (7.3, G30, G31)", () => {
     ]);
   });
 
+  it("lies where the aligned base says: lower bits of EVENTQ_BASE.ADDR do not count (6.3.26)", () => {
+    const m = new Machine().start({ EVENTQEN: false });
+    m.set(s.EVENTQ_BASE, { ADDR: EVENTS + 0xe0, LOG2SIZE: 4 });
+    m.set(s.CR0, { SMMUEN: true, EVENTQEN: true, CMDQEN: true });
+    m.translate(VA, Access.READ, 3);
+    expect(m.events()).toMatchObject([{ ID: "C_BAD_STE", StreamID: 3 }]);
+  });
+
   it("has the whole input address, its top byte included (7.3.13)", () => {
     const m = faulting({}, { TBI: 1 });
     m.translate(0xab00_0000_0000_1234n);

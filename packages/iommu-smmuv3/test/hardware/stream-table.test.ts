@@ -1,7 +1,7 @@
 import { Access, TranslationStatus } from "@iommukit/core";
 import { describe, expect, it } from "vitest";
 import * as s from "../../src/index.js";
-import { CD_TABLE, DATA, type Fields, HOLE, Machine, machine, RAM } from "./machine.js";
+import { CD_TABLE, DATA, type Fields, HOLE, Machine, machine, RAM, variant } from "./machine.js";
 
 const { OK, FAULT } = TranslationStatus;
 
@@ -150,6 +150,17 @@ describe("STE, ILLEGAL combinations (5.2.2, G14)", () => {
     m.cd({ A: true });
     expect(m.translate(0x1000n)).toBe(FAULT);
     expect(idOf(m)).toEqual(["C_BAD_STE"]);
+  });
+
+  it("starts 16 KiB tables of stage 2 at level 1 only where more than 40 bits of output exist (Arm ARM D8.2.7)", () => {
+    const start = { ...Machine.STAGE2, S2TG: "granule16K", S2SL0: 2, S2T0SZ: 24 } as const;
+    const events = (OAS: string) => {
+      const m = machine(variant("everything", { idr5: { OAS } }));
+      m.stage2(0, start);
+      m.translate(0x1000n);
+      return idOf(m);
+    };
+    expect([events("bits40"), events("bits42")]).toEqual([["C_BAD_STE"], ["F_TRANSLATION"]]);
   });
 
   it("ignores stage 2 fields of a stream without stage 2, and STRW and S1 fields of one without stage 1", () => {

@@ -49,6 +49,26 @@ describe("TLBI by address (4.4.1.1)", () => {
   );
 });
 
+describe("TLBI with a level that the granule has no leaves at (4.4.1.1)", () => {
+  const hint = { Opcode: "TLBI_NH_VA", ASID: 1, TG: "granule16K", TTL: "level1" } as const;
+
+  it("takes out leaves of every level: 16 KiB tables have no level 1 blocks", () => {
+    const m = machine();
+    m.stage1(0, {}, { TG0: "granule16K", T0SZ: 17 });
+    const leaf = m.map(BASE, DATA, {}, { granule: 14, bits: 47 });
+    expect(m.translate(BASE)).toBe(OK);
+    m.memory.store64(leaf, 0, 0);
+    m.command([s.CMD_TLBI_NH_VA, { ...hint, NUM: 1, Address: BASE }]);
+    expect(m.translate(BASE)).not.toBe(OK);
+  });
+
+  it("is no hint: one granule without any is CERROR_ILL", () => {
+    const m = machine();
+    m.submit(s.CMD_TLBI_NH_VA.encode({ ...hint, Address: BASE }));
+    expect(s.CMDQ_CONS.decode(Int32Array.of(m.chip.read32(s.CMDQ_CONS.offset)))).toEqual({ RD: 0, ERR: "CERROR_ILL" });
+  });
+});
+
 describe("SSec (4.1.6)", () => {
   it.each([
     ["CMD_PREFETCH_CONFIG", [s.CMD_PREFETCH_CONFIG, { Opcode: "PREFETCH_CONFIG", SSec: true }]],
