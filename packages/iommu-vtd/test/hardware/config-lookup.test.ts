@@ -314,6 +314,18 @@ describe("context cache and PASID cache", () => {
     expectFault(bench, 0x41, 5);
   });
 
+  it("invalidate every context entry by domain in scalable mode, where entries have none (6.5.2.1)", () => {
+    const bench = new Bench(everything);
+    bench.scalable({ 5: { PGTT: "passThrough", DID: 3 } });
+    expect(bench.translate(PAGE, READ, 5)).toBe(TranslationStatus.OK);
+    bench.put(bench.contextAddress(true), SM_CONTEXT_ENTRY, { P: 0 });
+    bench.submit(
+      CONTEXT_CACHE_INVALIDATE.encode({ TYPE: "contextCache", G: "domain", DID: 9 }),
+      IOTLB_INVALIDATE.encode({ TYPE: "iotlb", G: "global" }),
+    );
+    expectFault(bench, 0x41, 5);
+  });
+
   it("invalidate context entries by domain in legacy mode (6.5.1.1)", () => {
     const bench = new Bench(qemu11Q35);
     bench.legacy({ TT: "passThrough", DID: 9 });

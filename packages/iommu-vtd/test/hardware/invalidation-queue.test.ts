@@ -354,7 +354,7 @@ describe("device-TLB invalidation", () => {
     const bench = scalable();
     bench.chip.write32(FE.CTL.offset, 0);
     bench.present = false;
-    bench.submit(deviceTlb(), wait(1), wait(2));
+    bench.submit(deviceTlb(), wait(1, { SADDR: STATUS + 8 }), wait(2));
     await pass(bench, 59 * SECOND);
     expect(bench.status.ITE).toBe(false);
     await pass(bench, 2 * SECOND);
@@ -363,5 +363,27 @@ describe("device-TLB invalidation", () => {
     expect(bench.memory.load32(STATUS)).toBe(0);
     bench.chip.write32(FSTS.offset, FSTS.ITE.lowMask);
     expect([bench.memory.load32(STATUS), bench.head]).toEqual([3, 0x80]);
+    // Aborted: nobody answers it any more.
+    expect(bench.memory.load32(STATUS + 8)).toBe(0);
+  });
+
+  it("names the source-id of the first time-out until software clears ITE (11.4.9.9)", async () => {
+    const bench = scalable();
+    bench.present = false;
+    bench.submit(deviceTlb());
+    await pass(bench, SECOND);
+    bench.submit(deviceTlb({ SID: RID ^ 1 }));
+    await pass(bench, 70 * SECOND);
+    expect([bench.status.ITE, errors(bench).ITESID]).toEqual([true, RID]);
+  });
+
+  it("is nothing that a wait of before QIE = 0 is answered for (6.5.2)", () => {
+    const bench = scalable();
+    bench.answers = false;
+    bench.submit(deviceTlb(), wait(1));
+    bench.command("QIE", false);
+    bench.enableQueue(true);
+    bench.chip.invalidateCompletion({ rid: RID, itagVector: 1, count: 1 });
+    expect([bench.memory.load32(STATUS), bench.head]).toEqual([0, 0]);
   });
 });

@@ -164,9 +164,9 @@ describe("paging-structure caches (6.2.5)", () => {
         IOTLB_INVALIDATE.encode({ TYPE: "iotlb", G: "page", DID: 1, ADDR: 0x7000_0000n, IH: true }),
       ),
     ).toBe(false);
-    expect(
-      replaced("secondStage", PASID_IOTLB_INVALIDATE.encode({ TYPE: "pasidIotlb", G: "pasid", DID: 1, PASID: 5 })),
-    ).toBe(true);
+    const byPasid = (PASID: number) => PASID_IOTLB_INVALIDATE.encode({ TYPE: "pasidIotlb", G: "pasid", DID: 1, PASID });
+    expect([replaced("firstStage", byPasid(5)), replaced("firstStage", byPasid(6))]).toEqual([false, true]);
+    expect(replaced("secondStage", byPasid(5))).toBe(true);
     expect(
       replaced("secondStage", IOTLB_INVALIDATE.encode({ TYPE: "iotlb", G: "page", DID: 1, ADDR: 0x4000_0000n })),
     ).toBe(true);
