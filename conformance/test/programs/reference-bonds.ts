@@ -27,7 +27,8 @@ export class ReferenceBonds {
   }
 
   init(device: number): Errno | undefined {
-    if (this.#devices.has(device)) return "EEXIST";
+    // Devices are always initialised with IOPF: the second fault handler is refused before SVA is.
+    if (this.#devices.has(device)) return "EBUSY";
     this.#devices.set(device, new Map());
     return undefined;
   }
