@@ -71,6 +71,25 @@ describe("smmu-script", () => {
     expect(await answers({ name: "a", steps, config: { ats: 1, pri: 0 } })).toEqual(["1 passed, 0 failed"]);
   });
 
+  it.each([
+    ["a page of another size", { sid: 0, iova: "0x1000", expect: { pa: "0x1000", page_size: "0x1000" } }, "a page of"],
+    ["another event", { sid: 1, iova: "0x1000", expect: "F_TRANSLATION" }, "got C_BAD_STREAMID"],
+    ["a translation", { sid: 0, iova: "0x1000", expect: "ABORT_NO_EVENT" }, "expected ABORT_NO_EVENT, got 0x1000"],
+    [
+      "an event that is lost only for want of a queue",
+      { sid: 0, iova: "0x1000000000000000", expect: "ABORT_NO_EVENT" },
+      "got F_ADDR_SIZE",
+    ],
+  ])("does not agree with %s", async (_, step, says) => {
+    const bypass = [
+      { op: "mmio_write", width: 64, off: "0x80", value: "0x30000" },
+      { op: "mem_write", width: 64, addr: "0x30000", value: "0x9" },
+      { op: "mmio_write", width: 32, off: "0x20", value: "0x1" },
+    ];
+    const lines = await answers({ name: "a", steps: [...bypass, { op: "translate", write: false, ...step }] });
+    expect([lines[0], lines.at(-1)]).toEqual([expect.stringContaining(says), "0 passed, 1 failed"]);
+  });
+
   it("translates where a device's interrupt goes; an event that CD.R or CR2.RECINVSID keeps silent is none", async () => {
     const bypass = [
       { op: "mmio_write", width: 64, off: "0x80", value: "0x30000" },

@@ -72,6 +72,16 @@ describe("vtd-script, of what a file may hold", () => {
     expect((await judge([...mapped, { ...steps[0], iova: 0x9000 }]))[0]).toContain("fault 0x6");
   });
 
+  it.each([
+    ["a page of another size", { iova: "0x1234", expect: { pa: "0x80234", page_size: "0x200000" } }, "page size"],
+    ["another reason", { iova: "0x9000", expect: { fault_reason: "0x5" } }, 'expected fault "0x5", got 0x6'],
+    ["another APIC id", { op: "msi", addr: "0xfee01234", data: "0x42", expect: { apic_id: 2 } }, "APIC id"],
+    ["other data", { op: "msi", addr: "0xfee01234", data: "0x42", expect: { data: "0x43" } }, "data"],
+  ])("does not agree with %s", async (_, step, says) => {
+    const lines = await judge([...mapped, { op: "translate", rid: "0x10", write: false, ...step }]);
+    expect([lines[0], lines.at(-1)]).toEqual([expect.stringContaining(says), "0 passed, 1 failed"]);
+  });
+
   it("finds a fault's record in whichever register it is", async () => {
     const record = (fi: string) => ({ F: 1, SID: "0x10", FR: "0x6", "T(type: 1=read)": 1, "FI(addr[63:12])": fi });
     const wrong = (iova: string) => ({
