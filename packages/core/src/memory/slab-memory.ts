@@ -12,6 +12,7 @@ const SLAB_MASK = SLAB_SIZE - 1;
 /** The largest region that one buffer holds. */
 const WHOLE_SIZE = 2 ** 32;
 
+/** The memory of a platform: all of its regions, zero until written. */
 export class SlabMemory implements PhysicalMemory {
   viewAt = 0;
   readonly #ranges: readonly Range[];
