@@ -1,7 +1,6 @@
 /** The same address space behind both chips, in one RAM: page tables scattered over 256 MiB, one process, four devices. */
 import {
-  BoardInterrupts,
-  type ChipPorts,
+  bareBoard,
   createVmsav8Table,
   createX86Table,
   hiOf,
@@ -11,12 +10,10 @@ import {
   type PageAllocator,
   PageFlag,
   SlabMemory,
-  Tracer,
   type TranslationPort,
-  VirtualTimeScheduler,
 } from "@iommukit/core";
 import { PRESETS as SMMU_PRESETS } from "@iommukit/iommu-smmuv3";
-import { presets as VTD_PRESETS } from "@iommukit/iommu-vtd";
+import { PRESETS as VTD_PRESETS } from "@iommukit/iommu-vtd";
 import { rootTable, startSmmuv3, startVtd, streamTable } from "./configuration.js";
 import { type Case, FIRST_RID, PASID, RIDS, VA_BASE_HI } from "./stream.js";
 
@@ -54,23 +51,12 @@ export type Arch = "smmuv3" | "vtd";
 export class Machine {
   readonly memory = new SlabMemory([RAM]);
   readonly pages = new ScatteredPages();
-  readonly trace: Tracer;
-  readonly #ports: ChipPorts;
+  readonly #board = bareBoard(this.memory);
+  readonly trace = this.#board.trace;
   readonly roots: Readonly<Record<Arch, number>>;
 
   /** @param footprint pages that are mapped from VA_BASE up */
   constructor(footprint: number) {
-    const scheduler = new VirtualTimeScheduler();
-    const interrupts = new BoardInterrupts();
-    this.trace = new Tracer(() => scheduler.now);
-    this.#ports = {
-      memory: this.memory,
-      message: (address, data) => interrupts.deliver(address, data),
-      wire: (line, level) => interrupts.setWire(line, level),
-      requesters: { find: () => undefined },
-      scheduler,
-      trace: this.trace,
-    };
     const environment = { memory: this.memory, pages: this.pages, trace: this.trace };
     const arm = createVmsav8Table(environment, "bench");
     const x86 = createX86Table(environment, "bench", 4);
@@ -104,7 +90,7 @@ export class Machine {
     const tlb = kind === "hit" ? { sets: 64, ways: 8 } : none;
     const preset = SMMU_PRESETS["mmu-700-like"];
     const caches = { ...preset.caches, ste: config, cd: config, l1: none, walk: none, tlb };
-    return startSmmuv3(this.#ports, { ...preset, caches }, this.roots.smmuv3, 6);
+    return startSmmuv3(this.#board, { ...preset, caches }, this.roots.smmuv3, 6);
   }
 
   #vtd(kind: Case["kind"]): TranslationPort {
@@ -113,7 +99,7 @@ export class Machine {
     // IOTLB entries belong to one device: eight of them need eight times the entries of the baseline.
     const iotlb = kind === "hit" ? 512 * RIDS : 0;
     const caches = { ...preset.caches, context: config, pasid: config, pagingStructure: 0, iotlb };
-    return startVtd(this.#ports, { ...preset, caches }, this.roots.vtd);
+    return startVtd(this.#board, { ...preset, caches }, this.roots.vtd);
   }
 
   /** What the C walker reads: the pages in use, at their offsets in RAM. */

@@ -4,22 +4,19 @@
  */
 import {
   Access,
-  BoardInterrupts,
-  type ChipPorts,
+  bareBoard,
   createVmsav8Table,
   createX86Table,
   FirstFitPages,
   PAGE_SIZE,
   PageFlag,
   SlabMemory,
-  Tracer,
   Translation,
   type TranslationPort,
   TranslationStatus,
-  VirtualTimeScheduler,
 } from "@iommukit/core";
 import { PRESETS as SMMU_PRESETS } from "@iommukit/iommu-smmuv3";
-import { presets as VTD_PRESETS } from "@iommukit/iommu-vtd";
+import { PRESETS as VTD_PRESETS } from "@iommukit/iommu-vtd";
 import { rootTable, startSmmuv3, startVtd, streamTable } from "./configuration.js";
 import type { Arch } from "./machine.js";
 
@@ -36,26 +33,16 @@ export interface Population {
 function chip(arch: Arch, { devices, pasids }: Population): TranslationPort {
   const memory = new SlabMemory([RAM]);
   const pages = new FirstFitPages(memory);
-  const scheduler = new VirtualTimeScheduler();
-  const interrupts = new BoardInterrupts();
-  const trace = new Tracer(() => scheduler.now);
-  const ports: ChipPorts = {
-    memory,
-    message: (address, data) => interrupts.deliver(address, data),
-    wire: (line, level) => interrupts.setWire(line, level),
-    requesters: { find: () => undefined },
-    scheduler,
-    trace,
-  };
-  const environment = { memory, pages, trace };
+  const board = bareBoard(memory);
+  const environment = { memory, pages, trace: board.trace };
   const table = arch === "smmuv3" ? createVmsav8Table(environment, "scale") : createX86Table(environment, "scale", 4);
   const flags = PageFlag.WRITE | PageFlag.USER | PageFlag.ACCESSED | PageFlag.DIRTY;
   for (let page = 0; page < PAGES; page++) table.map(page, 0x10_0000_0000 + page * PAGE_SIZE, flags);
   const alloc = (bytes: number) => pages.alloc(Math.ceil(bytes / PAGE_SIZE), "scale");
   const requesters = { memory, alloc, first: 0, count: devices, pasids };
-  if (arch === "vtd") return startVtd(ports, VTD_PRESETS["sapphire-rapids-like"], rootTable(requesters, table.root));
+  if (arch === "vtd") return startVtd(board, VTD_PRESETS["sapphire-rapids-like"], rootTable(requesters, table.root));
   const stream = streamTable(requesters, table.root, table.mair);
-  return startSmmuv3(ports, SMMU_PRESETS["mmu-700-like"], stream, Math.ceil(Math.log2(devices)));
+  return startSmmuv3(board, SMMU_PRESETS["mmu-700-like"], stream, Math.ceil(Math.log2(devices)));
 }
 
 /** @returns nanoseconds of CPU time of one translation of a random page */

@@ -20,7 +20,7 @@ import {
   type Task,
 } from "@iommukit/core";
 import { smmuv3 } from "@iommukit/iommu-smmuv3";
-import { presets, vtd } from "@iommukit/iommu-vtd";
+import { PRESETS, vtd } from "@iommukit/iommu-vtd";
 import { accelerator, type PciDevice, rootPort } from "@iommukit/pci-device";
 import { VfioContainer, type VfioDevice, type VfioGroup, vfioType1 } from "@iommukit/vfio-type1";
 import { describe, expect, it } from "vitest";
@@ -42,7 +42,7 @@ interface Backend {
 const backends: readonly Backend[] = [
   { name: "smmuv3", iommu: () => smmuv3(), sva: true },
   { name: "vtd", iommu: () => vtd(), sva: true },
-  { name: "vtd in legacy mode", iommu: () => vtd({ preset: presets["qemu-11-q35"] }), sva: false },
+  { name: "vtd in legacy mode", iommu: () => vtd({ preset: PRESETS["qemu-11-q35"] }), sva: false },
 ];
 
 type Step = readonly [name: string, body: () => Promise<unknown>];

@@ -1,7 +1,7 @@
 /** The backends that commands know, each with the presets that its package has: "smmuv3", "vtd:qemu-11-q35". */
 import type { IommuPlugin } from "@iommukit/core";
 import { PRESETS as SMMUV3_PRESETS, type Smmuv3PresetName, smmuv3 } from "@iommukit/iommu-smmuv3";
-import { presets as VTD_PRESETS, type VtdPresetName, vtd } from "@iommukit/iommu-vtd";
+import { PRESETS as VTD_PRESETS, type VtdPresetName, vtd } from "@iommukit/iommu-vtd";
 import { InvalidArgumentError } from "commander";
 
 export interface BackendOptions {

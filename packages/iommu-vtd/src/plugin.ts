@@ -12,7 +12,7 @@ import {
 import { VtdDriverOptions } from "./driver/options.js";
 import { VtdDriver } from "./driver/vtd-driver.js";
 import { VtdHardware } from "./hardware/vtd-hardware.js";
-import { presets, sapphireRapidsLike, type VtdPreset, type VtdPresetName } from "./presets.js";
+import { PRESETS, sapphireRapidsLike, type VtdPreset, type VtdPresetName } from "./presets.js";
 import { PASID_ENTRY } from "./spec/pasid-table.js";
 import { CONTEXT_ENTRY, SM_CONTEXT_ENTRY } from "./spec/root-context.js";
 
@@ -53,7 +53,7 @@ export function vtd(options: VtdOptions = {}): IommuPlugin {
   const preset = presetOf(options.preset ?? sapphireRapidsLike);
   return {
     name: "vtd",
-    description: `Intel VT-d, ${preset.name}: ${preset.description}`,
+    description: `Intel VT-d, ${preset.name}: ${preset.summary}`,
     create(container, name) {
       const hardware = new VtdHardware(container.resolve(ChipPorts), { name, preset });
       const chip = container.resolve(ChipSocket).chip(hardware);
@@ -70,9 +70,9 @@ export function vtd(options: VtdOptions = {}): IommuPlugin {
 
 function presetOf(preset: VtdPresetName | VtdPreset): VtdPreset {
   if (typeof preset !== "string") return preset;
-  if (!Object.hasOwn(presets, preset))
-    throw new IommuError("EINVAL", `no preset "${preset}"; there are ${Object.keys(presets).join(", ")}`);
-  return presets[preset];
+  if (!Object.hasOwn(PRESETS, preset))
+    throw new IommuError("EINVAL", `no preset "${preset}"; there are ${Object.keys(PRESETS).join(", ")}`);
+  return PRESETS[preset];
 }
 
 /** "vtd" is dmar0, "vtd.1" is dmar1. */

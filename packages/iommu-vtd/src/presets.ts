@@ -17,7 +17,8 @@ export interface CacheSizes {
 /** Register values as software reads them. */
 export interface VtdPreset {
   readonly name: string;
-  readonly description: string;
+  /** One sentence. */
+  readonly summary: string;
   /** Major and minor version. */
   readonly version: readonly [number, number];
   readonly cap: bigint;
@@ -41,7 +42,7 @@ const SECOND = 1_000_000_000;
 /** What QEMU 11's intel-iommu offers. */
 export const qemu11Q35: VtdPreset = {
   name: "qemu-11-q35",
-  description: "intel-iommu of QEMU 11 on q35 with aw-bits=48: legacy mode, 3 and 4 levels, one fault record",
+  summary: "intel-iommu of QEMU 11 on q35 with aw-bits=48: legacy mode, 3 and 4 levels, one fault record",
   version: [1, 0],
   cap: 0x80d2_008c_222f_0606n,
   ecap: 0xf0_0f4an,
@@ -98,7 +99,7 @@ const MODERN_ECAP = {
 /** The default: scalable mode, PASID, ATS and PRI, as servers have it. */
 export const sapphireRapidsLike: VtdPreset = {
   name: "sapphire-rapids-like",
-  description:
+  summary:
     "a server of 2023: scalable mode, first stage of 4 and 5 levels, nesting, PASIDs, page requests, device-TLBs",
   version: [6, 0],
   cap: bits(CAP, { ...MODERN_CAP, PLMR: 1, PHMR: 1 }),
@@ -112,7 +113,7 @@ export const sapphireRapidsLike: VtdPreset = {
 /** Every capability that is modelled. */
 export const everything: VtdPreset = {
   name: "everything",
-  description: "every feature that the model has, 3 to 5 levels, eight fault records",
+  summary: "every feature that the model has, 3 to 5 levels, eight fault records",
   version: [5, 0],
   cap: bits(CAP, { ...MODERN_CAP, PLMR: 1, PHMR: 1, SAGAW: 0b01110, NFR: 7 }),
   ecap: bits(ECAP, { ...MODERN_ECAP, ERS: 1, ADMS: 1, RPRIVS: 1, SMS: 1 }),
@@ -126,7 +127,7 @@ export const everything: VtdPreset = {
 export type VtdPresetName = "qemu-11-q35" | "sapphire-rapids-like" | "everything";
 
 /** The presets by name. */
-export const presets: Readonly<Record<VtdPresetName, VtdPreset>> = {
+export const PRESETS: Readonly<Record<VtdPresetName, VtdPreset>> = {
   "qemu-11-q35": qemu11Q35,
   "sapphire-rapids-like": sapphireRapidsLike,
   everything,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { presets } from "../src/presets.js";
+import { PRESETS } from "../src/presets.js";
 import { CAP, ECAP } from "../src/spec/registers.js";
 
 const words = (value: bigint) =>
@@ -43,7 +43,7 @@ const NEEDS: Readonly<Record<string, readonly string[]>> = {
   DT: ["QI"],
 };
 
-describe.each(Object.values(presets))("preset $name", ({ cap, ecap, version: [major], hostAddressWidth }) => {
+describe.each(Object.values(PRESETS))("preset $name", ({ cap, ecap, version: [major], hostAddressWidth }) => {
   const capabilities = CAP.decode(words(cap));
   const fields: Readonly<Record<string, number | boolean>> = { ...capabilities, ...ECAP.decode(words(ecap)) };
 

@@ -8,7 +8,7 @@ import {
   type Smmuv3PresetName,
   smmuv3,
 } from "@iommukit/iommu-smmuv3";
-import { presets as VTD_PRESETS, type VtdPreset, type VtdPresetName, vtd } from "@iommukit/iommu-vtd";
+import { PRESETS as VTD_PRESETS, type VtdPreset, type VtdPresetName, vtd } from "@iommukit/iommu-vtd";
 import type { AcceleratorOptions } from "@iommukit/pci-device";
 import type { Backend } from "../backends.js";
 import { UsageError } from "../errors.js";

@@ -1,7 +1,7 @@
 /** The table of configurations: which IOMMU with which registers and options, and which kernel's answers. */
 import type { IommuPlugin } from "@iommukit/core";
-import { PRESETS, type Smmuv3Preset, smmuv3 } from "@iommukit/iommu-smmuv3";
-import { isaWindow, presets, type VtdPreset, vtd } from "@iommukit/iommu-vtd";
+import { PRESETS as SMMUV3_PRESETS, type Smmuv3Preset, smmuv3 } from "@iommukit/iommu-smmuv3";
+import { isaWindow, PRESETS as VTD_PRESETS, type VtdPreset, vtd } from "@iommukit/iommu-vtd";
 import type { ProfileName, VfioParams } from "@iommukit/vfio-type1";
 import type { TranscriptHeader } from "./transcript-header.js";
 
@@ -34,9 +34,9 @@ interface IntelOptions {
 
 function intel({ bits, cachingMode, snoop, remapping, linux73 }: IntelOptions): IommuPlugin {
   const preset: VtdPreset = {
-    ...presets["qemu-11-q35"],
+    ...VTD_PRESETS["qemu-11-q35"],
     name: `qemu-7.2-q35-${bits}`,
-    description: `intel-iommu of QEMU 7.2 with aw-bits=${bits}`,
+    summary: `intel-iommu of QEMU 7.2 with aw-bits=${bits}`,
     cap: (bits === 39 ? QEMU_CAP_39 : QEMU_CAP_48) | (cachingMode ? CAP_CM : 0n),
     ecap: (QEMU_ECAP | (snoop ? ECAP_SC : 0n)) & ~(remapping ? 0n : ECAP_IR),
     hostAddressWidth: bits,
@@ -57,7 +57,7 @@ const LPC_BRIDGE = 0xf8;
 
 /** QEMU 7.2's SMMUv3 has stage 1 alone. */
 function arm(profile: ProfileName): IommuPlugin {
-  const base = PRESETS["qemu-11-virt"];
+  const base = SMMUV3_PRESETS["qemu-11-virt"];
   const preset: Smmuv3Preset = {
     ...base,
     name: "qemu-7.2-virt",

@@ -12,7 +12,7 @@ import {
   GCMD,
   PASID_DIRECTORY_ENTRY,
   PASID_ENTRY,
-  presets,
+  PRESETS,
   ROOT_ENTRY,
   RTADDR,
   SM_CONTEXT_ENTRY,
@@ -31,7 +31,7 @@ const FRAMES = 48;
 const RID = 0x10;
 const PASID = 3;
 const LINEAR = {
-  ...presets.everything,
+  ...PRESETS.everything,
   caches: { context: 0, pasid: 0, iotlb: 0, pagingStructure: 0, interruptEntry: 0 },
 };
 

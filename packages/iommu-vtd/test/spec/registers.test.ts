@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { everything, presets, qemu11Q35, sapphireRapidsLike } from "../../src/presets.js";
+import { everything, PRESETS, qemu11Q35, sapphireRapidsLike } from "../../src/presets.js";
 import { CAP, ECAP, FIXED_REGISTERS, frcdRegisters, iotlbRegisters } from "../../src/spec/registers.js";
 
 /** H1, and the enums of Linux's iommu.h. */
@@ -136,11 +136,11 @@ describe("CAP and ECAP", () => {
 
 describe("presets", () => {
   it("are found by name", () => {
-    expect(Object.values(presets)).toEqual([qemu11Q35, sapphireRapidsLike, everything]);
-    for (const [name, preset] of Object.entries(presets)) expect(preset.name).toBe(name);
+    expect(Object.values(PRESETS)).toEqual([qemu11Q35, sapphireRapidsLike, everything]);
+    for (const [name, preset] of Object.entries(PRESETS)) expect(preset.name).toBe(name);
   });
 
-  it.each(Object.values(presets))("$name sets no reserved bit and promises nothing without what it needs", (preset) => {
+  it.each(Object.values(PRESETS))("$name sets no reserved bit and promises nothing without what it needs", (preset) => {
     expect(CAP.reservedViolated(words(preset.cap))).toBe(false);
     expect(ECAP.reservedViolated(words(preset.ecap))).toBe(false);
     const { QI, SMTS, DT, PRS, NEST, FSTS, SSTS, RPRIVS, SRS, IR, SSADS, SMPWCS } = ECAP.decode(words(preset.ecap));
