@@ -1,17 +1,12 @@
-/** The oracles by name; each is a module with `run`, as `smmuv3: () => import("./oracles/smmuv3.js"),` */
+/** The oracles by name: rooms of `oracle/`, each entered by its `run`. */
+import type { OracleRequest } from "./oracle/request.js";
 import type { Report } from "./report.js";
 
-export interface OracleRequest {
-  readonly mode: string | undefined;
-  readonly cases: number;
-  readonly seed: number;
-}
-
-export interface Oracle {
+interface Oracle {
   run(request: OracleRequest, report: Report): Promise<void>;
 }
 
-export const oracles: Partial<Record<"smmuv3" | "vtd", () => Promise<Oracle>>> = {
-  smmuv3: () => import("./oracles/smmuv3.js"),
-  vtd: () => import("./oracles/vtd.js"),
+export const oracles: Readonly<Record<"smmuv3" | "vtd", () => Promise<Oracle>>> = {
+  smmuv3: () => import("./oracle/smmuv3/run.js"),
+  vtd: () => import("./oracle/vtd/run.js"),
 };

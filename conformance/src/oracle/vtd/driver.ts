@@ -6,12 +6,12 @@
 import { InterruptController, type IommuDomain, IommuProt, Mmio } from "@iommukit/core";
 import { FE, FSTS, faultReason, VtdDriver, VtdDriverOptions, vtd } from "@iommukit/iommu-vtd";
 import type { DependencyContainer } from "tsyringe";
-import type { OracleRequest } from "../oracles.js";
-import type { Report } from "../report.js";
-import { type DriverMachine, DriverOracle, type Mapping } from "./driver-oracle.js";
-import { runEdu } from "./edu-machines.js";
-import { Qtest } from "./qtest.js";
-import { QtestMmio, QtestPciFunction } from "./qtest-board.js";
+import type { Report } from "../../report.js";
+import { type DriverMachine, DriverOracle, type Mapping } from "../driver-oracle.js";
+import { runEdu } from "../edu-machines.js";
+import { Qtest } from "../qtest.js";
+import { QtestMmio, QtestPciFunction } from "../qtest-board.js";
+import type { OracleRequest } from "../request.js";
 
 /** The `q35` machine of QEMU 11. */
 const DMAR = 0xfed9_0000;

@@ -4,12 +4,12 @@
 import { InterruptController, type IommuDomain, Mmio } from "@iommukit/core";
 import { Smmuv3Driver, Smmuv3DriverOptions, smmuv3 } from "@iommukit/iommu-smmuv3";
 import type { DependencyContainer } from "tsyringe";
-import type { OracleRequest } from "../oracles.js";
-import type { Report } from "../report.js";
-import { type DriverMachine, DriverOracle, type Mapping } from "./driver-oracle.js";
-import { runEdu } from "./edu-machines.js";
-import { Qtest } from "./qtest.js";
-import { QtestMmio, QtestPciFunction, QtestWires } from "./qtest-board.js";
+import type { Report } from "../../report.js";
+import { type DriverMachine, DriverOracle, type Mapping } from "../driver-oracle.js";
+import { runEdu } from "../edu-machines.js";
+import { Qtest } from "../qtest.js";
+import { QtestMmio, QtestPciFunction, QtestWires } from "../qtest-board.js";
+import type { OracleRequest } from "../request.js";
 
 /** The `virt` machine of QEMU 11. */
 const SMMU = 0x0905_0000;

@@ -5,14 +5,14 @@
  */
 import { Random } from "@iommukit/core";
 import { CAP, CONTEXT_CACHE_INVALIDATE, ECAP, IOTLB_INVALIDATE, PASID_CACHE_INVALIDATE } from "@iommukit/iommu-vtd";
-import { DMAR, PATTERN, QemuBoard, RAM_SIZE, type VtdMode } from "../oracle/vtd/board.js";
-import { PASIDS, QUEUE, ROOT, randomCase, type VtdCase } from "../oracle/vtd/cases.js";
-import { Model, type Outcome } from "../oracle/vtd/model.js";
-import { expectedOfQemu, withWidth } from "../oracle/vtd/quirks.js";
-import { runVtdDriver, runVtdEdu } from "../oracle/vtd-driver.js";
-import type { OracleRequest } from "../oracles.js";
-import type { Report } from "../report.js";
-import { UsageError } from "../tool.js";
+import type { Report } from "../../report.js";
+import { UsageError } from "../../tool.js";
+import type { OracleRequest } from "../request.js";
+import { DMAR, PATTERN, QemuBoard, RAM_SIZE, type VtdMode } from "./board.js";
+import { PASIDS, QUEUE, ROOT, randomCase, type VtdCase } from "./cases.js";
+import { runVtdDriver, runVtdEdu } from "./driver.js";
+import { Model, type Outcome } from "./model.js";
+import { expectedOfQemu, withWidth } from "./quirks.js";
 
 const MODES: readonly VtdMode[] = ["legacy", "ss", "fs"];
 /** Cases in flight before their answers are looked at. */

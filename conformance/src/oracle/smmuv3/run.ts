@@ -1,14 +1,14 @@
 /** `oracle smmuv3`: random cases answered by the model and by QEMU's SMMUv3. */
 import { Random } from "@iommukit/core";
-import { compareOutcome } from "../oracle/smmuv3/compare.js";
-import type { Outcome } from "../oracle/smmuv3/outcome.js";
-import { Pair, type Verdict } from "../oracle/smmuv3/pair.js";
-import { QUIRKS } from "../oracle/smmuv3/quirks.js";
-import { MODES, type Mode, Scenario } from "../oracle/smmuv3/scenario.js";
-import { runDriver, runSmmuv3Edu } from "../oracle/smmuv3-driver.js";
-import type { OracleRequest } from "../oracles.js";
-import type { Report } from "../report.js";
-import { UsageError } from "../tool.js";
+import type { Report } from "../../report.js";
+import { UsageError } from "../../tool.js";
+import type { OracleRequest } from "../request.js";
+import { compareOutcome } from "./compare.js";
+import { runDriver, runSmmuv3Edu } from "./driver.js";
+import type { Outcome } from "./outcome.js";
+import { Pair, type Verdict } from "./pair.js";
+import { QUIRKS } from "./quirks.js";
+import { MODES, type Mode, Scenario } from "./scenario.js";
 
 const BATCH = 16;
 

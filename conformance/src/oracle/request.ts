@@ -1,0 +1,6 @@
+/** What an oracle is asked for. */
+export interface OracleRequest {
+  readonly mode: string | undefined;
+  readonly cases: number;
+  readonly seed: number;
+}
