@@ -11,6 +11,7 @@ import {
   CMD_PRI_RESP,
   CMD_RESUME,
   CMD_TLBI_EL2_ALL,
+  CMD_TLBI_NH_ALL,
   CMD_TLBI_NH_ASID,
   CMD_TLBI_NH_VA,
   CMD_TLBI_NSNH_ALL,
@@ -49,6 +50,11 @@ export function tlbiNsnhAll(): Command {
 
 export function tlbiAsid(asid: number): Command {
   return CMD_TLBI_NH_ASID.encode({ Opcode: OPCODE.TLBI_NH_ASID, ASID: asid });
+}
+
+/** All stage-1 entries of a VMID. */
+export function tlbiVmidStageOne(vmid: number): Command {
+  return CMD_TLBI_NH_ALL.encode({ Opcode: OPCODE.TLBI_NH_ALL, VMID: vmid });
 }
 
 /** All entries of a VMID, of both stages. */

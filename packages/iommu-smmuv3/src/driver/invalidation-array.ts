@@ -3,7 +3,9 @@
  * share it (arm_smmu_invs). Attaching merges a device's items in, detaching takes references away; an item without users stays
  * as trash until the next merge or purge, so that giving up a reference never fails.
  */
-export const InvalidationType = { S1_ASID: 0, S2_VMID: 1, ATS: 2 } as const;
+
+/** INV_TYPE_*, in Linux's order. Nested parents bring S2_VMID_S1_CLEAR and ATS_FULL: recorded arrays have them, domains here none. */
+export const InvalidationType = { S1_ASID: 0, S2_VMID: 1, S2_VMID_S1_CLEAR: 2, ATS: 3, ATS_FULL: 4 } as const;
 
 /** One tag or ATC to invalidate, and how many share it. */
 export interface InvalidationItem {
@@ -19,9 +21,13 @@ interface Counted extends InvalidationItem {
   users: number;
 }
 
+function isAts({ type }: InvalidationItem): boolean {
+  return type === InvalidationType.ATS || type === InvalidationType.ATS_FULL;
+}
+
 /** IOTLB tags come before ATCs; among ATCs the substream tells entries of one device apart. */
 function compare(a: InvalidationItem, b: InvalidationItem): number {
-  return a.type - b.type || a.id - b.id || (a.type === InvalidationType.ATS ? a.ssid - b.ssid : 0);
+  return a.type - b.type || a.id - b.id || (isAts(a) ? a.ssid - b.ssid : 0);
 }
 
 function counted({ type, id, ssid }: InvalidationItem, users: number): Counted {

@@ -5,7 +5,7 @@
  */
 import { after, type MaySleep, NO_PASID, toBigint, toNumber } from "@iommukit/core";
 import type { Command, CommandQueue } from "./command-queue.js";
-import { at, atcInv, tlbiAsid, tlbiIpa, tlbiVa, tlbiVmid } from "./commands.js";
+import { at, atcInv, tlbiAsid, tlbiIpa, tlbiVa, tlbiVmid, tlbiVmidStageOne } from "./commands.js";
 import type { DriverContext } from "./driver-context.js";
 import { type InvalidationArray, type InvalidationItem, InvalidationType } from "./invalidation-array.js";
 import { type Smmuv3Features, smallestPageShift } from "./probe.js";
@@ -73,19 +73,23 @@ export class Invalidation {
     await this.commands.issueSync(atcInv(sid, NO_PASID, 0n, 0n));
   }
 
+  /** Stage-2 entries leave before the stage-1 entries that were made with them. */
   #iotlb(items: readonly InvalidationItem[], ranges: readonly InvalidationRange[]): MaySleep {
     const commands: Command[] = [];
+    const nested: Command[] = [];
     for (const range of ranges) {
-      for (const item of items) if (item.type !== InvalidationType.ATS) this.#tagCommands(item, range, commands);
+      for (const item of items) if (isTag(item.type)) this.#tagCommands(item, range, commands);
     }
-    return this.#complete(commands);
+    for (const { type, id } of items) if (type === InvalidationType.S2_VMID_S1_CLEAR) nested.push(tlbiVmidStageOne(id));
+    return after(this.#complete(commands), () => this.#complete(nested));
   }
 
   #atcs(items: readonly InvalidationItem[], ranges: readonly InvalidationRange[]): MaySleep {
     const commands: Command[] = [];
     for (const { type, id, ssid } of items) {
-      if (type !== InvalidationType.ATS || !this.reachable(id)) continue;
-      for (const { start, size } of ranges) commands.push(atcInv(id, ssid, start, size));
+      if (!isAts(type) || !this.reachable(id)) continue;
+      if (type === InvalidationType.ATS_FULL) commands.push(atcInv(id, NO_PASID, 0n, 0n));
+      else for (const { start, size } of ranges) commands.push(atcInv(id, ssid, start, size));
     }
     return this.#complete(commands);
   }
@@ -131,6 +135,14 @@ export class Invalidation {
       if (pages > 0) address += toBigint(done * this.#pageSize);
     }
   }
+}
+
+function isTag(type: number): boolean {
+  return type === InvalidationType.S1_ASID || type === InvalidationType.S2_VMID;
+}
+
+function isAts(type: number): boolean {
+  return type === InvalidationType.ATS || type === InvalidationType.ATS_FULL;
 }
 
 function byPage(
