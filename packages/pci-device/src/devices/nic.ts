@@ -113,7 +113,8 @@ export class Nic extends PciDevice {
   readonly #descriptorBytes = new Uint8Array(this.#descriptor.buffer);
   readonly #buffer = new Uint8Array(0x1_0000);
   readonly #arrived: Uint8Array[] = [];
-  #waiting = false;
+  /** The thread that waits for a page, until a reset forgets it. */
+  #waiting: object | undefined;
   /** Frames sent and received, and buffers that could not be reached. */
   readonly counters = { sent: 0, received: 0, dropped: 0, errors: 0 };
   /** Takes what is sent; the bytes are valid during the call. */
@@ -226,14 +227,16 @@ export class Nic extends PciDevice {
   #waitFor(status: number, hi: number, lo: number, bytes: Uint8Array, access: number): boolean {
     if (status !== DmaStatus.NOT_PRESENT && status !== DmaStatus.STALLED) return false;
     if (status === DmaStatus.NOT_PRESENT && !this.pri?.usable) return false;
-    this.#waiting = true;
+    const waiting = {};
+    this.#waiting = waiting;
     const address = (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
     const pasid = this.#pasid();
     this.ports.scheduler.spawn(`${this.bdf} queue`, async () => {
       const transfer =
         access === Access.READ ? this.dma.read(pasid, address, bytes) : this.dma.write(pasid, address, bytes);
       const result = await transfer;
-      this.#waiting = false;
+      if (this.#waiting !== waiting) return;
+      this.#waiting = undefined;
       if (result.status === DmaStatus.OK) this.#serve();
       else if (result.status !== DmaStatus.CANCELLED) this.#stop();
     });
@@ -263,7 +266,7 @@ export class Nic extends PciDevice {
   protected override resetDevice(): void {
     this.#file.reset();
     this.#arrived.length = 0;
-    this.#waiting = false;
+    this.#waiting = undefined;
   }
 }
 

@@ -25,12 +25,15 @@ function setUp(options: Partial<NicOptions> = {}, pasid = NO_PASID) {
   };
   const frames: number[][] = [];
   device.onTransmit = (frame) => frames.push([...frame]);
-  write(NIC_TX.base.offset, TX_RING);
-  write(NIC_TX.size.offset, 8);
-  write(NIC_RX.base.offset, RX_RING);
-  write(NIC_RX.size.offset, 4);
-  write(0, NIC_CONTROL.encode({ Enable: true, PASIDEnable: pasid !== NO_PASID, PASID: Math.max(pasid, 0) })[0]);
-  return { bench, device, map, write, post, descriptor, frames };
+  const program = () => {
+    write(NIC_TX.base.offset, TX_RING);
+    write(NIC_TX.size.offset, 8);
+    write(NIC_RX.base.offset, RX_RING);
+    write(NIC_RX.size.offset, 4);
+    write(0, NIC_CONTROL.encode({ Enable: true, PASIDEnable: pasid !== NO_PASID, PASID: Math.max(pasid, 0) })[0]);
+  };
+  program();
+  return { bench, device, map, write, post, descriptor, frames, program };
 }
 
 describe("nic", () => {
@@ -90,6 +93,36 @@ describe("nic", () => {
       write(NIC_TX.tail.offset, 2);
       expect(frames).toEqual([]);
       await bench.scheduler.sleep(5000);
+    });
+    expect(frames).toEqual([[5], [6]]);
+  });
+
+  it("sends once what waits for a page, though what waited before a reset ends meanwhile", async () => {
+    const { bench, device, map, write, post, frames, program } = setUp({ ats: {}, pri: {}, pasid: {} }, 3);
+    for (const page of [TX_RING, 0x6000]) map(page);
+    bench.memory.writeBytes(RAM + 0x5000, Uint8Array.of(5));
+    bench.memory.writeBytes(RAM + 0x6000, Uint8Array.of(6));
+    const answers: (() => void)[] = [];
+    bench.iommu.onPageRequest = ({ rid, pasid, prgi, lo }) =>
+      answers.push(() => {
+        map(lo);
+        device.pageResponse({ rid, pasid, prgi, code: 0 });
+      });
+    post(TX_RING, 0, 0x5000, 1);
+    post(TX_RING, 1, 0x6000, 1);
+    await bench.run(async () => {
+      write(NIC_TX.tail.offset, 1);
+      await bench.scheduler.sleep(10);
+      device.reset("function");
+      bench.enable(device);
+      program();
+      write(NIC_TX.tail.offset, 1);
+      await bench.scheduler.sleep(10);
+      write(NIC_TX.tail.offset, 2);
+      await bench.scheduler.sleep(10);
+      expect(answers).toHaveLength(2);
+      answers[1]();
+      await bench.scheduler.sleep(10);
     });
     expect(frames).toEqual([[5], [6]]);
   });
