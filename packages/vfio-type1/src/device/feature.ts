@@ -2,7 +2,7 @@
 import { IommuError, type Task, type UserPointer } from "@iommukit/core";
 import { Feature, FeatureFlags, LowPowerWakeup } from "../uapi/device-structs.js";
 import { decodeStruct } from "../uapi/struct.js";
-import { eventOf } from "./io-event-fds.js";
+import { eventOf } from "./event-of.js";
 import type { LowPower } from "./low-power.js";
 
 const KNOWN = FeatureFlags.MASK | FeatureFlags.GET | FeatureFlags.SET | FeatureFlags.PROBE;

@@ -1,7 +1,8 @@
 /** VFIO_DEVICE_IOEVENTFD: a write to a BAR whenever an eventfd is signalled. */
-import { EventFd, IommuError, type PciFunction, type Task, type UserPointer } from "@iommukit/core";
+import { type EventFd, IommuError, type PciFunction, type Task, type UserPointer } from "@iommukit/core";
 import { IoEventFd, IoEventFdFlags, PciRegion } from "../uapi/device-structs.js";
 import { decodeStruct } from "../uapi/struct.js";
+import { eventOf } from "./event-of.js";
 import type { MsixVectors } from "./msi-vectors.js";
 import { REGION_SPAN } from "./regions.js";
 
@@ -64,11 +65,4 @@ function bytesOf(data: bigint, width: number): Uint8Array {
   const bytes = new Uint8Array(8);
   new DataView(bytes.buffer).setBigUint64(0, data, true);
   return bytes.subarray(0, width);
-}
-
-/** eventfd_ctx_fdget. @throws IommuError EBADF no such descriptor, EINVAL no eventfd */
-export function eventOf(task: Task, fd: number): EventFd {
-  const { ops } = task.fds.get(fd);
-  if (!(ops instanceof EventFd)) throw new IommuError("EINVAL", `descriptor ${fd} is ${ops.name}, not an eventfd`);
-  return ops;
 }

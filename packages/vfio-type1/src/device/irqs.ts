@@ -1,6 +1,6 @@
 /** VFIO_DEVICE_GET_IRQ_INFO and SET_IRQS of vfio_pci: INTx, MSI, MSI-X, error and request interrupts as eventfds. */
 import {
-  EventFd,
+  type EventFd,
   IommuError,
   type Mutex,
   type PciFunction,
@@ -12,6 +12,7 @@ import {
 } from "@iommukit/core";
 import { IrqInfo, IrqInfoFlags, IrqSet, IrqSetFlags, PciIrq } from "../uapi/device-structs.js";
 import { decodeStruct, encodeStruct } from "../uapi/struct.js";
+import { eventOf } from "./event-of.js";
 import { Intx } from "./intx.js";
 import {
   type AllocateMessages,
@@ -263,12 +264,9 @@ function dataSize(flags: number): number {
   }
 }
 
-/** eventfd_ctx_fdget. A negative descriptor stands for none. @throws IommuError EBADF not open, EINVAL not an eventfd */
+/** A negative descriptor stands for none. @throws IommuError EBADF, EINVAL */
 function eventFd(task: Task, fd: number): EventFd | undefined {
-  if (fd < 0) return undefined;
-  const { ops } = task.fds.get(fd);
-  if (!(ops instanceof EventFd)) throw new IommuError("EINVAL", `descriptor ${fd} is ${ops.name}, not an eventfd`);
-  return ops;
+  return fd < 0 ? undefined : eventOf(task, fd);
 }
 
 function unsupported(index: number, action: number): IommuError {
