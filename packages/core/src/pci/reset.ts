@@ -150,14 +150,11 @@ export async function pciResetFunction(
   const [method] = pciResetMethods(pci, alone);
   if (method === undefined)
     throw new IommuError("ENOTTY", `${pci.bdf} has neither FLR nor PM reset, and shares its bus`);
+  // Alone behind its bridge: the same as a reset of the bus.
+  if (method === "bus") return pciResetBus(pci.upstream[0], [pci], scheduler, prepare);
   const state = saveAndDisable(pci);
-  if (method === "flr") await pcieFlr(pci, scheduler, prepare);
-  else if (method === "pm") await pmReset(pci, scheduler, prepare);
-  else {
-    await prepare();
-    await resetBehind(pci.upstream[0], scheduler);
-    await waitReady(pci, scheduler);
-  }
+  const reset = method === "flr" ? pcieFlr : pmReset;
+  await reset(pci, scheduler, prepare);
   pciRestoreState(pci, state);
 }
 

@@ -3,10 +3,10 @@
  * (AMD 48882 2.5, event log). Linux prints bits 27:16 of the second word as "flags".
  */
 import { type AnyLayout, bit, layout, oneOf, reserved } from "@iommukit/core";
-import { bdfOf, hex, ridOf } from "../hex.js";
+import { bdfOf, hex } from "../hex.js";
 import type { Line } from "../recogniser.js";
 import { type ExplainRecord, partOf, reservedNotes } from "../record.js";
-import { amdFault } from "./amd-fault-record.js";
+import { type AmdEvent, amdFacts, amdFault } from "./amd-fault-record.js";
 
 const SPEC = "AMD 48882 2.5";
 
@@ -75,14 +75,6 @@ const CODES: Readonly<Record<number, string>> = {
   9: "INVALID_PPR_REQUEST",
 };
 
-export interface AmdEvent {
-  readonly event: string;
-  readonly device: string | undefined;
-  readonly pasid?: number;
-  readonly address: bigint | undefined;
-  readonly flags: number | undefined;
-}
-
 /** Undefined for an event that has no meaning here, or flags that are no event's. */
 export function amdEvent(line: Line, fault: AmdEvent, raw: readonly string[] = [line.text]): ExplainRecord | undefined {
   const { event, device, address, flags } = fault;
@@ -100,14 +92,7 @@ export function amdEvent(line: Line, fault: AmdEvent, raw: readonly string[] = [
     line: line.number,
     raw,
     summary: `AMD-Vi ${event}  ${device === undefined ? "" : `${device}  `}${known.meaning}${where}${flags === undefined ? "" : `  flags ${hex(flags, 4)}`}`,
-    facts: {
-      iommu: "amd-vi",
-      name: event,
-      device,
-      sid: device === undefined ? undefined : ridOf(device),
-      pasid: fault.pasid,
-      address,
-    },
+    facts: amdFacts(fault),
     parts: table === undefined ? [] : [partOf(table, words)],
     notes: table === undefined ? [] : reservedNotes(table, words),
   };

@@ -5,7 +5,7 @@
 import { bit, layout, reserved, uint } from "@iommukit/core";
 import { hex, ridOf } from "../hex.js";
 import type { Line } from "../recogniser.js";
-import { type ExplainRecord, partOf, reservedNotes } from "../record.js";
+import { type ExplainRecord, type Facts, partOf, reservedNotes } from "../record.js";
 
 const SPEC = "AMD 48882, event log";
 
@@ -38,12 +38,23 @@ export const INVALID_DEVICE_REQUEST_FLAGS = layout(
 
 const TABLES = { IO_PAGE_FAULT: IO_PAGE_FAULT_FLAGS, INVALID_DEVICE_REQUEST: INVALID_DEVICE_REQUEST_FLAGS } as const;
 
-export interface AmdFault {
+/** What an event's line or its entry of the log says. */
+export interface AmdEvent {
   readonly event: string;
   readonly device: string | undefined;
   readonly pasid?: number;
+  readonly address: bigint | undefined;
+  readonly flags: number | undefined;
+}
+
+export interface AmdFault extends AmdEvent {
   readonly address: bigint;
   readonly flags: number;
+}
+
+export function amdFacts({ event, device, pasid, address }: AmdEvent): Facts {
+  const sid = device === undefined ? undefined : ridOf(device);
+  return { iommu: "amd-vi", name: event, device, sid, pasid, address };
 }
 
 /** Undefined for an event that has no table here: such a line is reported as not understood. */
@@ -71,12 +82,7 @@ export function amdFault(line: Line, fault: AmdFault, raw: readonly string[] = [
     raw,
     summary: `AMD-Vi ${event}  ${device ?? "unknown device"}  ${access ?? (interrupt ? "interrupt" : "access")} ${hex(address)}  flags ${[hex(flags, 4), ...names].join(" ")}: ${verdict}`,
     facts: {
-      iommu: "amd-vi",
-      name: event,
-      device,
-      sid: device === undefined ? undefined : ridOf(device),
-      pasid: fault.pasid,
-      address,
+      ...amdFacts(fault),
       access,
       interrupt,
       permission: page && !interrupt ? present : undefined,
